@@ -1,0 +1,290 @@
+"""A provider and its clients on a clock that jumps: the pace and the polls, simulated in a second instead of an hour.
+
+`simulate(clients, provider)` runs the very Gate, Pace, PollSchedule and Watch of a real run on an event loop whose time
+is made up. Nothing sleeps, nothing is random but by seed, and the figures are the same on any machine.
+"""
+
+import asyncio
+import heapq
+import itertools
+import math
+import random
+import selectors
+import statistics
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from reelsheet.pacing import Gate, Pace
+from reelsheet.polling import PollSchedule, Watch
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time stands still while it works and jumps to the next timer when it would sleep."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        super().__init__(_Jump(self))
+
+    def time(self) -> float:
+        return self.now
+
+
+class _Jump(selectors.SelectSelector):
+    def __init__(self, loop: JumpingLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise RuntimeError("everybody waits for something that never comes")
+        self._loop.now += max(0.0, timeout)
+        return []
+
+
+def jump(main: Coroutine[Any, Any, Any]) -> Any:
+    """asyncio.run on a JumpingLoop."""
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        return runner.run(main)
+
+
+# --- the provider ---------------------------------------------------------------------------------------------------
+
+
+class Limit(Protocol):
+    """Says of each submission whether it is taken. `running`: predictions in flight at the provider."""
+
+    def refuses(self, now: float, running: int) -> float | None:
+        """None: taken. Else the Retry-After in seconds, 0.0 for none. Counts what it takes."""
+
+
+@dataclass
+class Places:
+    """So many predictions at once; `capacity` is a number or a function of the time."""
+
+    capacity: float | Callable[[float], float]
+    retry_after: float = 0.0
+
+    def refuses(self, now: float, running: int) -> float | None:
+        capacity = self.capacity(now) if callable(self.capacity) else self.capacity
+        return None if running < capacity else self.retry_after
+
+
+@dataclass
+class TokenBucket:
+    """So many submissions a minute, refilled evenly; up to `burst` at once."""
+
+    per_minute: float
+    burst: float = 1.0
+    told: bool = True  # says in Retry-After, in whole seconds, when the next token is there
+    tokens: float = field(init=False)
+    since: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.tokens = self.burst
+
+    def refuses(self, now: float, running: int) -> float | None:
+        rate = self.per_minute / 60
+        self.tokens = min(self.burst, self.tokens + (now - self.since) * rate)
+        self.since = now
+        if self.tokens >= 1:
+            self.tokens -= 1
+            return None
+        return float(math.ceil((1 - self.tokens) / rate)) if self.told else 0.0
+
+
+@dataclass
+class FixedWindow:
+    """So many submissions in each minute of the clock."""
+
+    per_minute: int
+    told: bool = True
+    minute: int = -1
+    used: int = 0
+
+    def refuses(self, now: float, running: int) -> float | None:
+        if int(now // 60) != self.minute:
+            self.minute, self.used = int(now // 60), 0
+        if self.used < self.per_minute:
+            self.used += 1
+            return None
+        return float(math.ceil(60 - now % 60)) if self.told else 0.0
+
+
+@dataclass
+class Both:
+    """The first that refuses, refuses."""
+
+    first: Limit
+    second: Limit
+
+    def refuses(self, now: float, running: int) -> float | None:
+        told = self.first.refuses(now, running)
+        return told if told is not None else self.second.refuses(now, running)
+
+
+@dataclass
+class Provider:
+    """Answers at once, renders for `latency(rng)` seconds, keeps books."""
+
+    limit: Limit
+    latency: Callable[[random.Random], float]
+    seed: int = 1
+    running: int = 0
+    most: int = 0
+    refused: int = 0
+    latencies: list[float] = field(default_factory=list)
+    trace: list[tuple[float, int]] = field(default_factory=list)
+    refusals: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        self._ends: list[float] = []
+
+    def submit(self, now: float) -> tuple[float, None] | tuple[None, float]:
+        """(when it will be done, None) or (None, Retry-After)."""
+        self.settle(now)
+        told = self.limit.refuses(now, self.running)
+        if told is not None:
+            self.refused += 1
+            self.refusals.append(now)
+            return None, told
+        seconds = self.latency(self.rng)
+        self.latencies.append(seconds)
+        heapq.heappush(self._ends, now + seconds)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        self.trace.append((now, self.running))
+        return now + seconds, None
+
+    def settle(self, now: float) -> None:
+        while self._ends and self._ends[0] <= now:
+            self.running -= 1
+            self.trace.append((heapq.heappop(self._ends), self.running))
+
+
+def constant(seconds: float) -> Callable[[random.Random], float]:
+    return lambda _: seconds
+
+
+def log_normal(median: float, sigma: float) -> Callable[[random.Random], float]:
+    return lambda rng: median * math.exp(rng.gauss(0.0, sigma))
+
+
+def greedy(latencies: Sequence[float], places: int) -> float:
+    """Seconds that the same latencies take, in order, where each place is taken again the moment it is free."""
+    free = [0.0] * places
+    for seconds in latencies:
+        heapq.heapreplace(free, free[0] + seconds)
+    return max(free)
+
+
+# --- the clients ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Client:
+    """One process of reelsheet with so many rows to do."""
+
+    rows: int
+    ceiling: int | None = None
+    starts: float = 0.0
+    trip: float = 0.03  # seconds there and back
+    anticipate: bool = True
+    estimate: float | None = None
+    told: bool = True  # the provider says when a prediction was done
+    seed: int = 7
+    polls_aim: float | None = None
+    # what came of it
+    first: float = math.inf
+    last: float = 0.0
+    done: int = 0
+    polls: int = 0
+    lateness: list[float] = field(default_factory=list)
+    accepted_at: list[float] = field(default_factory=list)
+    windows: list[tuple[float, int, float]] = field(default_factory=list)
+    most: int = 0
+    pace: Pace = field(init=False)
+
+    @property
+    def seconds(self) -> float:
+        return self.last - self.first
+
+    @property
+    def refusals(self) -> int:
+        return self.pace.refusals
+
+    async def work(self, provider: Provider) -> None:
+        clock = asyncio.get_running_loop().time
+        rng = random.Random(self.seed)
+        more = {} if self.polls_aim is None else {"polls": self.polls_aim}
+        self.schedule = schedule = PollSchedule(clock=clock, rng=rng, **more)
+        watch = Watch(schedule)
+        self.pace = Pace(
+            ceiling=self.ceiling, clock=clock, rng=rng, unseen=schedule.unseen if self.anticipate else None
+        )
+        gate = Gate(self.pace)
+        await asyncio.sleep(self.starts)
+        await asyncio.gather(*(self._row(index, provider, gate, watch) for index in range(self.rows)))
+
+    async def _row(self, index: int, provider: Provider, gate: Gate, watch: Watch) -> None:
+        clock = asyncio.get_running_loop().time
+        key = f"{self.seed}-{index}"
+        while True:
+            await gate.admit(index)
+            sent = clock()
+            self.first = min(self.first, sent)
+            self.most = max(self.most, gate.pace.in_flight)
+            self.windows.append((sent, gate.pace.in_flight, gate.pace.window))
+            await asyncio.sleep(self.trip / 2)
+            created = clock()
+            done, told = provider.submit(created)
+            await asyncio.sleep(self.trip / 2)
+            if done is not None:
+                break
+            gate.refused(told or None)
+        gate.accepted()
+        self.accepted_at.append(clock())
+        polls = 0
+        await watch.started(key, clock() - sent, self.estimate)
+        while True:
+            polls += 1
+            await asyncio.sleep(self.trip / 2)
+            seen = clock() >= done
+            await asyncio.sleep(self.trip / 2)
+            if seen:
+                break
+            await watch.again(key, clock() - sent, polls)
+        watch.done(key, clock() - sent, polls, done - created if self.told else None)
+        gate.finished()
+        self.polls += polls
+        self.done += 1
+        self.lateness.append(clock() - done)
+        self.last = clock()
+
+    def figures(self) -> str:
+        late = self.lateness
+        return (
+            f"{self.seconds:7.1f} s  refusals/row {self.refusals / max(1, self.rows):.3f}  polls {self.polls / max(1, self.done):.2f}"
+            f"  seen median {statistics.median(late):.2f} mean {statistics.mean(late):.2f}  most {self.most}"
+        )
+
+
+def simulate(provider: Provider, *clients: Client, until: float = math.inf) -> Provider:
+    """Runs the clients against the provider to the end, or for `until` seconds."""
+
+    async def main() -> None:
+        jobs = asyncio.gather(*(client.work(provider) for client in clients))
+        if math.isinf(until):
+            await jobs
+        else:
+            await asyncio.wait([asyncio.ensure_future(jobs)], timeout=until)
+            jobs.cancel()
+            await asyncio.gather(jobs, return_exceptions=True)
+
+    jump(main())
+    provider.settle(math.inf)
+    return provider
+
+
+_ = itertools

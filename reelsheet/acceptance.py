@@ -1,0 +1,154 @@
+"""What an answer to the POST proves, in one place. Whoever asks "may it be sent again?" asks here.
+
+| what happened                                   | proof        | then                                        |
+|-------------------------------------------------|--------------|---------------------------------------------|
+| no connection, or an error before the first byte| NOT_SENT     | sent again after a pause                    |
+| 2xx with a usable id                            | ACCEPTED     | paid; polled, never sent again              |
+| 2xx without one, cut off, HTML                  | UNKNOWN      | may be paid; a person decides               |
+| 429                                             | THROTTLED    | not accepted; sent again when there is room |
+| 429 or 400 whose code says: no credit           | NO_BALANCE   | not accepted; the run stops submitting      |
+| 401, 403                                        | KEY_REFUSED  | not accepted; the run stops submitting      |
+| 402                                             | NO_BALANCE   | not accepted; the run stops submitting      |
+| 408, 409, 425, 499                              | UNKNOWN      | proxies say these of requests that arrived  |
+| any other 4xx                                   | REJECTED     | not accepted; final for the row             |
+| 1xx, 3xx (never followed), 5xx                  | UNKNOWN      | a gateway may have passed it on             |
+| anything after the first byte: timeout, cut, RST| UNKNOWN      | may be paid; a person decides               |
+
+502 and 503 are UNKNOWN too: a gateway says them of an upstream that hung up after it had read the request.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from reelsheet.money import quoted_cents
+
+ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:-]{1,200}")
+PROVES_NOTHING = frozenset({408, 409, 425, 499})
+NO_CREDIT = frozenset(
+    {"insufficient_credits", "insufficient_credit", "insufficient_balance", "insufficient_funds", "insufficient_quota",
+     "no_balance", "payment_required", "billing_hard_limit_reached", "quota_exceeded", "out_of_credits"}
+)  # fmt: skip
+
+
+class Proof(StrEnum):
+    """What is certain after a POST."""
+
+    ACCEPTED = "accepted"
+    NOT_SENT = "not_sent"
+    THROTTLED = "throttled"
+    REJECTED = "rejected"
+    KEY_REFUSED = "key_refused"
+    NO_BALANCE = "no_balance"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A POST's outcome. `told` is what the provider said, cleaned; `retry_after` in seconds."""
+
+    proof: Proof
+    status: int | None = None
+    prediction_id: str = ""
+    cents: int | None = None
+    estimate: Any = None
+    told: str = ""
+    retry_after: float | None = None
+    moderated: bool = False
+
+
+def judge(status: int, headers: Mapping[str, str], body: bytes, *, whole: bool, retry_after: float | None) -> Answer:
+    """What a response proves. `whole` is False where the body was cut off or grew beyond what is read."""
+    data = _object(body) if whole else None
+    told = _told(data, body, headers)
+    if 200 <= status < 300:
+        found = _id(data, headers) if whole else _id_in_fragment(body)
+        if not found:
+            return Answer(Proof.UNKNOWN, status, told=told)
+        cents = quoted_cents(data.get("costCents")) if data else None
+        return Answer(
+            Proof.ACCEPTED, status, found, cents, data.get("estimatedTime") if data else None, told, retry_after
+        )
+    code = _code(data)
+    if status == 429:
+        proof = Proof.NO_BALANCE if code in NO_CREDIT else Proof.THROTTLED
+        return Answer(proof, status, told=told, retry_after=retry_after)
+    if status in {401, 403}:
+        return Answer(Proof.KEY_REFUSED, status, told=told)
+    if status == 402 or (status == 400 and code in NO_CREDIT):
+        return Answer(Proof.NO_BALANCE, status, told=told)
+    if 400 <= status < 500 and status not in PROVES_NOTHING:
+        return Answer(Proof.REJECTED, status, told=told, moderated="moderat" in code or "content_policy" in code)
+    return Answer(Proof.UNKNOWN, status, told=told)
+
+
+def usable_id(value: object) -> str:
+    """The id where it is one: text of at most 200 safe characters; else ""."""
+    return value if isinstance(value, str) and ID.fullmatch(value) else ""
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _id(data: dict[str, Any] | None, headers: Mapping[str, str]) -> str:
+    if data is None:
+        return ""
+    inner = data.get("data")
+    found = usable_id(data.get("id")) or (usable_id(inner.get("id")) if isinstance(inner, dict) else "")
+    if found or "id" in data:
+        return found
+    path = headers.get("location", "").split("?")[0].rstrip("/")
+    return usable_id(path.rpartition("/")[2]) if "/predictions/" in path else ""
+
+
+def _id_in_fragment(body: bytes) -> str:
+    """A complete `"id": "…"` at the beginning of an object that was cut off."""
+    match = re.match(rb'\s*\{\s*"id"\s*:\s*"([^"\\]{1,200})"\s*,', body)
+    return usable_id(match[1].decode("ascii", "replace")) if match else ""
+
+
+def _code(data: dict[str, Any] | None) -> str:
+    if data is None:
+        return ""
+    inner = data.get("error")
+    for value in (data.get("code"), inner.get("code") if isinstance(inner, dict) else None, data.get("type"), inner):
+        if isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w.-]{0,60}", value):
+            return value.casefold().replace("-", "_")
+    return ""
+
+
+def _told(data: dict[str, Any] | None, body: bytes, headers: Mapping[str, str]) -> str:
+    """The provider's own words, whatever shape they came in; "" where it said nothing for people."""
+    from reelsheet.redaction import clean
+
+    if data is not None:
+        for value in _words(data):
+            return clean(value)
+        return ""
+    text = body[:4096].decode("utf-8", "replace")
+    if "html" in headers.get("content-type", "").lower() or text.lstrip()[:1] == "<":
+        title = re.search(r"<title[^>]*>([^<]{1,200})", text, re.IGNORECASE)
+        return f"a web page: {clean(title[1])}" if title else "a web page"
+    return clean(text)
+
+
+def _words(data: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    for name in ("error", "message", "detail", "details", "title", "msg", "reason"):
+        value = data.get(name)
+        if isinstance(value, list) and value:
+            value = value[0]
+        if isinstance(value, dict):
+            value = next((value[n] for n in ("message", "msg", "detail", "error") if isinstance(value.get(n), str)), None)
+        if isinstance(value, str) and value.strip():
+            found.append(value)
+    # The longest says most: {"error": "Unprocessable", "message": "prompt is too long"}.
+    return sorted(found, key=len, reverse=True)

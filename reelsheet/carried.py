@@ -1,0 +1,255 @@
+"""What a destination carries: the tables of the runs under it, read before anything is spent.
+
+A ledger that is new (another machine, a lost disk) learns from them which rows were paid for, which
+answers were lost and what the provider refused, so that nothing of it is paid for again.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING
+
+from reelsheet.acceptance import usable_id
+from reelsheet.ledger import Attempt, Delivery, Ledger, State
+from reelsheet.outcomes import RESULT_COLUMNS, Status
+
+if TYPE_CHECKING:
+    from reelsheet.destination import Destination
+
+RECOVERY = "recovery"  # runs/RUN/recovery-*.csv: ids that the ledger could not take
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One row of a run's table, as far as it concerns money. Times in seconds since 1970 UTC."""
+
+    identity: str
+    status: str
+    error_code: str
+    error: str
+    attempt: int
+    prediction_id: str
+    total_cents: int
+    at_risk_cents: int
+    video_uri: str
+    more_video_uris: tuple[str, ...]
+    submitted_at: float | None
+    completed_at: float | None
+    bytes: int
+    sha256: str
+    width: int | None
+    height: int | None
+    duration_s: float | None
+    run_id: str
+
+
+def read_table(content: bytes) -> Iterator[Told]:
+    """The rows of a results.csv that have an identity; nothing where it is no results table."""
+    records = csv.reader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""))
+    try:
+        header = next(records, [])
+        start = _block(header)
+        if start is None:
+            return
+        for record in records:
+            cells = dict(zip(RESULT_COLUMNS, record[start : start + len(RESULT_COLUMNS)], strict=False))
+            told = _told(cells)
+            if told is not None:
+                yield told
+    except csv.Error:
+        return
+
+
+def take_over(ledger: Ledger, destination: "Destination") -> int:
+    """Read the tables under a destination that this ledger has not seen; how many attempts were new to it."""
+    seen = ledger.imported(destination.address)
+    listed = {
+        key: str(size)
+        for key, size in destination.listing("runs/").items()
+        if key.endswith("/results.csv") or (f"/{RECOVERY}-" in key and key.endswith(".csv"))
+    }
+    unread = {key: version for key, version in listed.items() if seen.get(key) != version}
+    if not unread:
+        return 0
+    # Run ids begin with the time: older tables first, so that costs of later attempts add up on them.
+    new = 0
+    for key in sorted(unread):
+        content = destination.read(key)
+        if content is not None:
+            rows = list(read_table(content))
+            new += ledger.import_attempts(_attempts(rows, ledger, destination), destination.address, {key: unread[key]})
+    return new
+
+
+def take_over_rows(ledger: Ledger, content: bytes, destination: "Destination") -> int:
+    """The same for one results table that a person hands over."""
+    return ledger.import_attempts(_attempts(list(read_table(content)), ledger, destination), destination.address, {})
+
+
+def seen_now(ledger: Ledger, destination: "Destination", key: str, size: int) -> None:
+    """A table that this ledger wrote itself needs no reading."""
+    ledger.import_attempts((), destination.address, {key: str(size)})
+
+
+def _attempts(
+    rows: Sequence[Told], ledger: Ledger, destination: "Destination"
+) -> Iterator[tuple[Attempt, Sequence[Delivery]]]:
+    known = ledger.standings(row.identity for row in rows)
+    first: dict[str, Told] = {}
+    for row in rows:
+        first.setdefault(row.identity, row)  # money stands on an identity's first row
+    for identity, row in first.items():
+        state = _state(row)
+        if state is None:
+            continue
+        standing = known.get(identity)
+        before = standing.total_cents if standing else 0
+        submitted = row.submitted_at or row.completed_at or 0.0
+        attempt = Attempt(
+            id=0,
+            identity=identity,
+            number=max(1, row.attempt),
+            state=state,
+            owner=None,
+            run_id=row.run_id,
+            day=datetime.fromtimestamp(submitted, UTC).strftime("%Y-%m-%d"),
+            price_cents=row.at_risk_cents if state == State.UNKNOWN else max(0, row.total_cents - before),
+            quoted_cents=None if state == State.UNKNOWN else max(0, row.total_cents - before),
+            prediction_id=row.prediction_id or None,
+            error_code=row.error_code or None,
+            error=row.error or None,
+            claimed_at=submitted,
+            submitted_at=None if state == State.UNKNOWN else submitted,
+            completed_at=row.completed_at,
+            imported=True,
+        )
+        yield attempt, _deliveries(row, destination)
+
+
+def _deliveries(row: Told, destination: "Destination") -> Sequence[Delivery]:
+    if row.status != Status.SUCCEEDED:
+        return ()
+    uris = [row.video_uri, *row.more_video_uris]
+    keys = [destination.key_of(uri) for uri in uris]
+    if not row.video_uri or any(key is None for key in keys):
+        return ()  # stored elsewhere: that destination says so itself
+    return [
+        Delivery(
+            attempt=max(1, row.attempt),
+            destination=destination.address,
+            output=n,
+            outputs=len(keys),
+            key=key or "",
+            bytes=row.bytes if n == 0 else 0,
+            sha256=row.sha256 if n == 0 else "",
+            width=row.width,
+            height=row.height,
+            duration_s=row.duration_s,
+        )
+        for n, key in enumerate(keys)
+    ]
+
+
+def _state(row: Told) -> State | None:
+    if row.status == Status.UNKNOWN:
+        return State.UNKNOWN
+    if not row.prediction_id:
+        return None  # refused, skipped, invalid: nothing was charged
+    if row.status == Status.FAILED:
+        return State.FAILED
+    if row.status == Status.SUCCEEDED:
+        return State.COMPLETED
+    return State.SUBMITTED
+
+
+def _block(header: Sequence[str]) -> int | None:
+    """Where the whole block of result columns begins; ours may be called reelsheet_NAME."""
+    width = len(RESULT_COLUMNS)
+    for start in range(len(header) - width, -1, -1):
+        if all(_is(name, ours) for name, ours in zip(header[start : start + width], RESULT_COLUMNS, strict=True)):
+            return start
+    return None
+
+
+def _is(name: str, ours: str) -> bool:
+    bare = name.strip().casefold()
+    return bare == ours or (bare.startswith(f"reelsheet_{ours}") and not bare.removeprefix(f"reelsheet_{ours}").strip("_0123456789"))
+
+
+def _told(cells: Mapping[str, str]) -> Told | None:
+    identity = cells.get("identity", "").strip()
+    if len(identity) != 64 or not identity.isalnum():
+        return None
+    return Told(
+        identity=identity,
+        status=cells["status"].strip(),
+        error_code=cells["error_code"].strip(),
+        error=_plain(cells["error"]),
+        attempt=_whole(cells["attempt"]) or 1,
+        prediction_id=usable_id(_plain(cells["prediction_id"].strip())),
+        total_cents=_cents(cells["total_cost_usd"]),
+        at_risk_cents=_cents(cells["at_risk_usd"]),
+        video_uri=_plain(cells["video_uri"]),
+        more_video_uris=tuple(_plain(cells["more_video_uris"]).split()),
+        submitted_at=_time(cells["submitted_at"]),
+        completed_at=_time(cells["completed_at"]),
+        bytes=_whole(cells["video_bytes"]) or 0,
+        sha256=cells["video_sha256"].strip(),
+        width=_whole(cells["width"]),
+        height=_whole(cells["height"]),
+        duration_s=_number(cells["duration_s"]),
+        run_id=cells["run_id"].strip()[:64],
+    )
+
+
+def _plain(cell: str) -> str:
+    """The cell without the apostrophe that keeps it from being a formula."""
+    return cell[1:] if cell[:1] == "'" else cell
+
+
+def _whole(cell: str) -> int | None:
+    number = _number(cell)
+    return None if number is None else int(number)
+
+
+def _number(cell: str) -> float | None:
+    try:
+        value = Decimal(cell.strip().replace(",", "."))
+    except InvalidOperation:
+        return None
+    return float(value) if value.is_finite() else None
+
+
+def _cents(cell: str) -> int:
+    number = _number(cell)
+    return 0 if number is None else max(0, round(number * 100))
+
+
+def _time(cell: str) -> float | None:
+    try:
+        moment = datetime.fromisoformat(cell.strip())
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def recovery_table(rows: Iterable[tuple[str, int, str, int]]) -> bytes:
+    """(identity, attempt, prediction id, cents) → a table that `take_over` reads."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    writer.writerow(RESULT_COLUMNS)
+    for identity, number, prediction_id, cents in rows:
+        cells = dict.fromkeys(RESULT_COLUMNS, "")
+        cells |= {
+            "status": Status.UNDELIVERED,
+            "identity": identity,
+            "attempt": str(number),
+            "prediction_id": prediction_id,
+            "total_cost_usd": f"{Decimal(cents) / 100:.2f}",
+            "submitted_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        writer.writerow([cells[name] for name in RESULT_COLUMNS])
+    return out.getvalue().encode()

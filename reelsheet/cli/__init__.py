@@ -1,0 +1,69 @@
+"""The command line: the outermost door. It reads flags, calls the flows, and says how it went.
+
+Nothing heavy is imported before a verb needs it, so that `--help` comes at once.
+"""
+
+import sys
+from collections.abc import Sequence
+
+VERBS = ("demo", "plan", "run", "retry", "resolve", "status", "report", "sandbox", "init", "doctor")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code. Bad usage and bad input never show a traceback."""
+    sys.exit(call(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def call(arguments: list[str]) -> int:
+    """One command, its exit code."""
+    from cyclopts import CycloptsError
+
+    from reelsheet.cli.verbs import app
+    from reelsheet.errors import ReelsheetError
+
+    try:
+        result = app(verb_first(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        say(f"{_sentence(error)} `reelsheet {_verb_of(arguments)}--help` shows how it is meant.")
+        return 2
+    except ReelsheetError as error:
+        say(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        say("Interrupted; nothing was sent.")
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def say(text: str) -> None:
+    """One line for people, on stderr."""
+    sys.stderr.write(f"reelsheet: {text}\n")
+
+
+def verb_first(arguments: list[str]) -> list[str]:
+    """`reelsheet --json run m.csv` means `reelsheet run --json m.csv`."""
+    if not arguments or not arguments[0].startswith("-"):
+        return arguments
+    for at, word in enumerate(arguments):
+        if word in VERBS and (at == 0 or not _takes_value(arguments[at - 1])):
+            return [word, *arguments[:at], *arguments[at + 1 :]]
+    return arguments
+
+
+_SWITCHES = {"--json", "--yes", "-y", "--fresh", "--retry-unknown", "--no-preflight", "--preflight", "--abandon"}
+
+
+def _takes_value(word: str) -> bool:
+    return word.startswith("-") and "=" not in word and word not in _SWITCHES
+
+
+def _verb_of(arguments: list[str]) -> str:
+    found = next((word for word in arguments if word in VERBS), "")
+    return f"{found} " if found else ""
+
+
+def _sentence(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if text.endswith((".", "?")) else f"{text}."

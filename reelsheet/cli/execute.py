@@ -1,0 +1,160 @@
+"""`run` and `retry`: plan, consent, flow, and the last lines."""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from reelsheet import money, settings
+from reelsheet.cli import say
+from reelsheet.errors import UsageError
+from reelsheet.options import Options
+
+FLAGS = {
+    "to": "destination",
+    "results": "results",
+    "max_cost": "max_cost_usd",
+    "limit": "limit",
+    "concurrency": "concurrency",
+    "deadline": "deadline_seconds",
+    "fresh": "fresh",
+    "retry_unknown": "retry_unknown",
+    "name": "name",
+    "sheet": "sheet",
+    "image_column": "image_column",
+    "prompt_column": "prompt_column",
+    "id_column": "id_column",
+}
+
+
+def options_of(verb: str, source: str, flags: Mapping[str, Any]) -> Options:
+    """The flags as options. Raises UsageError in words of the flags."""
+    given: dict[str, Any] = {option: flags[flag] for flag, option in FLAGS.items() if flags.get(flag) is not None}
+    if "max_cost_usd" in given:
+        given["max_cost_usd"] = money.cents(given["max_cost_usd"]) / 100
+    try:
+        return Options(verb=verb, source=source, preflight=not flags["no_preflight"], **given)
+    except ValidationError as error:
+        names = {option: f"--{flag.replace('_', '-')}" for flag, option in FLAGS.items()}
+        told = "; ".join(
+            f"{names.get(str(item['loc'][0]), item['loc'][0])}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        raise UsageError(f"That cannot be meant: {told}.") from None
+
+
+def execute(options: Options, *, yes: bool, as_json: bool) -> int:
+    """One run in this process, its exit code."""
+    prefect_quietly()
+    told = settings.load()
+    if options.destination is None and options.verb == "run":
+        raise UsageError("Where to? Name the destination with --to s3://bucket/prefix or --to FOLDER.")
+    if not yes and options.max_cost_usd is None and not sys.stdin.isatty():
+        raise UsageError("Without a terminal to ask on, agree beforehand: --yes, or --max-cost USD. Nothing was spent.")
+    from flows.server import EmbeddedServer
+
+    server = EmbeddedServer()
+    server.start()  # it comes up while the sheet is read and the pictures are looked at
+    try:
+        return asyncio.run(_execute(options, told, server, yes=yes, as_json=as_json))
+    finally:
+        server.stop()
+
+
+async def _execute(options: Options, told: settings.Settings, server: Any, *, yes: bool, as_json: bool) -> int:
+    from reelsheet import display, preparation
+
+    with display.looking() as looking:
+        prepared = await preparation.prepare(options, told, progress=looking)
+    options = prepared.options
+    sys.stderr.write(display.plan_text(prepared))
+    sys.stderr.flush()
+    if not yes and sys.stdin.isatty() and prepared.plan.cost_cents and not _agreed(prepared.cap_cents):
+        prepared.close()
+        say("Nothing was spent.")
+        return 2
+    starting = asyncio.create_task(asyncio.to_thread(server.ready))
+    await starting
+    flow, parameters = await asyncio.to_thread(_flow, options)
+    with preparation.handing_over(prepared):
+        state = await _watched(prepared, flow(**parameters, return_state=True))
+    run = prepared.run
+    summary = state.data if isinstance(state.data, dict) else getattr(state.data, "result", None)
+    if run is None or not isinstance(summary, dict):
+        say(state.message or "The run could not begin.")
+        return 2
+    await asyncio.to_thread(server.drain, run.flow_run_id, run.task_runs)
+    if as_json:
+        sys.stdout.write(json.dumps(summary) + "\n")
+    else:
+        sys.stdout.write(display.closing_text(run, summary))
+    sys.stdout.flush()
+    return int(summary["exit_code"])
+
+
+async def _watched(prepared: Any, flowing: Any) -> Any:
+    """The flow, with the live display beside it."""
+    from reelsheet import display
+
+    watching = asyncio.create_task(display.watch(prepared))
+    try:
+        return await flowing
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+def _flow(options: Options) -> tuple[Any, dict[str, Any]]:
+    """The flow of a verb, imported where it is needed, and its parameters."""
+    given = options.model_dump(exclude={"verb", "source", "destination", "results"})
+    if options.verb == "retry":
+        from flows.reprocess_failed import reprocess_failed
+
+        return reprocess_failed, given | {"results": options.source, "destination": options.destination}
+    from flows.generate_videos import generate_videos
+
+    return generate_videos, given | {"manifest": options.source, "destination": options.destination}
+
+
+def _agreed(cents: int) -> bool:
+    sys.stderr.write(f"Spend up to {money.dollars(cents)}? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().casefold() in {"y", "yes", "j", "ja", "o", "oui", "s", "si"}
+
+
+def show_plan(options: Options, *, as_json: bool) -> int:
+    """`plan`: what a run would do; 1 where rows are bad, else 0."""
+    return asyncio.run(_show_plan(options, settings.load(), as_json=as_json))
+
+
+async def _show_plan(options: Options, told: settings.Settings, *, as_json: bool) -> int:
+    from reelsheet import display, preparation
+
+    with display.looking() as looking:
+        prepared = await preparation.prepare(options, told, progress=looking, spending=False)
+    try:
+        if as_json:
+            sys.stdout.write(json.dumps(display.plan_json(prepared)) + "\n")
+        else:
+            sys.stdout.write(display.plan_text(prepared))
+    finally:
+        prepared.close()
+    return 0
+
+
+def prefect_quietly() -> None:
+    """Prefect shows in its own UI; here reelsheet speaks. Before prefect is imported."""
+    for name, value in {
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "reelsheet",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "0",
+        "DO_NOT_TRACK": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="reelsheet: %(message)s")
+    logging.getLogger("reelsheet").setLevel(logging.WARNING)

@@ -1,0 +1,44 @@
+"""What can go wrong for a whole command, as typed exceptions.
+
+    ReelsheetError                a sentence for a person; `exit_code` for the command line
+    ├── UsageError                2  flags that do not fit together, a missing consent
+    ├── ManifestError             2  the sheet cannot be read at all
+    ├── ConfigurationError        2  key, bucket, ledger or address not usable; nothing was spent
+    │   └── LedgerError           2  the ledger cannot be opened, read or trusted
+    ├── BlockedAddress            2  an address that must never be fetched
+    └── Stopped                   3  key refused, no balance, provider or storage down
+
+What goes wrong for one row is no exception: it is that row's outcome (`reelsheet.outcomes`).
+"""
+
+
+class ReelsheetError(Exception):
+    """One sentence that says what happened and what to do. Never holds a secret."""
+
+    exit_code = 2
+
+
+class UsageError(ReelsheetError):
+    """The command cannot be meant like this."""
+
+
+class ManifestError(ReelsheetError):
+    """The sheet cannot be read at all; nothing was spent."""
+
+
+class ConfigurationError(ReelsheetError):
+    """Something that a run needs is not configured, reachable or writable; nothing was spent."""
+
+
+class LedgerError(ConfigurationError):
+    """The ledger cannot be opened, is newer than this program, or does not answer."""
+
+
+class BlockedAddress(ReelsheetError):
+    """The address is private, link-local or otherwise never to be fetched."""
+
+
+class Stopped(ReelsheetError):
+    """The run stopped early for a reason that concerns every row."""
+
+    exit_code = 3

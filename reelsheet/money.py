@@ -1,0 +1,42 @@
+"""Money is integer US cents inside and `Decimal` dollars with two places at the edges."""
+
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+
+from reelsheet.errors import UsageError
+
+
+def usd(cents: int) -> str:
+    """54 → "0.54", as the results and the summary show it."""
+    return f"{Decimal(cents) / 100:.2f}"
+
+
+def dollars(cents: int) -> str:
+    """123456 → "$1,234.56", for people."""
+    return f"${Decimal(cents) / 100:,.2f}"
+
+
+def cents(amount: str | int | float | Decimal) -> int:
+    """ "1.08" → 108. A fraction of a cent is rounded down, so that a cap is never widened.
+
+    Raises UsageError where it is no finite amount of zero or more.
+    """
+    try:
+        value = Decimal(str(amount).strip().removeprefix("$").replace(",", ""))
+    except InvalidOperation:
+        value = Decimal(-1)
+    if not value.is_finite() or value < 0 or value > 10_000_000:
+        raise UsageError(f"{amount!r} is no amount in US dollars; write it like 12.50.")
+    return int(value * 100)
+
+
+def quoted_cents(value: object) -> int | None:
+    """The provider's `costCents` as whole cents (a fraction rounds up); None where it says nothing usable."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        amount = Decimal(str(value).strip())
+    except InvalidOperation:
+        return None
+    if not amount.is_finite() or not 0 <= amount <= 1_000_000:
+        return None
+    return int(amount.to_integral_value(rounding=ROUND_CEILING))

@@ -1,0 +1,141 @@
+"""A run's files: written whole or not at all, at its start, every few seconds, and in full at its end."""
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reelsheet import carried, results
+from reelsheet.outcomes import RowResult, Status
+from reelsheet.settings import state_home
+
+if TYPE_CHECKING:
+    from reelsheet.results import Summary
+    from reelsheet.run import Run
+
+log = logging.getLogger("reelsheet")
+
+CSV = "text/csv; charset=utf-8"
+LINK_SECONDS = 7 * 86_400  # the longest that a presigned link may live
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where a run's files are, as addresses for people."""
+
+    folder: str
+    results: str
+    gallery: str
+    fallback: str = ""  # where the table is instead, because the destination did not take it
+
+
+async def begin(run: "Run") -> None:
+    """The manifest as read, so that the run can be rebuilt from its folder, and a first table."""
+    await run.in_thread(
+        run.destination.write, f"runs/{run.run_id}/manifest.csv", results.manifest_csv(run.manifest), CSV
+    )
+    await checkpoint(run)
+
+
+async def checkpoint(run: "Run") -> None:
+    """The table as of now, where the latest is looked for."""
+    found = run.results()
+    content = await run.in_thread(results.results_csv, run.manifest, found)
+    await run.in_thread(_write_tables, run, content)
+
+
+def _write_tables(run: "Run", content: bytes) -> None:
+    run.destination.write(f"runs/{run.run_id}/results.csv", content, CSV)
+    run.destination.write("results.csv", content, CSV)
+    if run.options.results:
+        write_local(run.options.results, content)
+
+
+async def finish(run: "Run", found: list[RowResult], summary: "Summary") -> Files:
+    """Every file of the run. Where the destination fails, the table is kept on this machine."""
+    folder = f"runs/{run.run_id}"
+    at = Files(
+        run.destination.uri(folder), run.destination.uri(f"{folder}/results.csv"),
+        run.destination.uri(f"{folder}/gallery.html"),
+    )  # fmt: skip
+    content = results.results_csv(run.manifest, found)
+    try:
+        await run.in_thread(_write_all, run, found, summary, content)
+    except Exception as error:  # noqa: BLE001 - whatever ails the destination, the table is not lost
+        kept = state_home() / "runs" / run.run_id / "results.csv"
+        log.error("The results could not be written to %s (%s); they are in %s.", at.folder, error, kept)  # noqa: TRY400
+        await run.in_thread(write_local, str(kept), content)
+        return Files(at.folder, at.results, at.gallery, str(kept))
+    return at
+
+
+def _write_all(run: "Run", found: list[RowResult], summary: "Summary", content: bytes) -> None:
+    from reelsheet import gallery, workbook
+
+    write = run.destination.write
+    folder = f"runs/{run.run_id}"
+    _write_tables(run, content)
+    written = run.destination.listing(f"{folder}/").get(f"{folder}/results.csv")
+    if written is not None:
+        carried.seen_now(run.ledger, run.destination, f"{folder}/results.csv", written)
+    write(f"{folder}/failed.csv", results.failed_csv(run.manifest, found), CSV)
+    write(f"{folder}/summary.json", json.dumps(summary.as_json(), indent=2).encode() + b"\n", "application/json")
+    links, more, expires = page_links(run, found, folder)
+    title = Path(run.manifest.source.split("?")[0]).name or "reelsheet"
+    posters = {i: _web(run.manifest.rows[i].image) for i in range(len(found)) if _web(run.manifest.rows[i].image)}
+    page = gallery.gallery_html(
+        run.manifest, found, summary=summary, links=links, posters=posters, more_links=more, title=title,
+        expires_at=expires,
+    )  # fmt: skip
+    write(f"{folder}/gallery.html", page.encode(), "text/html; charset=utf-8")
+    book = workbook.results_xlsx(run.manifest, found, links=links, summary=summary)
+    write(f"{folder}/results.xlsx", book, "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")
+
+
+def page_links(
+    run: "Run", found: list[RowResult], folder: str
+) -> tuple[dict[int, str], dict[int, list[str]], datetime | None]:
+    """position → a link that works from the run's folder; when the links end (None: never)."""
+    links: dict[int, str] = {}
+    more: dict[int, list[str]] = {}
+    expires: datetime | None = None
+    for position, result in enumerate(found):
+        if result.status is not Status.SUCCEEDED or not result.video_uri:
+            continue
+        made = [_link(run, uri, folder) for uri in (result.video_uri, *result.more_video_uris)]
+        links[position] = made[0]
+        if made[1:]:
+            more[position] = made[1:]
+        if made[0].startswith("http"):
+            expires = datetime.now(UTC) + timedelta(seconds=LINK_SECONDS)
+    return links, more, expires
+
+
+def _link(run: "Run", uri: str, folder: str) -> str:
+    key = run.destination.key_of(uri)
+    if key is None:
+        return uri
+    link = run.destination.link(key, LINK_SECONDS)
+    if link.startswith(("http://", "https://")):
+        return link
+    up = "../" * (folder.count("/") + 1)
+    from urllib.parse import quote
+
+    return up + quote(key)
+
+
+def _web(address: str) -> str:
+    from reelsheet.links import direct
+    from reelsheet.redaction import clean_url
+
+    return clean_url(direct(address)) if address.startswith(("http://", "https://")) else ""
+
+
+def write_local(path: str, content: bytes) -> None:
+    """A file on this machine (or an s3:// object), whole or not at all."""
+    from reelsheet.destination import open_destination
+
+    parent, _, name = path.rpartition("/")
+    open_destination(parent or ".").write(name, content, CSV)

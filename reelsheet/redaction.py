@@ -1,0 +1,331 @@
+"""What must not be kept or shown: signatures and keys in addresses, secrets in text, control characters in terminals.
+
+    clean_url   an address for people: no password, no key, no signature
+    clean       any text for results and logs: the same for every address in it, keys masked, one line, bounded
+    visible     any text for a terminal: control characters become visible signs
+    unsigned    an address for an identity: one picture, signed twice, has one address
+
+`clean` and `clean_url` would rather cut too much; `unsigned` cuts only what is surely a signature, since two pictures
+must never become one.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from typing import Final, NamedTuple
+from urllib.parse import quote, unquote
+
+MASK: Final = "***"
+LIMIT: Final = 300  # characters of a text that is kept
+_SHORTEST: Final = 4  # characters of a known secret; masking less would garble every text
+_BOUND: Final = 20_000  # characters of a text that are looked at
+
+
+class Signature(NamedTuple):
+    """One way of signing an address. It is there when every name in `needs` is, with a value that matches whole."""
+
+    maker: str
+    needs: Mapping[str, str]  # parameter, in lower case → pattern of its value
+    drops: tuple[str, ...]  # parameters that go; "x-amz-*" is every name that begins so
+    where: str = ""  # pattern that host and path must hold
+
+
+_ANY: Final = r".*"
+_FILE: Final = r"/[^/]+\.\w{2,5}$"  # the path itself names a file, so that no parameter chooses it
+
+# The table of known signatures. Whoever adds one: list only what the signer appends, never what chooses a picture.
+SIGNATURES: Final = (
+    Signature("AWS, version 4, and whoever speaks it", {"x-amz-signature": _ANY}, ("x-amz-*", "x-id")),
+    Signature(
+        "AWS, version 2",
+        {"awsaccesskeyid": _ANY, "signature": _ANY},
+        ("awsaccesskeyid", "signature", "expires", "x-amz-security-token"),
+    ),
+    Signature(
+        "CloudFront",
+        {"key-pair-id": _ANY, "signature": _ANY},
+        ("key-pair-id", "signature", "expires", "policy", "hash-algorithm"),
+    ),
+    Signature("Google Cloud Storage, version 4", {"x-goog-signature": _ANY}, ("x-goog-*",)),
+    Signature(
+        "Google Cloud Storage, version 2",
+        {"googleaccessid": _ANY, "signature": _ANY},
+        ("googleaccessid", "signature", "expires"),
+    ),
+    Signature(
+        "Azure, shared access",
+        {"sig": _ANY, "sv": r"\d{4}-\d\d-\d\d"},
+        (
+            *("sv", "ss", "srt", "sr", "sp", "st", "se", "sip", "spr", "sig", "si", "ses", "sdd"),
+            *("skoid", "sktid", "skt", "ske", "sks", "skv", "saoid", "suoid", "scid"),
+        ),
+    ),
+    Signature(
+        "Alibaba Cloud, version 1",
+        {"ossaccesskeyid": _ANY, "signature": _ANY},
+        ("ossaccesskeyid", "signature", "expires", "security-token"),
+    ),
+    Signature(
+        "Alibaba Cloud, version 4",
+        {"x-oss-signature": _ANY},  # x-oss-process stays: it makes another picture
+        (
+            *("x-oss-signature", "x-oss-signature-version", "x-oss-credential", "x-oss-date", "x-oss-expires"),
+            *("x-oss-additional-headers", "x-oss-security-token"),
+        ),
+    ),
+    Signature(
+        "Huawei Cloud",
+        {"accesskeyid": _ANY, "signature": _ANY},
+        ("accesskeyid", "signature", "expires", "x-obs-security-token"),
+    ),
+    Signature(
+        "Tencent Cloud",
+        {"q-signature": _ANY, "q-ak": _ANY},
+        (
+            *("q-sign-algorithm", "q-ak", "q-sign-time", "q-key-time", "q-header-list", "q-url-param-list"),
+            *("q-signature", "x-cos-security-token"),
+        ),
+    ),
+    Signature("Akamai", {"hdnts": r".*hmac=.*"}, ("hdnts",)),
+    Signature("Akamai", {"hdnea": r".*hmac=.*"}, ("hdnea",)),
+    Signature("Akamai", {"__token__": r".*hmac=.*"}, ("__token__",)),
+    Signature("Cloudflare", {"verify": r"\d{10}-.+"}, ("verify",)),
+    Signature("Bunny", {"token": _ANY, "expires": r"\d{10}"}, ("token", "expires", "token_path"), _FILE),
+    Signature("nginx", {"md5": _ANY, "expires": r"\d{10}"}, ("md5", "expires"), _FILE),
+    Signature("Qiniu", {"token": r"[^:]+:.+", "e": r"\d{10}"}, ("token", "e")),
+    Signature("Volcano Engine", {"x-signature": _ANY, "x-expires": r"\d{10}"}, ("x-signature", "x-expires")),
+    Signature("Supabase", {"token": r"ey[\w-]+\.[\w-]+\.[\w-]+"}, ("token",), r"/storage/v1/.*/sign/"),
+    Signature("Backblaze", {"authorization": _ANY}, ("authorization",), r"^[^/]*\.backblazeb2\.com/file/"),
+    Signature(
+        "Discord",
+        {"ex": r"[0-9a-f]+", "is": r"[0-9a-f]+", "hm": r"[0-9a-f]+"},
+        ("ex", "is", "hm"),
+        r"^[^/]*\.discordapp\.(com|net)/",
+    ),
+    Signature("Facebook", {"oh": _ANY, "oe": _ANY}, ("oh", "oe", "_nc_*"), r"^[^/]*\.(fbcdn\.net|cdninstagram\.com)/"),
+)
+
+# Parameters that are cut from every address that is shown or kept, whatever stands beside them.
+_SECRET_PREFIXES: Final = ("x-amz-", "x-goog-", "x-oss-", "x-obs-", "x-cos-", "x-ms-", "q-")
+# fmt: off
+_SECRET_NAMES: Final = frozenset({
+    "signature", "sig", "expires", "policy", "key-pair-id", "awsaccesskeyid", "googleaccessid",
+    "ossaccesskeyid", "accesskeyid", "security-token", "hash-algorithm", "hdnts", "hdnea", "hdntl", "__token__",
+    "__gda__", "verify", "md5", "x-signature", "x-expires", "skoid", "sktid", "token", "access_token",
+    "accesstoken", "id_token", "refresh_token", "auth_token", "authtoken", "auth", "authorization",
+    "oauth_token", "jwt", "bearer", "api_key", "apikey", "api-key", "x-api-key", "subscription-key", "secret",
+    "client_secret", "password", "passwd", "pwd", "passphrase", "credential", "credentials", "session",
+    "sessionid", "session_id", "sid", "code", "ticket", "rlkey", "resourcekey", "nonce", "hmac",
+})
+# fmt: on
+_KEY_LIKE: Final = re.compile(r"[\w-]{20,}")  # `key=` is a secret in some services and a folder in others
+_NO_SECRETS: Final = frozenset({"x-oss-process"})
+_LOGIN: Final = re.compile(r"://[^/\s?#]{1,300}@")
+
+_KEPT_SCHEMES: Final = frozenset({"http", "https", "s3", "gs", "ftp", "ftps", "sftp", "file", "ws", "wss", "redis"})
+_DATABASES: Final = ("postgres", "sqlite", "mysql", "rediss", "amqp")
+_HOOKS: Final = re.compile(  # addresses that are themselves the permission to write
+    r"^(?:hooks\.slack\.com|(?:\w+\.)?discord(?:app)?\.com/api/webhooks|[\w-]+\.webhook\.office\.com"
+    r"|api\.telegram\.org|hooks\.zapier\.com|outlook\.office\.com/webhook|chat\.googleapis\.com)(?=/)",
+    re.IGNORECASE,
+)
+
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s<>\"'`]*")
+_PARTS: Final = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:)?(?P<slashes>//(?P<authority>[^/?#\\]*))?"
+    r"(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?P<fragment>#.*)?",
+    re.DOTALL,
+)
+_STRONG: Final = (
+    r"x-(?:amz|goog|oss|cos|obs)-(?:signature|credential|security-token)|awsaccesskeyid|googleaccessid|ossaccesskeyid"
+    r"|(?:access|id|refresh|auth|session|security)[_-]?token|api[_-]?key|secret(?:[_-]?(?:access)?[_-]?key)?|passw(?:or)?d"
+    r"|signature|credential|hdnts|hdnea|hdntl|__token__|key-pair-id"
+)
+_BEFORE: Final = r"(?:(?<![A-Za-z])|(?<=%26)|(?<=%3F)|(?<=%3B)|(?<=%2526)|(?<=%253F))"
+_MASKS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), into)
+    for pattern, into in (
+        # name=value, also percent-encoded inside another address
+        (rf"((?:{_STRONG}|{_BEFORE}(?:token|sig|pwd|jwt))\s?(?:=|%(?:25){{0,2}}3D)\s?)[^\s&;,\"'<>]+", rf"\1{MASK}"),
+        (rf"({_BEFORE}key(?:=|%(?:25){{0,2}}3D))[\w-]{{20,}}(?![\w./%-])", rf"\1{MASK}"),
+        # "name": "value"
+        (
+            rf"(([\"'])(?:[\w-]{{0,30}}(?:{_STRONG}|token)|auth|authorization|cookie)\2\s?:\s?([\"']))(?:(?!\3).)+",
+            rf"\1{MASK}",
+        ),
+        # name: value, where the name can mean nothing else
+        (
+            r"((?:api[_-]?key|secret[_-]?(?:access[_-]?)?key|password|access[_-]?token)\"?\s?:\s?)[^\s,;\"'<>]{6,}",
+            rf"\1{MASK}",
+        ),
+        (r"((?:proxy-)?authorization\s?:\s?(?:[\w-]+\s)?)[^\s,;\"'<>]+", rf"\1{MASK}"),
+        (r"((?:set-)?cookie\s?:\s?)[^\s;]+(?:;\s?[^\s;]+)*", rf"\1{MASK}"),
+        (r"\b(bearer\s)[^\s,;\"'<>]{6,}", rf"\1{MASK}"),
+        (r"\b(basic\s)[A-Za-z0-9+/]{8,}={0,2}", rf"\1{MASK}"),
+        # the body of a storage's refusal repeats what was signed
+        (r"(<(?:Signature|StringToSign|CanonicalRequest|AWSAccessKeyId)\w{0,20}>)[^<]+", rf"\1{MASK}"),
+        # keys that can be told by their shape
+        (r"\b(?-i:A(?:KI|SI|ID|RO)A)[0-9A-Z]{12,}", MASK),
+        (r"\b(?-i:AIza)[\w-]{20,}", MASK),
+        (r"\b(?-i:eyJ)[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*)?", MASK),
+        (r"\b(?:[sr]k[-_](?:[a-z]{2,8}[-_])?[a-z0-9]{20,}|gh[pousr]_[a-z0-9]{20,}|xox[abeprs]-[\w-]{10,})", MASK),
+        (r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*", MASK),
+    )
+)
+_CONTROLS: Final = frozenset({"Cc", "Cf", "Cs", "Co"})  # with invisible and direction-changing signs
+_JOINERS: Final = "\u200c\u200d\ufe0f"  # needed by scripts and emoji
+_ANSI: Final = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, cursor
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # titles, links, strings
+    r"|\x1b[ -/]*[0-~]"
+)
+
+
+def clean_url(url: str) -> str:
+    """`url` without user and password and without any parameter that signs or authorises; the rest as it was."""
+    url = unsigned(url)
+    parts = _PARTS.fullmatch(url)
+    assert parts is not None  # noqa: S101 - for the type checker; the pattern takes any text
+    scheme, authority = parts["scheme"] or "", parts["authority"] or ""
+    name = scheme[:-1].lower()
+    if scheme and parts["slashes"] is not None and name not in _KEPT_SCHEMES and not name.startswith(_DATABASES):
+        return f"{scheme}//{MASK}"  # a notification service: its address is its key
+    path = parts["path"]
+    authority = authority.rpartition("@")[2]
+    if "@" in path and re.search(r":[^\]]*\D[^\]]*$", authority):  # a password with an unescaped slash in it
+        authority, _, path = path.rpartition("@")[2].partition("/")
+        path = f"/{path}" if path else ""
+    place = f"{authority}{path}"
+    hook = _HOOKS.match(place)
+    if hook:
+        return f"{scheme}//{hook[0]}/{MASK}"
+    slashes = "//" if parts["slashes"] is not None else ""
+    path = "/".join(_without_secret(segment) for segment in path.split("/"))
+    query = _kept_parameters(parts["query"] or "")
+    fragment = parts["fragment"] or ""
+    if "=" in fragment:
+        fragment = _kept_parameters(fragment)
+    return _masked(f"{scheme}{slashes}{authority}{path}{query}{fragment}")
+
+
+def clean(text: str, secrets: Iterable[str] = (), *, limit: int = LIMIT) -> str:
+    """One line of at most `limit` characters: control characters gone, addresses cleaned, `secrets` and keys masked."""
+    whole = len(text) <= _BOUND
+    text = _one_line(text[:_BOUND])
+    if not whole:
+        text = text.rpartition(" ")[0]  # what was cut in two may be half a secret
+    for secret in sorted({secret for secret in secrets if len(secret) >= _SHORTEST}, key=len, reverse=True):
+        for form in {secret, quote(secret, safe=""), quote(secret)}:
+            text = text.replace(form, MASK)
+    text = _masked(_URL.sub(lambda found: clean_url(found[0]), text))
+    return text if len(text) <= limit else text[: max(0, limit - 1)].rstrip() + "…"
+
+
+def visible(text: str) -> str:
+    """`text` on one line with nothing in it that a terminal would obey: control characters as signs."""
+    return "".join(_sign(character) for character in text)
+
+
+def unsigned(url: str) -> str:
+    """`url` without the parameters of a signature in SIGNATURES; every other byte as it was."""
+    parts = _PARTS.fullmatch(url)
+    if parts is None or not parts["query"] or (parts["scheme"] or "").lower() not in {"http:", "https:"}:
+        return url
+    pairs = parts["query"][1:].split("&")
+    named = {_name(pair): unquote(pair.partition("=")[2]) for pair in pairs}
+    place = f"{(parts['authority'] or '').lower()}{unquote(parts['path'])}"
+    dropped = tuple(
+        name
+        for signature in SIGNATURES
+        if all(name in named and re.fullmatch(value, named[name], re.DOTALL) for name, value in signature.needs.items())
+        and re.search(signature.where, place)
+        for name in signature.drops
+    )
+    if not dropped:
+        return url
+    kept = [pair for pair in pairs if not _listed(_name(pair), dropped)]
+    query = "?" + "&".join(kept) if kept else ""
+    return f"{url[: parts.start('query')]}{query}{parts['fragment'] or ''}"
+
+
+def _name(pair: str) -> str:
+    return unquote(pair.partition("=")[0]).lower()
+
+
+def _listed(name: str, names: tuple[str, ...]) -> bool:
+    return any(name.startswith(entry[:-1]) if entry.endswith("*") else name == entry for entry in names)
+
+
+def _kept_parameters(query: str) -> str:
+    """ "?a=1&sig=x" → "?a=1"; the first character is the mark, "?" or "#"."""
+    kept = []
+    for pair in re.split(r"&(?:amp;)?", query[1:]):
+        pieces = pair.split(";")  # which few still take for "&"
+        plain = list(takewhile(lambda piece: not _is_secret(piece), pieces))
+        if plain:
+            kept.append(_without_secret(";".join(plain)))
+    return query[:1] + "&".join(kept) if kept and query[1:] else ""
+
+
+def _is_secret(pair: str) -> bool:
+    """Judged by the parameter's name, however it is encoded or written."""
+    name, value = _decoded(pair.partition("=")[0]).lower().strip("?& \t"), pair.partition("=")[2]
+    if name == "key":
+        return bool(_KEY_LIKE.fullmatch(value))
+    return name in _SECRET_NAMES or (name.startswith(_SECRET_PREFIXES) and name not in _NO_SECRETS)
+
+
+def _without_secret(piece: str) -> str:
+    """A path segment or parameter, masked behind its name if an address with a secret is encoded in it."""
+    decoded = _decoded(piece)
+    if _masked(decoded) == decoded and not _LOGIN.search(decoded):
+        return piece
+    name, equals, _ = piece.partition("=")
+    return f"{name}={MASK}" if equals and _masked(name) == name else MASK
+
+
+def _decoded(text: str) -> str:
+    """`text` with its percent-encoding taken off, however many times it was put on (up to four)."""
+    for _ in range(4):
+        plain = unquote(text)
+        if plain == text:
+            break
+        text = plain
+    return text
+
+
+def _masked(text: str) -> str:
+    for pattern, into in _MASKS:
+        text = pattern.sub(into, text)
+    return text
+
+
+def _one_line(text: str) -> str:
+    """Terminal sequences and control characters gone, white space folded."""
+    text = _ANSI.sub("", text)
+    text = "".join(_plain(character) for character in text)
+    return " ".join(text.split())
+
+
+def _plain(character: str) -> str:
+    if character.isspace():
+        return " "
+    category = unicodedata.category(character)
+    if category == "Cs":
+        return "\ufffd"
+    return "" if category in _CONTROLS else character
+
+
+def _sign(character: str) -> str:
+    code = ord(character)
+    if code < 0x20:  # noqa: PLR2004 - the C0 controls have pictures of their own
+        return chr(0x2400 + code)
+    if code == 0x7F:  # noqa: PLR2004 - and so has DEL
+        return "\u2421"
+    category = unicodedata.category(character)
+    if category == "Cs":
+        return "\ufffd"
+    if (category in _CONTROLS and character not in _JOINERS) or character in "\u2028\u2029":
+        return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004 - the basic plane
+    return character

@@ -1,0 +1,27 @@
+"""`python -m reelsheet.sandbox`: one JSON line with the addresses on stdout when everything answers."""
+
+import json
+import sys
+
+from reelsheet.errors import ReelsheetError
+from reelsheet.sandbox.serve import parse, run
+
+
+def announce(addresses: dict[str, str]) -> None:
+    """One line, for whoever started this process."""
+    sys.stdout.write(json.dumps(addresses) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """0, or 2 with a sentence on stderr."""
+    try:
+        run(parse(), announce)
+    except ReelsheetError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

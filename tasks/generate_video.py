@@ -1,0 +1,43 @@
+"""Submit a row and poll its prediction: the one task that may cost money."""
+
+from typing import Any
+
+from prefect import State, Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
+from prefect.states import Completed, Failed
+
+from reelsheet.outcomes import Status
+from reelsheet.plan import Step
+from reelsheet.run import live
+
+
+def unexpected(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Only what no code foresaw is worth a repeat; a row's own verdict is final for this run."""
+    return state.name != "Undelivered"
+
+
+@task(
+    name="generate-video",
+    task_run_name="{row}",
+    retries=2,
+    retry_delay_seconds=[2, 10],
+    retry_condition_fn=unexpected,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def generate_video(row: str, identity: str, run_id: str) -> State[None]:
+    """Bring a row to a finished prediction. `row` is its name for people."""
+    work = await live(run_id).generate(identity)
+    if work.step is Step.COPY:
+        return Completed(message=f"{row} is ready to be copied")
+    return outcome(work.status, work.error, row)
+
+
+def outcome(status: Status | None, error: str, row: str) -> State[None]:
+    """A row's verdict as a state that Prefect shows."""
+    if status in {Status.FAILED, Status.UNDELIVERED, Status.UNKNOWN}:
+        return Failed(name="Undelivered", message=f"{row}: {error}")
+    if status is Status.SKIPPED:
+        return Completed(name="Skipped", message=f"{row}: {error}")
+    return Completed(message=f"{row} needs no more work here")

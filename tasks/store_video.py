@@ -1,0 +1,26 @@
+"""Copy a finished clip to the destination; costs nothing, however often it runs."""
+
+from prefect import State, task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
+
+from reelsheet.plan import Step
+from reelsheet.run import live
+from tasks.generate_video import outcome, unexpected
+
+
+@task(
+    name="store-video",
+    task_run_name="{row}",
+    retries=2,
+    retry_delay_seconds=[2, 10],
+    retry_condition_fn=unexpected,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def store_video(row: str, identity: str, run_id: str) -> State[None]:
+    """Copy every output of a row's prediction. `row` is its name for people."""
+    work = await live(run_id).store(identity)
+    if work.step is Step.DONE:
+        return Completed(message=f"{row} is stored")
+    return outcome(work.status, work.error, row)

@@ -1,0 +1,122 @@
+"""The S3 client's settings, and its errors as sentences."""
+
+import subprocess
+import sys
+
+import pytest
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    FlexibleChecksumError,
+    NoCredentialsError,
+    NoRegionError,
+    ProfileNotFound,
+    ReadTimeoutError,
+)
+
+from reelsheet import s3
+from reelsheet.errors import ConfigurationError
+
+
+def refusal(code: str, *, status: int = 403, headers: dict[str, str] | None = None, **more: str) -> ClientError:
+    answer = {"Error": {"Code": code, "Message": "secret=hunter2", **more}}
+    answer["ResponseMetadata"] = {"HTTPStatusCode": status, "HTTPHeaders": headers or {}}
+    return ClientError(answer, "PutObject")
+
+
+def test_importing_s3_and_destinations_brings_no_boto3_along():
+    code = "import sys, reelsheet.destination; sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603 - this interpreter
+
+
+def test_the_client_s_retries_timeouts_and_connections_are_explicit(s3_client):
+    config = s3_client.meta.config
+    assert config.retries == {"mode": "standard", "total_max_attempts": 8}
+    assert (config.max_pool_connections, config.connect_timeout, config.read_timeout) == (64, 10, 30)
+    assert config.signature_version == "s3v4"
+    assert config.request_checksum_calculation == "when_supported"
+
+
+@pytest.fixture
+def s3_client(s3):
+    return s3_module_client()
+
+
+def s3_module_client():
+    return s3.client()
+
+
+def test_one_environment_has_one_client_and_another_environment_another(s3_client, monkeypatch):
+    assert s3_module_client() is s3_client
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone-else")
+    assert s3_module_client() is not s3_client
+
+
+@pytest.mark.parametrize(("name", "value"), [("AWS_PROFILE", "nobody"), ("AWS_ENDPOINT_URL_S3", "not an address")])
+def test_a_client_that_cannot_be_built_is_a_matter_of_configuration(s3_client, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=r"AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL_S3"):
+        s3_module_client()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (refusal("AccessDenied"), "is denied; let these credentials do s3:PutObject on arn:aws:s3:::b/p/x.mp4."),
+        (refusal("403"), "is denied"),
+        (refusal("KMS.DisabledException", status=400), "encryption key"),
+        (refusal("NoSuchBucket", status=404), "there is no bucket b; create it"),
+        (refusal("ExpiredToken", status=400), "expired; sign in again"),
+        (refusal("SignatureDoesNotMatch"), "the AWS key is not accepted (SignatureDoesNotMatch)"),
+        (refusal("InvalidAccessKeyId"), "check AWS_ACCESS_KEY_ID"),
+        (refusal("PermanentRedirect", status=301), "another region; set AWS_REGION"),
+        (refusal("AuthorizationHeaderMalformed", status=400, Region="eu-west-1"), "the region eu-west-1"),
+        (refusal("301", headers={"x-amz-bucket-region": "sa-east-1"}), "the region sa-east-1"),
+        (refusal("QuotaExceeded"), "storage is full"),
+        (NoCredentialsError(), "no usable AWS credentials"),
+        (ProfileNotFound(profile="x"), "no usable AWS credentials"),
+        (NoRegionError(), "set AWS_REGION"),
+        (
+            EndpointConnectionError(endpoint_url="https://u:p@s3.example.com/x?secret"),
+            "s3.example.com cannot be reached",
+        ),
+        (ReadTimeoutError(endpoint_url="https://s3.example.com"), "cannot be reached"),
+    ],
+)
+def test_what_concerns_every_row_is_fatal_and_says_what_mends_it(error, words):
+    told = s3.explain(error, "s3:PutObject", "b", "p/x.mp4")
+    assert told.startswith("S3: writing s3://b/p/x.mp4 ")
+    assert words in told
+    assert "hunter2" not in told
+    assert "u:p" not in told
+    assert s3.is_fatal(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (refusal("SlowDown", status=503), "slow down"),
+        (refusal("BadDigest", status=400), "checksum"),
+        (FlexibleChecksumError(error_msg="no"), "when_required"),
+        (refusal("MissingContentLength", status=411), "AWS_REQUEST_CHECKSUM_CALCULATION=when_required"),
+        (refusal("NoSuchKey", status=404), "it is not there"),
+        (refusal("InternalError", status=500), "failed (InternalError)"),
+        (BotoCoreError(), "failed (BotoCoreError)"),
+    ],
+)
+def test_a_blip_or_one_object_s_trouble_is_not_fatal(error, words):
+    assert words in s3.explain(error, "s3:GetObject", "b", "x")
+    assert not s3.is_fatal(error)
+
+
+def test_a_skewed_clock_is_told_by_how_much():
+    error = refusal("RequestTimeTooSkewed", headers={"date": "Mon, 01 Jan 2001 00:00:00 GMT"})
+    assert "minutes ahead; set the clock" in s3.explain(error, "s3:PutObject", "b")
+    assert "more than S3 tolerates" in s3.explain(refusal("RequestTimeTooSkewed"), "s3:PutObject", "b")
+
+
+def test_listing_is_permitted_on_the_bucket_not_on_objects():
+    told = s3.explain(refusal("AccessDenied"), "s3:ListBucket", "b", "clips/")
+    assert "listing s3://b/clips is denied" in told
+    assert "s3:ListBucket on arn:aws:s3:::b." in told
