@@ -1,5 +1,5 @@
 # make demo      the whole job against the embedded sandbox, no account needed
-# make test      every test that a change must pass; make test-all runs the slow ones too
+# make test      every test that a change must pass; SLOW=1 (and CI) runs the slow ones too
 # make install   makes .venv/bin/reelsheet
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -10,7 +10,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := 1
 export UV_NO_PROGRESS := 1
 
-.PHONY: help install demo test test-all lint types bench clean
+.PHONY: help install demo test lint types bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -34,10 +34,7 @@ demo: $(VENV)/.install
 	@$(BIN)/reelsheet demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
-
-test-all: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(if $(SLOW)$(CI),,-m "not slow")
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ from tasks.store_video import store_video
 
 log = logging.getLogger("reelsheet")
 
-COPIES_BESIDE = 64  # rows that only need polling or copying, at once
+COPIES_BESIDE = 512  # rows that only need polling or copying, at once
 
 
 async def deliver(options: Options) -> State[dict[str, Any]]:
@@ -48,16 +48,18 @@ async def deliver(options: Options) -> State[dict[str, Any]]:
 
 
 async def walk(run: Run) -> None:
-    """Every row that needs a step, in row order, as fast as the pace allows."""
+    """Every row that needs a step: what is paid for first, for links expire; then in row order, as the pace allows."""
     beside = asyncio.Semaphore(COPIES_BESIDE)
+    todo = run.to_do()
     async with asyncio.TaskGroup() as rows:
-        for work in run.to_do():
+        for work in todo:
+            if work.step is not Step.PAY:
+                rows.create_task(one_row_beside(run, work, beside))
+        for work in todo:
             if work.step is Step.PAY:
                 if not await run.admit(work):
                     break
                 rows.create_task(one_row(run, work))
-            else:
-                rows.create_task(one_row_beside(run, work, beside))
 
 
 async def one_row(run: Run, work: Work) -> None:

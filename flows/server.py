@@ -120,7 +120,19 @@ class EmbeddedServer:
             "or set PREFECT_API_URL to a running server. Nothing was spent."
         )
 
-    def drain(self, flow_run_id: str | None, expected: int) -> int:
+    async def settled(self, flow_run_id: str | None, expected: int) -> None:
+        """Wait until events, logs and states of a flow run are with the server; nothing is sent after it."""
+        import asyncio
+
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogHandler
+
+        for draining in (EventsWorker.drain_all(), APILogHandler.aflush()):
+            if draining is not None:
+                await draining
+        await asyncio.to_thread(self._drain, flow_run_id, expected)
+
+    def _drain(self, flow_run_id: str | None, expected: int) -> int:
         """Wait until every task run of a flow run is recorded as ended; how many are."""
         if self._process is None or flow_run_id is None or expected == 0:
             return expected

@@ -120,6 +120,12 @@ async def copy(
     raise ValueError("at least one attempt is needed")
 
 
+async def inspect(destination: Destination, key: str) -> Clip:
+    """A clip that is stored already, read back in full and proven. Raises StorageError, mp4.Mp4Error."""
+    film, sha256, size = await in_thread(_walked, destination, key)
+    return Clip(destination.uri(key), key, size, sha256, film.width, film.height, film.duration_s)
+
+
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """`call` in one of the UPLOADS threads that talk to storage."""
     return await asyncio.get_running_loop().run_in_executor(_pool(), partial(call, *args, **kwargs))
@@ -195,12 +201,10 @@ class _Job:
     async def _adopted(self, stored: Stored) -> Clip | None:
         """The clip that is there, read back and proven; None when it is not whole after all."""
         try:
-            film, sha256 = await in_thread(_walked, self.destination, self.key)
+            clip = await inspect(self.destination, self.key)
         except mp4.Mp4Error:
             return None
-        if stored.metadata.get("sha256", sha256) != sha256:
-            return None
-        return self._clip(_Body(stored.size, sha256, film, framed=True))
+        return clip if stored.metadata.get("sha256", clip.sha256) == clip.sha256 else None
 
     async def _fetched(self, nameless: Stored | None) -> Clip:
         """From the provider into the destination; `nameless` is an object there that does not say whose it is."""
@@ -352,13 +356,13 @@ class _Nowhere:
     def abort(self) -> None: ...
 
 
-def _walked(destination: Destination, key: str) -> tuple[mp4.Mp4, str]:
-    """What a stored clip says of itself, and its sha256."""
+def _walked(destination: Destination, key: str) -> tuple[mp4.Mp4, str, int]:
+    """What a stored clip says of itself, its sha256, its bytes."""
     walk, digest = mp4.BoxWalk(), hashlib.sha256()
     for chunk in destination.chunks(key):
         walk.feed(chunk)
         digest.update(chunk)
-    return walk.finish(), digest.hexdigest()
+    return walk.finish(), digest.hexdigest(), walk.fed
 
 
 @cache

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -152,7 +153,6 @@ class S3Destination:
         self.bucket = bucket
         self.prefix = prefix
         self._base = f"{prefix}/" if prefix else ""
-        self._verifies: bool | None = None  # whether the endpoint refuses a wrong checksum, once probed
 
     @property
     def address(self) -> str:
@@ -164,12 +164,11 @@ class S3Destination:
         client = s3.client(attempts=3)  # a wrong endpoint should be told at once
         warnings: list[str] = []
         try:
-            with self._asking("s3:ListBucket", key):
+            with self._asking("s3:ListBucket", self._base):
                 client.list_objects_v2(Bucket=self.bucket, Prefix=self._base, MaxKeys=1)
             for content in (secrets.token_bytes(1024), secrets.token_bytes(1000)):
                 self._probe_once(client, key, content, warnings)
-            self._verifies = self._probe_checksum(client, key)
-            if not self._verifies:
+            if not self._probe_checksum(client, key):
                 warnings.append(
                     f"{s3.endpoint()} does not verify checksums of uploads; every clip is checked after it is stored."
                 )
@@ -246,40 +245,46 @@ class S3Destination:
         """A presigned GET, good for `expires` seconds (a week at most, and no longer than the credentials)."""
         full = self._full(key)
         with self._asking("s3:GetObject", full):
-            return s3.client(self._region()).generate_presigned_url(
+            return s3.client(self._region).generate_presigned_url(
                 "get_object", Params={"Bucket": self.bucket, "Key": full}, ExpiresIn=min(expires, LINK_LIMIT)
             )
 
     def sweep(self) -> int:
-        """Abort multipart uploads of ours, and delete probes, that are older than a day; how many."""
-        client = s3.client()
+        """Abort multipart uploads of ours, and delete probes, that are older than a day; how many. Never raises."""
         before = datetime.now(UTC) - STALE
-        swept = 0
-        for start in (self._base + under for under in _OURS):
-            with self._asking("s3:ListBucketMultipartUploads", start):
-                pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=start)
-                stale = [one for page in pages for one in page.get("Uploads", ()) if one["Initiated"] < before]
-            for one in stale:
-                with contextlib.suppress(StorageMissing), self._asking("s3:AbortMultipartUpload", one["Key"]):
-                    client.abort_multipart_upload(Bucket=self.bucket, Key=one["Key"], UploadId=one["UploadId"])
-                    swept += 1
+        # what may not be listed or deleted here stays for the bucket's own lifecycle rule
+        with contextlib.suppress(StorageError):
+            return sum(self._sweep_uploads(under, before) for under in _OURS) + self._sweep_probes(before)
+        return 0
+
+    def _sweep_uploads(self, under: str, before: datetime) -> int:
+        client, start = s3.client(), self._base + under
+        with self._asking("s3:ListBucketMultipartUploads", start):
+            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=start)
+            stale = [one for page in pages for one in page.get("Uploads", ()) if one["Initiated"] < before]
+        for one in stale:
+            with contextlib.suppress(StorageMissing), self._asking("s3:AbortMultipartUpload", one["Key"]):
+                client.abort_multipart_upload(Bucket=self.bucket, Key=one["Key"], UploadId=one["UploadId"])
+        return len(stale)
+
+    def _sweep_probes(self, before: datetime) -> int:
+        client = s3.client()
         with self._asking("s3:ListBucket", self._base):
             found = client.list_objects_v2(Bucket=self.bucket, Prefix=self._base + _PROBE).get("Contents", ())
-        for item in found:
-            if item["LastModified"] < before:
-                with self._asking("s3:DeleteObject", item["Key"]):
-                    client.delete_object(Bucket=self.bucket, Key=item["Key"])
-                    swept += 1
-        return swept
+        stale = [item["Key"] for item in found if item["LastModified"] < before]
+        for key in stale:
+            with self._asking("s3:DeleteObject", key):
+                client.delete_object(Bucket=self.bucket, Key=key)
+        return len(stale)
 
     def _full(self, key: str) -> str:
         return self._base + _checked(key)
 
+    @cached_property
     def _region(self) -> str | None:
-        """The bucket's own region, which a link must be signed for; None for the client's."""
+        """The bucket's own region, which a link must be signed for; None for the client's. Asked once."""
         with contextlib.suppress(StorageError), self._asking("s3:ListBucket", ""):
-            head = s3.client().head_bucket(Bucket=self.bucket)
-            return head.get("BucketRegion") or None
+            return s3.client().head_bucket(Bucket=self.bucket).get("BucketRegion") or None
         return None
 
     def _put(self, key: str, content: bytes | bytearray, content_type: str, metadata: Mapping[str, str]) -> Stored:
@@ -335,9 +340,10 @@ class S3Destination:
         return None if both_plain and stored.etag != source.etag else stored
 
     def _probe_once(self, client: "S3Client", key: str, content: bytes, warnings: list[str]) -> None:
-        with self._asking("s3:PutObject", key):
+        everything = f"{self._base}*"  # what a permission must cover
+        with self._asking("s3:PutObject", everything):
             client.put_object(Bucket=self.bucket, Key=key, Body=content, Metadata={"identity": "probe"})
-        with self._asking("s3:GetObject", key):
+        with self._asking("s3:GetObject", everything):
             answer = client.get_object(Bucket=self.bucket, Key=key)
             came = answer["Body"].read()
         if came != content:
@@ -361,7 +367,7 @@ class S3Destination:
 
     def _probe_end(self, client: "S3Client", key: str) -> list[str]:
         try:
-            with self._asking("s3:DeleteObject", key):
+            with self._asking("s3:DeleteObject", f"{self._base}*"):
                 client.delete_object(Bucket=self.bucket, Key=key)
         except StorageError as error:
             return [f"A small test object stays behind. {error}"]

@@ -10,6 +10,7 @@ bytes really go.
 """
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
@@ -17,6 +18,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
@@ -330,7 +332,12 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
 
 def _roots() -> ssl.SSLContext:
     """This machine's certificate authorities (SSL_CERT_FILE and SSL_CERT_DIR included) and certifi's."""
-    context = ssl.create_default_context()
+    return _roots_of(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@lru_cache(maxsize=8)
+def _roots_of(*_environment: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()  # reads the two variables itself
     context.load_verify_locations(cafile=certifi.where())
     return context
 

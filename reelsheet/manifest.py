@@ -26,7 +26,7 @@ _BOOLEANS: Final = dict.fromkeys(("true", "yes", "y", "1", "1.0", "on"), True) |
     ("false", "no", "n", "0", "0.0", "off"), False
 )
 # What a wrong encoding leaves behind: C1 controls, replacement signs, and UTF-8 that was read as Windows-1252.
-_GARBLED: Final = re.compile(r"[\x80-\x84\x86-\x9f\ufffd]|[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac")
+_GARBLED: Final = re.compile(r"[\x80-\x9f\ufffd]|[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac")
 _RUN_ON: Final = re.compile(r"\n\s*\"?(?:https?|s3)://")
 _MISCOUNTED: Final = re.compile(r"has \d+ cells? where the header has \d+")
 
@@ -150,6 +150,8 @@ def _roles(table: sheets.Table, columns: tuple[str, ...], wanted: Mapping[str, s
         if table.elsewhere:
             told = f"{source} has a sheet '{clean(table.elsewhere)}' that would do: --sheet '{clean(table.elsewhere)}'."
             raise ManifestError(f"{error} But {told}") from None
+        if below := next((line for line, cells in table.records[:20] if roles_of.would_do(cells, wanted)), None):
+            raise ManifestError(f"{error} Line {below} looks like the column names: delete what is above it.") from None
         at = next((at for at in range(len(columns)) if _holds_addresses(table, columns, at)), None)
         if at is None or "image" in wanted or roles_of.would_do(columns, wanted):
             raise

@@ -17,7 +17,9 @@ __all__ = ["Gate", "Pace", "PaceView", "retry_after"]
 CANARY = 3  # unanswered at first
 PROBE_ROWS = 11  # acceptances at the limit, at least, before one more is tried
 PATIENCE = 0.5  # seconds without an event before one more is tried
-LONGEST_PAUSE = 30.0  # seconds, where the provider names none
+SLOW = 0.05
+RELEASE = 24
+LONGEST_PAUSE = 10.0  # seconds, where the provider names none
 BACK_OFF = 0.05  # of the limit, doubled with each refusal in a row
 UP = 0.03
 DOWN = 0.3
@@ -66,6 +68,13 @@ class Pace:
         self._burst = float(CANARY)  # how many may be unanswered
         self._stale = 0  # answers still to come that say nothing new
         self._overshot = False
+        self._refused_at = -math.inf
+        self._since_refusal = 0  # acceptances
+        self._gap = 0.0
+        self._first_refusal: float | None = None
+        self._before = 0
+        self._turn = 0
+        self._last_sent = -math.inf
         self._streak = 0  # refusals without an acceptance between
         self._margin = 1.0
         self._wrong = 0.0
@@ -88,19 +97,23 @@ class Pace:
 
     def sent(self) -> None:
         self._unanswered += 1
+        self._last_sent = self._clock()
 
     def accepted(self) -> None:
         now = self._clock()
         self._unanswered -= 1
         self._running += 1
         self._accepted += 1
-        self._streak = 0
         self._stale = max(0, self._stale - 1)
         if not self._stale:
             self._overshot = False
         self._quiet = now
         self._times.append(now)
-        self._burst += 1
+        self._burst = min(self._burst + 1, max(CANARY, self._limit))
+        self._since_refusal += 1
+        streak, self._streak = self._streak, 0
+        if streak > 1:  # what was cut in between was a guess
+            self._limit, self._burst = math.inf, 1.0
         if math.isinf(self._limit):
             return
         unseen = self._unseen()
@@ -109,10 +122,10 @@ class Pace:
             self._limit = self._proven + self._stride - 1
             self._stride = min(2 * self._stride, 1 + self._limit / 8)
             self._patience = max(0.8 * self._patience, 0.05)
-        elif self._running > self._limit - 1:
+        elif self.in_flight > self._limit - 1:
             self._credit += 1 / max(PROBE_ROWS, self._limit)
             if unseen and self._running > self._limit:
-                self._margin -= UP
+                self._margin -= UP * 2 ** min(8.0, self._since_refusal / 15)
 
     def refused(self, retry_after: float | None) -> None:
         now = self._clock()
@@ -129,11 +142,14 @@ class Pace:
             return
         self._stale = self._unanswered
         self._streak += 1
-        self._burst = max(CANARY, self._burst / 2)
+        if self._streak == 1:
+            self._measure(now, regular=known <= self._limit)
+        self._burst = max(1.0, min(self._burst, self._limit) / 4)
         if retry_after is None:
             pause = min(LONGEST_PAUSE, 0.05 * 2**self._streak)
             self._until = max(self._until, now + pause * self._rng.uniform(0.75, 1.25))
-        self._patience = max(min(2 * self._patience, LONGEST_PAUSE), retry_after or 0.0)
+        if known > self._limit:
+            self._patience = max(min(2 * self._patience, LONGEST_PAUSE), retry_after or 0.0)
         unseen = self._unseen()
         if math.isinf(self._limit):
             self._overshot = True
@@ -155,6 +171,7 @@ class Pace:
 
     def finished(self) -> None:
         self._running -= 1
+        self._turn -= 1
         self._quiet = self._clock()
         if self._wrong > 0:
             self._wrong *= max(0.0, 1 - DEC / max(1.0, self._unseen()))
@@ -172,10 +189,13 @@ class Pace:
         if self._held or self.in_flight >= self._ceiling:
             return math.inf
         now = self._clock()
-        if self._until > now:
-            return self._until - now
+        until = self._until
+        if self._gap and self._since_refusal < RELEASE:
+            until = max(until, self._last_sent + self._gap * (1 - (self._since_refusal / RELEASE) ** 2))
+        if until > now:
+            return until - now
         if math.isinf(self._limit):
-            most = min(self._burst, max(CANARY, 8 + self._running / 8))
+            most = min(self._burst, (8 + self._running / 8))
             return 0.0 if self._unanswered < most else math.inf
         beyond = self.in_flight + 1 - self._limit
         if beyond <= 0:
@@ -212,6 +232,18 @@ class Pace:
         )
 
     # --- how
+
+    def _measure(self, now: float, *, regular: bool) -> None:
+        """Between two refusals exactly as many were accepted as the account allowed in that time."""
+        if self._first_refusal is None:
+            self._first_refusal, self._before, self._turn = now, self._accepted, self.in_flight
+        elif self._since_refusal and self._turn <= 0:
+            usual = (now - self._first_refusal) / max(1, self._accepted - self._before)
+            if regular:
+                self._gap = min((now - self._refused_at) / self._since_refusal, 1.2 * usual)
+                if self._gap < SLOW:
+                    self._gap = 0.0
+        self._refused_at, self._since_refusal = now, 0
 
     def _unseen(self) -> float:
         return self._expected() if self._expected is not None else 0.0

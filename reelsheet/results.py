@@ -21,7 +21,7 @@ _FORMULA_LEADS: Final = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - the fu
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _LONE_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 # Excel where the list separator is a semicolon cuts there, and reads what follows as a cell of its own.
-_AFTER_SEPARATOR: Final = re.compile(r"(;[\s\"']*)(?=[=+\-@＝＋－＠])")  # noqa: RUF001 - as above
+_AFTER_SEPARATOR: Final = re.compile(r"(;[\s\"]*)(?=[=+\-@＝＋－＠])")  # noqa: RUF001 - as above
 
 # The others are words of ours, numbers or times, and begin with a letter or a digit by what they are.
 _FREE_TEXT: Final = tuple(
@@ -163,11 +163,9 @@ def is_wasted(result: RowResult) -> bool:
 
 
 def _csv(columns: Sequence[str], records: Iterable[Sequence[str]]) -> bytes:
-    buffer = io.BytesIO()
-    # a lone surrogate cannot have been read from a file; should one turn up, the table is still written
-    text = io.TextIOWrapper(buffer, encoding="utf-8", errors="replace", newline="", write_through=False)
-    writer = csv.writer(text, lineterminator="\r\n")
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(columns)
     writer.writerows(records)
-    text.flush()
-    return buffer.getvalue()
+    # a lone surrogate cannot have been read from a file; should one turn up, the table is still written
+    return buffer.getvalue().encode("utf-8", "replace")

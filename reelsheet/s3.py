@@ -102,7 +102,7 @@ _WORDS: Final = {
 
 
 def client(region: str | None = None, attempts: int = ATTEMPTS) -> "S3Client":
-    """The client of this process and environment; safe in threads. Raises ConfigurationError when it cannot be built."""
+    """The client of this process and environment; safe in threads. Raises ConfigurationError if there is none."""
     # tests and the sandbox change AWS_* within one process
     environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
     with _BUILDING:
@@ -151,7 +151,7 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def explain(error: BaseException, action: str, bucket: str, key: str = "") -> str:
-    """One sentence: what was tried (`action` as IAM names it: "s3:PutObject"), where, what happened, what mends it."""
+    """One sentence: what was tried (`action` as IAM names it: s3:PutObject), where, what happened, what mends it."""
     code = code_of(error)
     listing = action.startswith("s3:List")
     permit = f"{action} on arn:aws:s3:::{bucket}{'' if listing or not key else f'/{key}'}"

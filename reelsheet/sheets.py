@@ -41,22 +41,27 @@ _UNMARKED_UTF16: Final = re.compile(rb"\x00[^\x00]|[^\x00\xff\xfe]\x00")
 _MARKUP: Final = re.compile(rb"\s*<[!?a-zA-Z]")
 _PASSWORD: Final = "EncryptedPackage".encode("utf-16-le")  # in an old container means: a locked new one
 _OLD_CONTAINER: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_PICTURE: Final = "is a picture or film, not a spreadsheet; put its web address in a sheet with a column 'image'"
+# Long enough that no column name begins like it.
 _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x1f\x8b", "is compressed with gzip; unpack it first (gunzip)"),
-    (b"BZh", "is compressed with bzip2; unpack it first"),
+    (b"BZh91AY", "is compressed with bzip2; unpack it first"),
     (b"\xfd7zXZ\x00", "is compressed with xz; unpack it first"),
     (b"7z\xbc\xaf\x27\x1c", "is a 7-Zip archive; unpack it first"),
+    (b"Rar!\x1a\x07", "is a RAR archive; unpack it first"),
     (b"\x28\xb5\x2f\xfd", "is compressed with zstd; unpack it first"),
-    (b"%PDF", f"is a PDF, not a table; open the sheet that it was printed from and {SAVE_AS}"),
-    (b"{\\rtf", f"is a text document (RTF), not a table; {SAVE_AS}"),
-    (b"PAR1", f"is a Parquet file; write it as CSV, or {SAVE_AS}"),
+    (b"PK\x05\x06", "is an empty zip archive, not a table"),
+    (b"PK\x07\x08", "is a part of a divided zip archive, not a table"),
+    (b"%PDF-", f"is a PDF, not a table; open the sheet that it was printed from and {SAVE_AS}"),
+    (b"{\\rtf", f"is a text document (RTF), not a table; open it in a spreadsheet and {SAVE_AS}"),
+    (b"PAR1\x15", f"is a Parquet file; write it as CSV, or {SAVE_AS}"),
     (b"SQLite format 3\x00", "is a database; export the table as CSV"),
-    (b"\x89PNG", "is a picture, not a spreadsheet; put its web address in a sheet with a column 'image'"),
-    (b"\xff\xd8\xff", "is a picture, not a spreadsheet; put its web address in a sheet with a column 'image'"),
-    (b"GIF8", "is a picture, not a spreadsheet; put its web address in a sheet with a column 'image'"),
-    (b"RIFF", "is a picture or film, not a spreadsheet; put its web address in a sheet with a column 'image'"),
-    (b"PK", "is an empty or divided zip archive, not a table"),
+    (b"\x89PNG\r\n", _PICTURE),
+    (b"\xff\xd8\xff", _PICTURE),
+    (b"GIF87a", _PICTURE),
+    (b"GIF89a", _PICTURE),
 )
+_FILM: Final = re.compile(rb"RIFF.{4}WEBP|.{4}ftyp", re.DOTALL)
 # The first entry found in a zip archive that is no .xlsx says what it is.
 _ARCHIVES: Final[tuple[tuple[str, str], ...]] = (
     ("xl/workbook.bin", f"is a binary Excel workbook (.xlsb); {SAVE_AS}"),
@@ -116,6 +121,8 @@ def _refuse_other_forms(content: bytes, name: str, *, page: bool) -> None:
     for magic, what in _MAGIC:
         if content.startswith(magic):
             raise ManifestError(f"{name} {what}.")
+    if _FILM.match(content):
+        raise ManifestError(f"{name} {_PICTURE}.")
     if content.startswith(_OLD_CONTAINER):
         if _PASSWORD in content:
             raise ManifestError(f"{name} is locked with a password; remove it (File > Info > Protect) and save again.")

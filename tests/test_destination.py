@@ -3,6 +3,9 @@
 import errno
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -37,6 +40,26 @@ def one_client(monkeypatch):
     """The same environment in every test, so that the client is built once."""
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere/config")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere/credentials")
+
+
+@pytest.fixture(autouse=True)
+def notes(monkeypatch, tmp_path):
+    """Extended attributes, also where this machine's temporary folder has none."""
+    try:
+        os.setxattr(tmp_path, "user.reelsheet.test", b"1")
+    except (AttributeError, OSError):
+        kept = {}
+
+        def get(path, _):
+            if (inode := os.stat(path).st_ino) not in kept:  # noqa: PTH116 - as in `put`
+                raise OSError(errno.ENODATA, "no data")
+            return kept[inode]
+
+        def put(file, _, value):
+            kept[os.stat(file).st_ino] = value  # noqa: PTH116 - a descriptor, perhaps
+
+        monkeypatch.setattr(os, "setxattr", put, raising=False)
+        monkeypatch.setattr(os, "getxattr", get, raising=False)
 
 
 @pytest.fixture
@@ -455,7 +478,14 @@ def test_a_bucket_that_is_not_there_is_refused(s3):
         open_destination("s3://nowhere-at-all/x").probe()
 
 
-@pytest.mark.parametrize(("call", "action"), [("put_object", "s3:PutObject"), ("list_objects_v2", "s3:ListBucket")])
+@pytest.mark.parametrize(
+    ("call", "action"),
+    [
+        ("put_object", r"writing .*s3:PutObject on arn:aws:s3:::clips-\w+/spring/clips/\*"),
+        ("get_object", r"reading .*s3:GetObject on arn:aws:s3:::clips-\w+/spring/clips/\*"),
+        ("list_objects_v2", r"listing s3://clips-\w+/spring/clips is denied; .*s3:ListBucket"),
+    ],
+)
 def test_a_permission_that_lacks_is_named(in_bucket, monkeypatch, call, action):
     def deny(**_):
         raise ClientError({"Error": {"Code": "AccessDenied"}}, call)
@@ -498,7 +528,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", deny)
-    with pytest.raises(ConfigurationError, match="not permitted; make .* writable"):
+    with pytest.raises(ConfigurationError, match=r"not permitted; make .* writable"):
         open_destination(str(tmp_path / "out")).probe()
 
 
@@ -593,6 +623,30 @@ def test_only_our_own_stale_uploads_are_swept(in_bucket, s3, monkeypatch):
     monkeypatch.setattr(storage, "STALE", timedelta(days=-1))
     assert in_bucket.sweep() == 2
     assert sorted(unfinished(s3, in_bucket)) == ["elsewhere/videos/a.mp4", "spring/clips/other/a.mp4"]
+
+
+def test_sweeping_where_nothing_may_be_listed_is_no_error(in_bucket, monkeypatch):
+    def deny(_):
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "ListMultipartUploads")
+
+    monkeypatch.setattr(s3_module.client(), "get_paginator", deny)
+    assert open_destination("s3://nowhere-at-all").sweep() == 0
+    assert in_bucket.sweep() == 0
+
+
+def test_a_writer_that_is_killed_leaves_nothing_to_see(in_folder):
+    code = (
+        "import os, signal, sys; from reelsheet.destination import open_destination\n"
+        "up = open_destination(sys.argv[1]).open_upload('videos/a.mp4', 'video/mp4', {})\n"
+        "up.part(bytes(1000)); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, in_folder.address], check=False)  # noqa: S603 - this interpreter
+    assert killed.returncode == -signal.SIGKILL
+    assert in_folder.listing() == {}
+    assert in_folder.stat("videos/a.mp4") is None
+    (leftover,) = [path for path in in_folder.root.rglob("*") if path.is_file()]
+    os.utime(leftover, (time.time() - 7200,) * 2)
+    assert in_folder.sweep() == 1
 
 
 def test_only_stale_leftovers_are_swept_from_a_folder(in_folder):

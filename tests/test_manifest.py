@@ -46,10 +46,7 @@ def sheet_of(*records) -> openpyxl.Workbook:
 
 
 def test_a_row_holds_what_the_sheet_says():
-    found = read(
-        "SKU;Image URL;Prompt;Enable Prompt Expansion;Take;Campaign\r\n"
-        f"007;{CUP};A slow push in;yes;2;NA\r\n"
-    )
+    found = read(f"SKU;Image URL;Prompt;Enable Prompt Expansion;Take;Campaign\r\n007;{CUP};A slow push in;yes;2;NA\r\n")
     assert found.columns == ("SKU", "Image URL", "Prompt", "Enable Prompt Expansion", "Take", "Campaign")
     assert found.roles == {"image": 1, "prompt": 2, "enable_prompt_expansion": 3, "id": 0, "take": 4}
     assert found.rows == (
@@ -82,7 +79,9 @@ def test_bad_rows_stand_among_the_good_ones():
 
 
 def test_a_problem_names_its_column_as_the_sheet_does():
-    assert row("Image Src", "").problems == ("Column 'Image Src': the cell is empty; it needs the picture's web address.",)
+    assert row("Image Src,notes", "", "x").problems == (
+        "Column 'Image Src': the cell is empty; it needs the picture's web address.",
+    )
 
 
 def test_a_sheet_of_names_alone_has_no_rows_to_pay_for():
@@ -132,7 +131,9 @@ def test_a_link_formula_in_csv_is_its_address_and_the_cell_stays():
 # Prompts
 
 
-@pytest.mark.parametrize("text", ["  two  spaces ", "=1+1", "-5", "@home", "one\ntwo\r\nthree\tfour", "NA 1", "0", "日本 😀"])
+@pytest.mark.parametrize(
+    "text", ["  two  spaces ", "=1+1", "-5", "@home", "one\ntwo\r\nthree\tfour", "NA 1", "0", "日本 😀"]
+)
 def test_a_prompt_is_sent_as_it_stands(text):
     found = row("image,prompt", CUP, text)
     assert found.prompt == text
@@ -212,7 +213,9 @@ def test_any_other_word_is_a_problem_that_names_it(text):
     assert f"says '{text}'" in row("image,prompt_expansion", CUP, text).problems[0]
 
 
-@pytest.mark.parametrize(("text", "expected"), [("", 1), ("1", 1), ("2.0", 2), (" 5 ", 5), ("05", 5), ("+3", 3), ("4.", 4)])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("", 1), ("1", 1), ("2.0", 2), (" 5 ", 5), ("05", 5), ("+3", 3), ("4.", 4)]
+)
 def test_a_take_is_a_whole_number_and_blank_is_one(text, expected):
     assert row("image,take", CUP, text).take == expected
 
@@ -361,6 +364,11 @@ def test_a_column_of_addresses_under_another_name_is_pointed_at():
         read(f"Titel;Foto\nTasse;{CUP}\n")
 
 
+def test_a_title_above_the_column_names_is_pointed_at():
+    with pytest.raises(ManifestError, match="Line 3 looks like the column names"):
+        read(xlsx(sheet_of(["Summer campaign 2026"], [], ["image", "prompt"], [CUP, "A cup"])))
+
+
 def test_flags_name_the_columns():
     found = read(f"a;b;c\n{CUP};two;three\n", image_column="A", prompt_column="b", id_column="c")
     assert (found.rows[0].image, found.rows[0].prompt, found.rows[0].id) == (CUP, "two", "three")
@@ -437,7 +445,11 @@ def test_a_list_of_failures_without_any_is_no_error():
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\ufeff"), max_size=12)
-headers = st.lists(st.sampled_from(["prompt", "sku", "notes", "Status", "error", "take", "x,y", 'say "hi"', ""]), max_size=4, unique=True)
+headers = st.lists(
+    st.sampled_from(["prompt", "sku", "notes", "Status", "error", "take", "x,y", 'say "hi"', ""]),
+    max_size=4,
+    unique=True,
+)
 
 
 @given(headers, st.data())
@@ -462,7 +474,9 @@ def test_results_come_back_as_they_were_written(extra, data):
     st.binary(max_size=300)
     | st.binary(max_size=300).map(lambda body: b"image,prompt\n" + body)
     | st.text(max_size=200).map(lambda body: f"image;take;x\n{body}".encode())
-    | st.text(st.sampled_from('https://a.b/c,;"\n\r\t|=\x00 é'), max_size=200).map(lambda body: f"image,take\n{body}".encode())
+    | st.text(st.sampled_from('https://a.b/c,;"\n\r\t|=\x00 é'), max_size=200).map(
+        lambda body: f"image,take\n{body}".encode()
+    )
 )
 def test_any_bytes_give_a_sentence_or_a_row_for_each_record(content):
     try:
@@ -478,7 +492,8 @@ def test_any_bytes_give_a_sentence_or_a_row_for_each_record(content):
     except UnicodeDecodeError:
         text = content.decode("utf-16") if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else content.decode("latin-1")
     counts = {
-        sum(any(map(str.strip, record)) for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)) - 1
+        sum(any(map(str.strip, record)) for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        - 1
         for delimiter in ",;\t|"
     }
     assert len(found.rows) in counts

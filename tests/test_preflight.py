@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from PIL import Image
 
-from reelsheet import preflight
+from reelsheet import links, preflight
 from reelsheet.outcomes import ErrorCode
 from reelsheet.pictures import FIRST
 
@@ -35,6 +35,7 @@ class Shop:
         self.busy = self.busiest = 0
         self.sent = 0
         self.tasks = []
+        self.full = asyncio.Event()  # when forty wait for an answer
         self.gate = None
 
     async def _serve(self, reader, writer):
@@ -46,6 +47,8 @@ class Shop:
                 self.asked.append(head)
                 self.busy += 1
                 self.busiest = max(self.busiest, self.busy)
+                if self.busy == 40:
+                    self.full.set()
                 if self.gate is not None:
                     await self.gate.wait()
                 self.busy -= 1
@@ -332,8 +335,7 @@ async def test_few_are_asked_at_once_of_one_host_and_many_of_all(shop):
     addresses = [shop.url(f"/{n}", host) for host in hosts for n in range(30)]
     shop.files |= {f"/{n}": PICTURE for n in range(30)}
     looking = asyncio.create_task(look(*addresses, concurrency=40))
-    while shop.busy < 40:
-        await asyncio.sleep(0.01)
+    await shop.full.wait()
     at_once = [head.lower().partition("host: ")[2].split(":")[0] for head in shop.asked]
     shop.gate.set()
     await looking
@@ -355,8 +357,6 @@ async def test_a_host_that_keeps_failing_is_left_alone(shop):
 
 
 async def test_a_share_link_is_looked_at_where_its_file_is(shop, monkeypatch):
-    from reelsheet import links
-
     shop.files["/direct"] = PICTURE
     monkeypatch.setattr(links, "direct", lambda address: shop.url("/direct"))
     shared = "https://drive.google.com/file/d/0123456789abc/view"

@@ -241,8 +241,10 @@ def test_a_terminal_is_shown_control_characters_and_does_not_obey_them():
 
 
 NAMES = st.sampled_from(
-    ["X-Amz-Signature", "x-amz-security-token", "X-Goog-Credential", "Signature", "sig", "token", "access_token"]
-    + ["api_key", "password", "AWSAccessKeyId", "hdnts", "key"]
+    [
+        *("X-Amz-Signature", "x-amz-security-token", "X-Goog-Credential", "AWSAccessKeyId", "Signature", "sig"),
+        *("token", "access_token", "api_key", "password", "hdnts", "key"),
+    ]
 )
 ORDINARY = st.tuples(st.sampled_from(["v", "w", "size", "url", "q", "id"]), st.text("abc123%/:=?@.", max_size=12))
 PRINTABLE = st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="*")

@@ -159,6 +159,8 @@ def zipped(*names: str) -> bytes:
     [
         (gzip.compress(b"image\na\n"), "gunzip"),
         (b"BZh91AY&SY", "bzip2"),
+        (b"Rar!\x1a\x07\x01", "RAR"),
+        (b"\x00\x00\x00\x18ftypmp42", "film"),
         (b"7z\xbc\xaf\x27\x1c\x00\x04", "7-Zip"),
         (b"%PDF-1.7\n", "PDF"),
         (b"{\\rtf1\\ansi", "RTF"),
@@ -190,6 +192,11 @@ def zipped(*names: str) -> bytes:
 )
 def test_what_is_no_table_is_told_for_what_it_is(content, says):
     assert says in refusal(content)
+
+
+@pytest.mark.parametrize("name", ["PK", "RIFF", "GIF8", "BZh", "PAR1", "%PDF", "{id}", "[id]", "sep"])
+def test_a_column_may_be_called_like_the_beginning_of_another_form(name):
+    assert read(f"{name},image\n1,a\n").header == (name, "image")
 
 
 def test_a_page_from_the_web_is_taken_for_a_sign_in_page():

@@ -36,7 +36,8 @@ def by_hand(sheet: str, *, strings: str = "", relations: str = "", prefix: str =
     declared = f'xmlns{":" + prefix if prefix else ""}="{namespace}" xmlns:r="{RELATIONS}"'
     types = ("worksheet", "worksheets/sheet1.xml"), ("sharedStrings", "sharedStrings.xml")
     links = "".join(
-        f'<Relationship Id="rId{at}" Type="{RELATIONS}/{kind}" Target="{target}"/>' for at, (kind, target) in enumerate(types)
+        f'<Relationship Id="rId{at}" Type="{RELATIONS}/{kind}" Target="{target}"/>'
+        for at, (kind, target) in enumerate(types)
     )
     parts = {
         "_rels/.rels": f'<Relationships><Relationship Id="a" Type="{RELATIONS}/officeDocument" Target="/xl/workbook.xml"/>'
@@ -152,7 +153,11 @@ def test_formulas_give_their_saved_value_or_are_told_to_have_none():
     found = grid(by_hand(sheet))
     assert found.rows[0][1] == ["cup.jpg", "2", "=A1&B1", "", "#DIV/0!", "Photo", "https://a.example/2.jpg"]
     assert found.unsaved == {(1, 2)}
-    assert found.links == {(1, 5): "https://a.example/1.jpg", (1, 6): "https://a.example/2.jpg", (2, 6): "https://a.example/2.jpg"}
+    assert found.links == {
+        (1, 5): "https://a.example/1.jpg",
+        (1, 6): "https://a.example/2.jpg",
+        (2, 6): "https://a.example/2.jpg",
+    }
 
 
 def test_rich_text_is_joined_and_phonetic_guides_are_left_out():
@@ -259,7 +264,11 @@ def test_a_damaged_archive_is_read_or_refused_and_nothing_else(data):
 @given(st.text(st.sampled_from("<>/=\"' rcvftsi:A1&;#x0-_"), max_size=80))
 def test_a_damaged_sheet_is_read_or_refused_and_nothing_else(text):
     try:
-        grid(_replaced(_SAMPLE, "xl/worksheets/sheet1.xml", f"<worksheet><sheetData><row>{text}</row></sheetData></worksheet>"))
+        grid(
+            _replaced(
+                _SAMPLE, "xl/worksheets/sheet1.xml", f"<worksheet><sheetData><row>{text}</row></sheetData></worksheet>"
+            )
+        )
     except SpreadsheetError as error:
         assert str(error)
 
@@ -275,4 +284,6 @@ def _replaced(content: bytes, part: str, text: str | None) -> bytes:
     return buffer.getvalue()
 
 
-_SAMPLE = by_hand('<sheetData><row r="1"><c r="A1" t="s"><v>0</v></c></row></sheetData>', strings="<si><t>image</t></si>")
+_SAMPLE = by_hand(
+    '<sheetData><row r="1"><c r="A1" t="s"><v>0</v></c></row></sheetData>', strings="<si><t>image</t></si>"
+)

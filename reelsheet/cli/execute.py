@@ -88,7 +88,7 @@ async def _execute(options: Options, told: settings.Settings, server: Any, *, ye
     if run is None or not isinstance(summary, dict):
         say(state.message or "The run could not begin.")
         return 2
-    await asyncio.to_thread(server.drain, run.flow_run_id, run.task_runs)
+    await server.settled(run.flow_run_id, run.task_runs)
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
     else:
@@ -156,5 +156,9 @@ def prefect_quietly() -> None:
         "DO_NOT_TRACK": "1",
     }.items():
         os.environ.setdefault(name, value)
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="reelsheet: %(message)s")
-    logging.getLogger("reelsheet").setLevel(logging.WARNING)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("reelsheet: %(message)s"))
+    ours = logging.getLogger("reelsheet")
+    ours.setLevel(logging.WARNING)
+    ours.addHandler(handler)
+    ours.propagate = False

@@ -4,13 +4,16 @@ import asyncio
 import hashlib
 import os
 import struct
-import tempfile
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+import httpx
+
 from reelsheet.sandbox import render
+from reelsheet.settings import is_loopback
 
 TINY_BYTES: Final = 400_000
 PICTURE_BYTES: Final = 64 * 1024 * 1024
@@ -81,25 +84,8 @@ def padding(size: int, stamp: str) -> bytes:
     return struct.pack(">I4s", size, b"free") + (text * (room // len(text) + 1))[:room]
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Written beside and renamed, so that nobody ever sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def _fetched(image: str) -> bytes:
     """The picture's bytes; nothing where it cannot be had, and then a card says so."""
-    import httpx
-
-    from reelsheet.settings import is_loopback
-
     content = bytearray()
     try:
         url = httpx.URL(image)
@@ -119,7 +105,5 @@ def _fetched(image: str) -> bytes:
 
 def _be_nice() -> None:
     """Rendering waits for whoever answers requests. On Linux, niceness is a thread's own."""
-    import sys
-
     if sys.platform == "linux":
         os.nice(5)

@@ -48,7 +48,9 @@ class Do(BaseModel):
     status: list[Any] | str | None = Field(
         None, description="Poll: the statuses answered one after another, the last for ever."
     )
-    outputs: Any = Field(None, description="Poll: null, [], a number of clips, or a list; {assets} and {id} are filled in.")
+    outputs: Any = Field(
+        None, description="Poll: null, [], a number of clips, or a list; {assets} and {id} are filled in."
+    )
     fail: str | None = Field(None, description="The prediction fails with this error.")
     cents: Any = Field(None, description="Submit: what costCents says this time.")
 
@@ -59,7 +61,9 @@ class Do(BaseModel):
     )
     reset: Literal["before", "after"] | None = Field(None, description="The same with a TCP reset.")
     cut: int | None = Field(None, ge=0, description="Send this many bytes of the body, then drop the connection.")
-    framing: Literal["length", "none", "chunked"] = Field("length", description="How a cut or dripped body is announced.")
+    framing: Literal["length", "none", "chunked"] = Field(
+        "length", description="How a cut or dripped body is announced."
+    )
     declare: int | None = Field(None, ge=0, description="The Content-Length that is announced, whatever is sent.")
     drip: float | None = Field(None, gt=0, description="Send the body at this many bytes a second.")
 
@@ -76,7 +80,12 @@ class Do(BaseModel):
 class Rule(BaseModel):
     """One scripted fault. The first rule that fits and is not used up is applied."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {"at": "submit", "match": {"prompt": "sunset"}, "do": {"close": "after"}, "charged": True}
+        },
+    )
 
     at: Place = Field(description="Which request: the paid POST, the GET of a prediction, the download of a clip.")
     match: Match = Field(default_factory=Match)

@@ -1,3 +1,4 @@
+# ruff: noqa: C901, PLR0917, PLR2004 - a drawing is numbers and many of them
 """The sample pictures, drawn: light as arrays, shapes as supersampled masks, a little grain against banding."""
 
 import math
@@ -6,11 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-Light = NDArray[np.float32]  # height x width x 3 in 0..1, or a mask of height x width
+Light = Any  # an array of float32, height x width x 3 in 0..1, or a mask of height x width
 Point = tuple[float, float]
+Scaled = Callable[[Iterable[Point]], list[Point]]
+Painter = Callable[..., Any]  # of a pen and a function from the canvas's coordinates to the pen's
 
 WIDE: Final = (2048, 1152)
 UPRIGHT: Final = (1152, 2048)
@@ -65,7 +67,7 @@ class Canvas:
         away = ((self.x - centre[0]) / rx) ** 2 + ((self.y - centre[1]) / ry) ** 2
         return np.exp(-(away ** (power / 2)) * 2.2).astype(np.float32)
 
-    def shape(self, paint: Callable[[ImageDraw.ImageDraw, Callable[[Iterable[Point]], list[Point]]], None]) -> Light:
+    def shape(self, paint: Painter) -> Light:
         """A mask drawn by `paint` in this canvas's coordinates, smooth at the edges."""
         image = Image.new("L", (self.width * FINER, self.height * FINER))
         paint(ImageDraw.Draw(image), lambda points: [(x * FINER, y * FINER) for x, y in points])
@@ -91,7 +93,7 @@ class Canvas:
         joints = list(points)
         return self.shape(lambda pen, at: pen.line(at(joints), fill=255, width=round(width * FINER), joint="curve"))
 
-    def between(self, low: float, high: float, at: NDArray[np.float32]) -> Light:
+    def between(self, low: float, high: float, at: Light) -> Light:
         """From 0 at `low` to 1 at `high`, smoothly."""
         step = np.clip((at - low) / (high - low), 0, 1)
         return (step * step * (3 - 2 * step)).astype(np.float32)
@@ -107,17 +109,17 @@ class Canvas:
         total -= total.min()
         return (total / total.max()).astype(np.float32)
 
-    def ridge(self, base: float, height: float, *, rough: float = 0.55, step: float = 420) -> NDArray[np.float32]:
+    def ridge(self, base: float, height: float, *, rough: float = 0.55, step: float = 420) -> Light:
         """The y of a mountain line for every x."""
         line = np.zeros(self.width, np.float32)
         along, size, tall = np.arange(self.width), step, 1.0
-        while size > 3:  # noqa: PLR2004 - pixels
+        while size > 3:
             knots = np.arange(-size, self.width + 2 * size, size)
             line += np.interp(along, knots, self.random.uniform(-1, 1, len(knots))).astype(np.float32) * tall
             size, tall = size / 2, tall * rough
         return (base - height * (line - line.min()) / (line.max() - line.min())).astype(np.float32)
 
-    def below(self, line: NDArray[np.float32]) -> Light:
+    def below(self, line: Light) -> Light:
         """A mask of what lies under a line of one y for every x."""
         return np.clip(self.y - line[None, :] + 0.5, 0, 1).astype(np.float32)
 
@@ -137,7 +139,7 @@ class Canvas:
         """As a picture, with darker corners and fine grain."""
         away = np.hypot((self.x / self.width - 0.5) * 1.25, (self.y / self.height - 0.5) * 1.25)
         self.light *= (1 - vignette * np.clip(away - 0.25, 0, 1) ** 1.5 * 2)[..., None]
-        noise = self.random.normal(0, grain, self.light.shape[:2]).astype(np.float32)
+        noise: Light = self.random.normal(0, grain, self.light.shape[:2]).astype(np.float32)
         noise = (noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1)) / 2
         pixels = np.clip(self.light + noise[..., None], 0, 1)
         return Image.fromarray((pixels * 255 + 0.5).astype(np.uint8))
@@ -188,7 +190,11 @@ def _spline(a: float, b: float, c: float, d: float, t: float) -> float:
 def alpine_sunset() -> Image.Image:
     """Ranges of mountains, one behind the other, under a low sun."""
     c = Canvas(WIDE, 11)
-    c.paint(c.sky([(0, "#27355f"), (0.22, "#5a5288"), (0.4, "#c06b83"), (0.54, "#f39c6b"), (0.66, "#ffd9a0"), (1, "#ffe9c4")]))
+    c.paint(
+        c.sky(
+            [(0, "#27355f"), (0.22, "#5a5288"), (0.4, "#c06b83"), (0.54, "#f39c6b"), (0.66, "#ffd9a0"), (1, "#ffe9c4")]
+        )
+    )
     clouds = c.clouds((900, 110))
     streaks = c.between(0.5, 0.86, clouds) * c.between(60, 260, c.y) * (1 - c.between(430, 640, c.y))
     c.paint("#ffc7a1", streaks * 0.55)
@@ -212,7 +218,10 @@ def alpine_sunset() -> Image.Image:
         c.paint(rgb(dark) + (rgb(misty) - rgb(dark)) * depth[..., None], mask)
         rim = mask * np.clip(1 - (c.y - line[None, :]) / 9, 0, 1) ** 2
         c.add("#ffdcae", rim * c.glow(sun, (700, 900)) * 0.4)
-        c.paint("#ffd7b0", blurred(mask, 30) * c.between(0.45, 0.9, c.clouds((700, 60))) * c.between(base - 120, base, c.y) * 0.32)
+        c.paint(
+            "#ffd7b0",
+            blurred(mask, 30) * c.between(0.45, 0.9, c.clouds((700, 60))) * c.between(base - 120, base, c.y) * 0.32,
+        )
     _forest(c, 1065, "#171c33", 46)
     c.add("#ffb070", c.glow(sun, (1200, 700)) * 0.16)
     return c.finished()
@@ -223,7 +232,7 @@ def _forest(c: Canvas, base: float, colour: str, tall: float) -> None:
     ground = c.ridge(base, 70, rough=0.45, step=700)
     mask = c.below(ground)
 
-    def firs(pen: ImageDraw.ImageDraw, at: Callable[[Iterable[Point]], list[Point]]) -> None:
+    def firs(pen: ImageDraw.ImageDraw, at: Scaled) -> None:
         x = -20.0
         while x < c.width + 20:
             foot = float(ground[int(np.clip(x, 0, c.width - 1))]) + 8
@@ -242,7 +251,9 @@ def perfume_dusk() -> Image.Image:
     """A bottle of amber glass on a dark, polished table at dusk."""
     c = Canvas(WIDE, 23)
     table = 842
-    c.paint(c.sky([(0, "#1d1b3c"), (0.35, "#553060"), (0.68, "#b55a6c"), (0.9, "#f0a06c"), (1, "#ffc98c")], bottom=table))
+    c.paint(
+        c.sky([(0, "#1d1b3c"), (0.35, "#553060"), (0.68, "#b55a6c"), (0.9, "#f0a06c"), (1, "#ffc98c")], bottom=table)
+    )
     c.add("#ff9a5e", c.glow((1260, 800), (900, 420)) * 0.55)
     _bokeh(c, 46, (90, 720), ["#ffd39a", "#ff9d73", "#ffb7a8", "#ffe9c2"], (14, 74), 0.2)
     hills = c.ridge(table - 30, 120, rough=0.35, step=900)
@@ -330,7 +341,7 @@ def _letters(c: Canvas, text: str, middle: float, y: float, size: int, colour: s
     gap = size * 0.22 * FINER
     widths = [font.getlength(letter) for letter in text]
 
-    def write(pen: ImageDraw.ImageDraw, _: Callable[[Iterable[Point]], list[Point]]) -> None:
+    def write(pen: ImageDraw.ImageDraw, _: Scaled) -> None:
         x = middle * FINER - (sum(widths) + gap * (len(text) - 1)) / 2
         for letter, width in zip(text, widths, strict=True):
             pen.text((x, y * FINER), letter, 255, font, anchor="ls")
@@ -350,7 +361,7 @@ def _bokeh(
             for _ in range(count // 6)
         ]  # fmt: skip
 
-        def lights(pen: ImageDraw.ImageDraw, at: Callable[[Iterable[Point]], list[Point]], some: Any = discs) -> None:
+        def lights(pen: ImageDraw.ImageDraw, at: Scaled, some: Any = discs) -> None:
             for x, y, radius, strength in some:
                 box = at([(x - radius, y - radius), (x + radius, y + radius)])
                 pen.ellipse(box, fill=int(strength * 0.8), outline=strength, width=max(3, round(radius * FINER / 14)))
@@ -369,7 +380,7 @@ def morning_mug() -> Image.Image:
             x, y = 180 + column * 285, 40 + row * 330
             pane = c.polygon([(x, y), (x + 240, y + 40), (x + 240 + 110, y + 330), (x + 110, y + 290)])
             c.add("#fff0cf", blurred(pane, 10) * 0.62)
-    leaves = c.shape(lambda pen, at: _sprig(c, pen, at))
+    leaves = c.shape(_sprig)
     c.darken(blurred(leaves, 11) * 0.26)
     grain = c.clouds((1500, 26), octaves=6)
     wood = c.sky([(0, "#9c6b45"), (0.3, "#8a5a38"), (1, "#5d3821")], top=table)
@@ -383,7 +394,7 @@ def morning_mug() -> Image.Image:
     return c.finished(vignette=0.3)
 
 
-def _sprig(c: Canvas, pen: ImageDraw.ImageDraw, at: Callable[[Iterable[Point]], list[Point]]) -> None:
+def _sprig(pen: ImageDraw.ImageDraw, at: Scaled) -> None:
     """The shadow of a twig with leaves."""
     stem = curve([(1010, -20), (930, 140), (800, 270), (640, 350)], 10)
     pen.line(at(stem), fill=255, width=6 * FINER)
@@ -416,7 +427,14 @@ def _mug(c: Canvas, middle: float, top: float, foot: float) -> None:
     ring = np.clip(ring, 0, 1)
     c.paint(c.sky([(0, "#4f7d7b"), (0.5, "#2f5a5d"), (1, "#1d3d44")], top=top + 60, bottom=foot - 60), ring)
     c.add("#d8fff4", ring * blurred(c.ellipse((middle + 232, top + 96), 70, 18), 8) * 0.4)
-    left = curve([(middle - half, top), (middle - half + 2, top + 190), (middle - lower, foot - 48), (middle - lower + 36, foot - 22)])
+    left = curve(
+        [
+            (middle - half, top),
+            (middle - half + 2, top + 190),
+            (middle - lower, foot - 48),
+            (middle - lower + 36, foot - 22),
+        ]
+    )
     right = [(2 * middle - x, y) for x, y in reversed(left)]
     body = np.maximum(c.polygon([*left, *right]), c.ellipse((middle, foot - 24), lower - 34, 16))
     side = np.clip((c.x - middle) / half, -1, 1)
@@ -472,7 +490,7 @@ def reading_corner() -> Image.Image:
     _plant(c, 560, 930)
     _armchair(c, 1060, 965)
     _lamp(c, lamp, 985)
-    _side_table(c, 1500, 985)
+    _side_table(c, 1500)
     c.add("#ffcb80", c.glow((1180, 960), (520, 90)) * 0.28)
     c.add("#ffdf9f", c.glow((lamp[0], 380), (330, 260)) * 0.34)
     return c.finished(vignette=0.5)
@@ -499,7 +517,14 @@ def _frames(c: Canvas) -> None:
 def _armchair(c: Canvas, middle: float, foot: float) -> None:
     c.darken(blurred(c.ellipse((middle - 30, foot + 4), 330, 34), 18) * 0.62)
     for x, lean in ((-190, -18), (190, 18), (-130, -6), (130, 6)):
-        leg = c.polygon([(middle + x - 11, foot - 80), (middle + x + 11, foot - 80), (middle + x + lean + 6, foot), (middle + x + lean - 6, foot)])
+        leg = c.polygon(
+            [
+                (middle + x - 11, foot - 80),
+                (middle + x + 11, foot - 80),
+                (middle + x + lean + 6, foot),
+                (middle + x + lean - 6, foot),
+            ]
+        )
         c.paint("#4a2c1a", leg)
     light = np.clip(0.62 + (c.x - middle) / 760 - (c.y - 620) / 1500, 0, 1)[..., None]
 
@@ -533,11 +558,26 @@ def _armchair(c: Canvas, middle: float, foot: float) -> None:
         c.paint(cloth("#8a5512", "#f7b94a"), arm)
         c.darken(arm * c.between(0.15, 0.95, np.abs((c.x - left - 52) / 52)) * 0.28)
         c.add("#fff0c0", arm * c.glow((left + 62, foot - 296), (46, 24)) * 0.5)
-    pillow = c.polygon(curve([(middle - 130, foot - 222), (middle - 118, foot - 352), (middle + 10, foot - 340), (middle + 6, foot - 214), (middle - 130, foot - 222)]))
+    pillow = c.polygon(
+        curve(
+            [
+                (middle - 130, foot - 222),
+                (middle - 118, foot - 352),
+                (middle + 10, foot - 340),
+                (middle + 6, foot - 214),
+                (middle - 130, foot - 222),
+            ]
+        )
+    )
     c.darken(blurred(pillow, 14) * 0.3)
     c.paint("#2f6f70", pillow)
     for number in range(5):
-        c.paint("#e8d3a6", pillow * c.rounded((middle - 140 + number * 34, foot - 380, middle - 131 + number * 34, foot - 200), 0) * 0.7)
+        c.paint(
+            "#e8d3a6",
+            pillow
+            * c.rounded((middle - 140 + number * 34, foot - 380, middle - 131 + number * 34, foot - 200), 0)
+            * 0.7,
+        )
     c.darken(pillow * c.between(middle + 10, middle - 150, c.x) * 0.4)
 
 
@@ -556,14 +596,25 @@ def _lamp(c: Canvas, head: Point, foot: float) -> None:
         c.paint("#b8742a", c.rounded((x - half, edge - 4, x + half, edge + 3), 2) * 0.8)
 
 
-def _side_table(c: Canvas, middle: float, foot: float) -> None:
-    del foot
+def _side_table(c: Canvas, middle: float) -> None:
     top = 800.0
     for x, lean in ((-70, -26), (70, 26), (6, 4)):
-        c.paint("#4a2d1b", c.polygon([(middle + 150 + x - 7, top), (middle + 150 + x + 7, top), (middle + 150 + x + lean + 4, 975), (middle + 150 + x + lean - 4, 975)]))
+        c.paint(
+            "#4a2d1b",
+            c.polygon(
+                [
+                    (middle + 150 + x - 7, top),
+                    (middle + 150 + x + 7, top),
+                    (middle + 150 + x + lean + 4, 975),
+                    (middle + 150 + x + lean - 4, 975),
+                ]
+            ),
+        )
     c.darken(blurred(c.ellipse((middle + 150, 976), 130, 14), 8) * 0.45)
     c.paint("#3a2416", c.ellipse((middle + 150, top + 9), 130, 24))
-    c.paint(c.sky([(0, "#b98352"), (1, "#8a5a33")], top=top - 24, bottom=top + 24), c.ellipse((middle + 150, top), 130, 24))
+    c.paint(
+        c.sky([(0, "#b98352"), (1, "#8a5a33")], top=top - 24, bottom=top + 24), c.ellipse((middle + 150, top), 130, 24)
+    )
     for number, (colour, width) in enumerate((("#b5553f", 120), ("#e8dcc4", 104), ("#2f6f70", 112))):
         y = top - 20 - number * 23
         book = c.rounded((middle + 160 - width / 2, y - 22, middle + 160 + width / 2, y), 4)
@@ -605,14 +656,19 @@ def _plant(c: Canvas, middle: float, foot: float) -> None:
     sheen = np.clip(0.3 + 0.7 * np.exp(-(((across - 0.4) / 0.5) ** 2)), 0, 1)[..., None]
     c.paint((rgb("#7d6a58") + (rgb("#f3e6d2") - rgb("#7d6a58")) * sheen).astype(np.float32), pot)
     c.darken(c.rounded((middle - 98, foot - 150, middle + 98, foot - 140), 2) * pot * 0.25)
-    c.paint((rgb("#8a7764") + (rgb("#fff4e2") - rgb("#8a7764")) * sheen).astype(np.float32), c.rounded((middle - 100, foot - 186, middle + 100, foot - 152), 8))
+    c.paint(
+        (rgb("#8a7764") + (rgb("#fff4e2") - rgb("#8a7764")) * sheen).astype(np.float32),
+        c.rounded((middle - 100, foot - 186, middle + 100, foot - 152), 8),
+    )
 
 
 def harbour_night() -> Image.Image:
     """A skyline over still water, upright."""
     c = Canvas(UPRIGHT, 59)
     horizon = 1500
-    c.paint(c.sky([(0, "#070b24"), (0.4, "#141c4a"), (0.72, "#3b2f6b"), (0.92, "#8a4a78"), (1, "#d27a6e")], bottom=horizon))
+    c.paint(
+        c.sky([(0, "#070b24"), (0.4, "#141c4a"), (0.72, "#3b2f6b"), (0.92, "#8a4a78"), (1, "#d27a6e")], bottom=horizon)
+    )
     stars = (c.random.random(c.light.shape[:2]) > 0.99965).astype(np.float32) * c.random.random(c.light.shape[:2])
     c.add("#dfe8ff", np.clip(blurred(stars.astype(np.float32), 1) * 7, 0, 1) * (1 - c.between(300, 1000, c.y)))
     moon = (800.0, 360.0)
@@ -631,7 +687,9 @@ def harbour_night() -> Image.Image:
     c.add("#ffb98a", blurred(c.rounded((-50, horizon - 10, c.width + 50, horizon + 10), 1), 16) * 0.4)
     c.mirrored(horizon, ripple=5, fade=0.78)
     c.paint("#0a1030", c.between(horizon - 60, c.height, c.y) * 0.5 * (c.y >= horizon))
-    c.add("#ffd9a8", c.between(0.72, 0.95, c.clouds((260, 9), octaves=3)) * c.between(horizon, horizon + 60, c.y) * 0.14)
+    c.add(
+        "#ffd9a8", c.between(0.72, 0.95, c.clouds((260, 9), octaves=3)) * c.between(horizon, horizon + 60, c.y) * 0.14
+    )
     return c.finished(vignette=0.3)
 
 
@@ -647,7 +705,7 @@ def _buildings(c: Canvas, ground: float, tall: float, colour: str, misty: str, l
         x += width + float(c.random.choice([0.0, 3.0, 12.0]))
     tops = {int(number) for number in c.random.choice(len(boxes), len(boxes) // 3, replace=False)}
 
-    def walls(pen: ImageDraw.ImageDraw, at: Callable[[Iterable[Point]], list[Point]]) -> None:
+    def walls(pen: ImageDraw.ImageDraw, at: Scaled) -> None:
         for number, (left, top, width) in enumerate(boxes):
             pen.rectangle(at([(left, top), (left + width, ground)]), fill=255)
             if number in tops:
@@ -668,7 +726,7 @@ def _buildings(c: Canvas, ground: float, tall: float, colour: str, misty: str, l
                 if c.random.random() < lit * 0.62:
                     warm[int(c.random.integers(3))].append((column, row, column + wide, row + high))
     for colour_lit, windows in zip(("#ffd38a", "#ffe9bd", "#ffb36b"), warm, strict=True):
-        glass = c.shape(lambda pen, at, some=windows: [pen.rectangle(at([box[:2], box[2:]]), fill=255) for box in some])  # type: ignore[misc]
+        glass = c.shape(lambda pen, at, some=windows: [pen.rectangle(at([box[:2], box[2:]]), fill=255) for box in some])
         c.paint(colour_lit, glass * 0.9)
         c.add(colour_lit, blurred(glass, 7) * 0.4)
 
@@ -700,7 +758,7 @@ def _cobbles(c: Canvas, ground: int) -> None:
     """Rows of wet stones, larger the nearer they lie."""
     y, tall = float(ground + 12), 7.0
 
-    def stones(pen: ImageDraw.ImageDraw, at: Callable[[Iterable[Point]], list[Point]]) -> None:
+    def stones(pen: ImageDraw.ImageDraw, at: Scaled) -> None:
         row, high = y, tall
         while row < c.height:
             x = float(-c.random.uniform(0, high * 3))
@@ -715,7 +773,7 @@ def _cobbles(c: Canvas, ground: int) -> None:
     c.add("#bcd0f5", blurred(c.shape(stones), 1) * 0.2)
 
 
-def _rain(c: Canvas, pen: ImageDraw.ImageDraw, at: Callable[[Iterable[Point]], list[Point]]) -> None:
+def _rain(c: Canvas, pen: ImageDraw.ImageDraw, at: Scaled) -> None:
     for _ in range(420):
         x, y = c.random.uniform(0, c.width), c.random.uniform(-40, c.height)
         long = c.random.uniform(16, 54)
@@ -744,7 +802,7 @@ def _house_row(c: Canvas, ground: float) -> None:
             for column in range(columns):
                 x, y = left + gap * (column + 0.5), top + 46 + row * 124
                 box = (x - 19, y, x + 19, y + 70)
-                if c.random.random() < 0.46:  # noqa: PLR2004 - a share
+                if c.random.random() < 0.46:
                     lit[int(c.random.integers(3))].append(box)
                 else:
                     dark.append(box)
@@ -752,13 +810,16 @@ def _house_row(c: Canvas, ground: float) -> None:
     panes = [*zip(("#ffc877", "#ffdfa4", "#f7a65c"), lit, strict=True), ("#141f38", dark)]
     for tone, boxes in panes:
         glass = c.shape(
-            lambda pen, at, some=boxes: [pen.rounded_rectangle(at([b[:2], b[2:]]), 6 * FINER, fill=255) for b in some]  # type: ignore[misc]
+            lambda pen, at, some=boxes: [pen.rounded_rectangle(at([b[:2], b[2:]]), 6 * FINER, fill=255) for b in some]
         )
         c.paint(tone, blurred(glass, 2) * (0.75 if boxes is dark else 0.92))
         if boxes is not dark:
             c.add(tone, blurred(glass, 26) * 0.5)
     bars = [*lit[0], *lit[1], *lit[2]]
-    c.darken(c.shape(lambda pen, at: [pen.rectangle(at([(b[0] + 17.5, b[1]), (b[0] + 20.5, b[3])]), fill=255) for b in bars]) * 0.35)
+    c.darken(
+        c.shape(lambda pen, at: [pen.rectangle(at([(b[0] + 17.5, b[1]), (b[0] + 20.5, b[3])]), fill=255) for b in bars])
+        * 0.35
+    )
 
 
 def _tram(c: Canvas, left: float, right: float, top: float, ground: float) -> None:
@@ -774,7 +835,14 @@ def _tram(c: Canvas, left: float, right: float, top: float, ground: float) -> No
     roof = c.rounded((left + 30, top - 22, right - 30, top + 60), 26)
     c.paint(c.sky([(0, "#e9e2d2"), (1, "#9a948c")], top=top - 22, bottom=top + 40), roof)
     body = c.rounded((left, top + 8, right, foot - 8), 52)
-    c.paint(c.sky([(0, "#fff1cf"), (0.47, "#f3dfb4"), (0.5, "#ffc02e"), (0.8, "#f0a116"), (1, "#a8660a")], top=top, bottom=foot), body)
+    c.paint(
+        c.sky(
+            [(0, "#fff1cf"), (0.47, "#f3dfb4"), (0.5, "#ffc02e"), (0.8, "#f0a116"), (1, "#a8660a")],
+            top=top,
+            bottom=foot,
+        ),
+        body,
+    )
     c.add("#fff6d8", body * c.between(top + 26, top + 8, c.y) * 0.6)
     c.darken(body * (c.between(left + 60, left, c.x) + c.between(right - 60, right, c.x)) * 0.4)
     band = c.rounded((left + 4, foot - 156, right - 4, foot - 142), 2) * body
@@ -782,7 +850,7 @@ def _tram(c: Canvas, left: float, right: float, top: float, ground: float) -> No
     doors = [left + 250, right - 250]
     xs = np.linspace(left + 118, right - 118, 9)
     for x in xs:
-        narrow = any(abs(x - door) < 70 for door in doors)  # noqa: PLR2004 - pixels
+        narrow = any(abs(x - door) < 70 for door in doors)
         box = (x - 47, top + 74, x + 47, foot - (44 if narrow else 178))
         frame = (box[0] - 5, box[1] - 5, box[2] + 5, box[3] + 5)
         c.paint("#3d2a12", c.rounded(frame, 14))
@@ -804,7 +872,7 @@ def _tram(c: Canvas, left: float, right: float, top: float, ground: float) -> No
 
 
 def _passenger(c: Canvas, x: float, sill: float, glass: Light) -> None:
-    if c.random.random() < 0.4:  # noqa: PLR2004 - a share
+    if c.random.random() < 0.4:
         return
     shift = float(c.random.uniform(-16, 16))
     head = c.ellipse((x + shift, sill - 62), 17, 21)
@@ -863,7 +931,15 @@ def _dune(c: Canvas, number: int, base: float, lift: float, bright: str, dark: s
 
 def _balloon(c: Canvas, x: float, y: float, size: float, colours: tuple[str, str, str]) -> None:
     outline = [(x - size, y)]
-    right = curve([(x, y - size * 1.06), (x + size * 0.74, y - size * 0.78), (x + size, y), (x + size * 0.66, y + size * 0.72), (x + size * 0.2, y + size * 1.24)])
+    right = curve(
+        [
+            (x, y - size * 1.06),
+            (x + size * 0.74, y - size * 0.78),
+            (x + size, y),
+            (x + size * 0.66, y + size * 0.72),
+            (x + size * 0.2, y + size * 1.24),
+        ]
+    )
     outline = [*right, *[(2 * x - px, py) for px, py in reversed(right)]]
     envelope = c.polygon(outline)
     reach = np.interp(c.y[:, 0], [py for _, py in right], [max(px - x, 1) for px, _ in right])[:, None]
@@ -871,7 +947,7 @@ def _balloon(c: Canvas, x: float, y: float, size: float, colours: tuple[str, str
     gore = np.floor(turn * 10).astype(int)
     palette = np.stack([rgb(colours[index]) for index in (0, 1, 0, 2, 0)])
     skin = palette[np.clip(gore, 0, 9) % 5]
-    seam = 1 - 0.22 * np.exp(-(((turn * 10) % 1) / 0.09) ** 2) - 0.16 * np.exp(-((1 - (turn * 10) % 1) / 0.09) ** 2)
+    seam = 1 - 0.22 * np.exp(-((((turn * 10) % 1) / 0.09) ** 2)) - 0.16 * np.exp(-(((1 - (turn * 10) % 1) / 0.09) ** 2))
     light = 0.62 + 0.52 * np.exp(-(((c.x - x + size * 0.45) / size / 0.75) ** 2)) * np.exp(
         -(((c.y - y + size * 0.2) / size / 1.3) ** 2)
     )
@@ -884,7 +960,11 @@ def _balloon(c: Canvas, x: float, y: float, size: float, colours: tuple[str, str
     c.add("#fff1d8", envelope * c.glow((x - size * 0.45, y - size * 0.4), (size * 0.5, size * 0.6)) * 0.4)
     basket = (x - size * 0.13, y + size * 1.52, x + size * 0.13, y + size * 1.72)
     for side in (-0.19, -0.07, 0.07, 0.19):
-        c.paint("#4a3324", c.line([(x + size * side, y + size * 1.22), (x + size * side * 0.66, basket[1])], max(1.0, size / 90)) * 0.8)
+        c.paint(
+            "#4a3324",
+            c.line([(x + size * side, y + size * 1.22), (x + size * side * 0.66, basket[1])], max(1.0, size / 90))
+            * 0.8,
+        )
     c.paint("#6b4226", c.rounded(basket, size * 0.03))
     c.paint("#3a2416", c.rounded((basket[0], basket[1], basket[2], basket[1] + size * 0.05), size * 0.02))
     c.add("#ffcf70", c.glow((x, y + size * 1.2), (size * 0.16, size * 0.2)) * 0.8)

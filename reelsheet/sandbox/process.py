@@ -103,6 +103,9 @@ class SandboxProcess:
         """SIGKILL, for tests of what survives it."""
         self._end(kill=True)
 
+    def settle(self) -> None:
+        """Nothing to wait for: what S3 has answered is in the mirror's files already."""
+
     def environment(self) -> dict[str, str]:
         """What a reelsheet process needs to work against this sandbox."""
         return {
@@ -148,7 +151,7 @@ class SandboxProcess:
         self._call("POST", "/sandbox/faults", rule)
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
-        import httpx
+        import httpx  # noqa: PLC0415 - slow to import
 
         with httpx.Client(base_url=self.api, trust_env=False, timeout=30) as client:
             response = client.request(method, path, json=body)

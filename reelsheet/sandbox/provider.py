@@ -19,8 +19,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import FileResponse, HTMLResponse, Response
 
-from reelsheet.sandbox import samples
-from reelsheet.sandbox.behaviour import Behaviour
+from reelsheet.sandbox import docs, samples
+from reelsheet.sandbox.behaviour import Behaviour, Changes
 from reelsheet.sandbox.books import Books
 from reelsheet.sandbox.clips import Clips, cache_home, padding
 from reelsheet.sandbox.faults import Applied, Do, Faults, Rule
@@ -146,7 +146,9 @@ class _Standin:
         )
         provider: dict[str, Any] = {"tags": ["provider"], "response_model": None}
         tests: dict[str, Any] = {"tags": ["sandbox"], "response_model": None}
-        refused = {401: {"model": Problem, "description": "No key, or another one than the sandbox was given."}}
+        refused: dict[int | str, dict[str, Any]] = {
+            401: {"model": Problem, "description": "No key, or another one than the sandbox was given."}
+        }
         app.add_api_route(
             "/api/v1/models/{model}/generate",
             self.generate,
@@ -204,11 +206,13 @@ class _Standin:
         app.add_api_route("/sandbox/faults", self.add_fault, methods=["POST"], name="Script a fault", **tests)
         app.add_api_route("/sandbox/faults", self.clear_faults, methods=["DELETE"], name="Clear the faults", **tests)
         app.add_api_route("/sandbox/reset", self.reset, methods=["POST"], name="Forget everything", **tests)
-        app.add_api_route("/docs", self.docs, methods=["GET"], include_in_schema=False)
+        app.add_api_route("/docs", self.show_docs, methods=["GET"], include_in_schema=False)
         app.openapi = _described(app)  # type: ignore[method-assign]
         return app
 
-    async def generate(self, model: Annotated[str, PathParameter(description="`i2v-pro`")], request: Request) -> Response:
+    async def generate(
+        self, model: Annotated[str, PathParameter(description="`i2v-pro`")], request: Request
+    ) -> Response:
         """Starts a generation and returns at once with a prediction ID for polling."""
         response = await self._generated(model, request)
         self.books.post_answers[_answered(response)] += 1
@@ -282,7 +286,8 @@ class _Standin:
         return response if applied is None else await deliver(request, _replaced(response, applied.do), applied.do)
 
     def _state(self, prediction: Prediction, applied: Applied | None, request: Request) -> dict[str, Any]:
-        status, error = prediction.status, prediction.error
+        status: Any = prediction.status
+        error = prediction.error
         do = applied.do if applied else Do()
         if do.fail is not None:
             status, error = "failed", do.fail
@@ -375,10 +380,12 @@ class _Standin:
         """How it behaves now."""
         return _Json(self.queue.behaviour.model_dump())
 
-    async def change_settings(self, changes: dict[str, Any]) -> Response:
+    async def change_settings(self, changes: Changes) -> Response:
         """Changes what is given, at once: latency, capacity, per_minute, fail_rate, cost_cents, clips and so on."""
         try:
-            changed = Behaviour.model_validate(self.queue.behaviour.model_dump() | changes)
+            changed = Behaviour.model_validate(
+                self.queue.behaviour.model_dump() | changes.model_dump(exclude_unset=True)
+            )
         except ValidationError as error:
             return _problem(422, "invalid_settings", str(error))
         self.queue.behaviour = changed
@@ -405,9 +412,9 @@ class _Standin:
         self.queue.behaviour = self._initial.model_copy()
         return Response(status_code=204)
 
-    async def docs(self) -> Response:
+    async def show_docs(self, request: Request) -> Response:
         """The reference of this API; the page needs nothing from elsewhere."""
-        return HTMLResponse("")
+        return HTMLResponse(docs.page(self.app.openapi(), self._origin or _origin(request)))
 
     def _has_key(self, request: Request) -> bool:
         return hmac.compare_digest(request.headers.get("authorization", "").encode(), self._bearer)

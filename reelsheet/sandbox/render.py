@@ -123,7 +123,10 @@ def _zooming(still: Image.Image, size: tuple[int, int], motion: Motion) -> Paint
     def paint(progress: float) -> Any:
         # Equal ratios in equal times look like a steady camera.
         zoom = first * (last / first) ** progress
-        width, height = (round(side * FINER * ROOM / zoom / 2) * 2 for side in size)
+        width, height = (
+            min(round(side * FINER * ROOM / zoom / 2) * 2, most)
+            for side, most in zip(size, (stage.width, stage.height), strict=True)
+        )
         left, top = (stage.width - width) // 2, (stage.height - height) // 2
         window = stage.window(left, top, (width, height))
         return window.reformat(width=size[0], height=size[1], interpolation="AREA")
@@ -181,9 +184,7 @@ def _turned(
 
 def _homography(angle: float, distance: float) -> NDArray[np.float64]:
     """From the frame's coordinates to the turned picture's, both from their middle."""
-    return np.array(
-        [[1 / math.cos(angle), 0, 0], [0, 1.0, 0], [-math.tan(angle) / distance, 0, 1.0]], dtype=np.float64
-    )
+    return np.array([[1 / math.cos(angle), 0, 0], [0, 1.0, 0], [-math.tan(angle) / distance, 0, 1.0]], dtype=np.float64)
 
 
 def _reach(seen: tuple[int, int], source: tuple[int, int], angle: float, distance: float) -> float:
@@ -194,9 +195,7 @@ def _reach(seen: tuple[int, int], source: tuple[int, int], angle: float, distanc
     return float(min(source[0] / 2 / reached[0], source[1] / 2 / reached[1]))
 
 
-def _staged(
-    still: Image.Image, size: tuple[int, int], room: float, *, shift: float = 0.0, along: int = 0
-) -> _Stage:
+def _staged(still: Image.Image, size: tuple[int, int], room: float, *, shift: float = 0.0, along: int = 0) -> _Stage:
     """`still` scaled to cover `size` times `room`, its pixels moved by `shift` of one along an axis."""
     ratio = max(size[0] * room / still.width, size[1] * room / still.height)
     whole = [max(size[axis], math.floor(still.size[axis] * ratio / 2) * 2) for axis in (0, 1)]

@@ -1,5 +1,6 @@
 """Both servers of the sandbox in one go: the provider's API (and its asset host) here, the simulated S3 beside it."""
 
+import argparse
 import asyncio
 import contextlib
 import json
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
+from pydantic import ValidationError
 
 from reelsheet.errors import ConfigurationError
+from reelsheet.sandbox.behaviour import Behaviour
 from reelsheet.sandbox.provider import DEFAULT_KEY, Options, create_app
 from reelsheet.sandbox.wire import OpenProtocol
 
@@ -100,7 +103,7 @@ def _addresses(serving: Serving, origin: str, assets: str, s3: str) -> dict[str,
 
 
 async def _announce(server: uvicorn.Server, announce: Callable[[dict[str, str]], None], what: dict[str, str]) -> None:
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
     announce(what)
 
@@ -124,7 +127,7 @@ class _Ports:
     """The ports of last time, kept in the state folder: addresses are part of what a row is identified by."""
 
     def __init__(self, state: Path | None) -> None:
-        self._path = state / "ports.json" if state else None
+        self._path = state / "addresses.json" if state else None
         self._last: dict[str, int] = {}
         if self._path and self._path.exists():
             with contextlib.suppress(ValueError):
@@ -178,12 +181,6 @@ def _origin(listening: socket.socket) -> str:
 
 def parse(arguments: list[str] | None = None) -> Serving:
     """The command line of `python -m reelsheet.sandbox`."""
-    import argparse
-
-    from pydantic import ValidationError
-
-    from reelsheet.sandbox.behaviour import Behaviour
-
     parser = argparse.ArgumentParser(prog="python -m reelsheet.sandbox", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="of the API; 0 is a free one")
     parser.add_argument("--s3-port", type=int, default=0)

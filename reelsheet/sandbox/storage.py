@@ -4,10 +4,14 @@ Runs as a process of its own, so that copying clips and answering the API do not
 `python -m reelsheet.sandbox.storage --port 0 --bucket NAME --mirror DIR`, one JSON line when ready, until stdin ends.
 """
 
+import argparse
 import hashlib
 import json
 import mimetypes
+import os
+import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,8 +23,6 @@ from urllib.parse import unquote
 from moto.backends import get_backend
 from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
-
-from reelsheet.sandbox.clips import write_whole
 
 ACCOUNT: Final = "123456789012"  # moto's own
 REGION: Final = "us-east-1"
@@ -87,7 +89,7 @@ class Mirror:
             if path.is_file() and (entry or not any(part.startswith(".") for part in Path(file).parts)):
                 self._load(path, file, entry)
         lines = b"".join(_line(entry) for entry in self._entries.values())
-        write_whole(self._index, lines)
+        _write_whole(self._index, lines)
 
     def written_through(self, app: Wsgi) -> Wsgi:
         """`app`, with every change in the mirror by the time its answer leaves."""
@@ -141,7 +143,7 @@ class Mirror:
         known = self._entries.get(place)
         file = known.file if known else self._file_of(bucket, key)
         if known is None or known.md5 != md5 or not (self._folder / file).exists():
-            write_whole(self._folder / file, content)
+            _write_whole(self._folder / file, content)
         entry = Entry(
             bucket=bucket,
             key=key,
@@ -214,7 +216,7 @@ class Mirror:
             file.write(json.dumps(fields).encode() + b"\n")
 
 
-class _Handler(MotoRequestHandler):
+class _Handler(MotoRequestHandler):  # type: ignore[misc]  # moto is not typed
     """Quiet, and without Nagle's delay: the listening socket does not pass the option on."""
 
     disable_nagle_algorithm = True
@@ -222,6 +224,19 @@ class _Handler(MotoRequestHandler):
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Written beside and renamed, so that nobody ever sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _fields(entry: Entry) -> dict[str, Any]:
@@ -247,10 +262,6 @@ def _prune(folder: Path, below: Path | None = None) -> None:
 
 def main() -> None:
     """Serve until stdin ends, so that it never outlives the sandbox that started it."""
-    import argparse
-    import os
-    import signal
-
     parser = argparse.ArgumentParser(prog="python -m reelsheet.sandbox.storage", description="A simulated S3 (moto).")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--bucket", action="append", default=[])

@@ -284,12 +284,16 @@
   }
 
   function sizeOf(bytes) {
-    return bytes < 1e6 ? Math.max(1, Math.round(bytes / 1e3)) + " kB" : (bytes / 1e6).toFixed(1) + " MB";
+    return bytes < 1e6 ? Math.max(1, Math.round(bytes / 1e3)) + "\u00a0kB" : (bytes / 1e6).toFixed(1) + "\u00a0MB";
   }
 
+  // Why a clip does not play, and what makes it play again.
   function excuse(row) {
-    const where = row.u ? " It stays at " + row.u + "." : "";
-    return "The clip did not load. " + (ended() ? "The links in this page have ended; `reelsheet report " + run + "` makes new ones." : "Check that this page is still in its folder, or that you are online.") + where;
+    const told = say("p", "", "The clip did not load. ");
+    if (ended()) told.append("The links in this page have ended; ", el("code", "", "reelsheet report " + run), " makes new ones.");
+    else told.append("Check that this page is still in its folder, or that you are online.");
+    if (row.u) told.append(" It stays at ", say("code", "", row.u), ".");
+    return told;
   }
 
   function clear() {
@@ -298,17 +302,19 @@
     stage.replaceChildren();
   }
 
+  let lit = -1; // the row in detail; where the focus was before is given back by the browser, and moved on from there
+
   function show(at) {
     const row = rows[at];
     if (playing >= 0) rest(playing);
-    current = at;
+    lit = at;
     clear();
     stage.classList.toggle("tall", Boolean(row.ht && row.wd && row.ht > row.wd));
     if (row.v) {
       const video = movie(row, () => {
         if (!video.isConnected || !video.hasAttribute("src")) return;
         still(video);
-        stage.append(el("div", "why", say("p", "", excuse(row))));
+        stage.append(el("div", "why", excuse(row)));
       });
       video.controls = true;
       if (row.p) video.poster = row.p;
@@ -317,7 +323,7 @@
       if (!calm.matches) video.play().catch(() => {});
     } else {
       if (row.p) stage.append(picture(row, ""));
-      stage.append(el("div", "why", pill(row.s), say("p", "", row.e || "No clip.")));
+      stage.append(el("div", "why", pill(row.s)));
     }
 
     const heading = say("h2", "", row.n);
@@ -366,7 +372,7 @@
   }
 
   function step(by) {
-    const next = shown[(places.get(current) ?? -1) + by];
+    const next = shown[(places.get(lit) ?? -1) + by];
     if (next !== undefined) show(next);
   }
 
@@ -376,7 +382,7 @@
   detail.addEventListener("click", (event) => event.target === detail && detail.close());
   detail.addEventListener("close", () => {
     clear();
-    focusCard(current);
+    focusCard(lit);
   });
 
   // ---- keyboard
@@ -439,7 +445,9 @@
   addEventListener("beforeprint", () => { near.disconnect(); if (byId("trouble")) byId("trouble").open = true; shown.slice(0, 2000).forEach(fill); });
   addEventListener("afterprint", () => cards.forEach((card) => near.observe(card)));
   if (ended()) {
-    byId("ended").textContent = "The links in this page have ended, so clips no longer play here. " + (home ? "They are safe at " + home + "; " : "") + "`reelsheet report " + run + "` makes a page with new links.";
+    byId("ended").append("The links in this page have ended, so clips no longer play here. ");
+    if (home) byId("ended").append("They are safe at ", say("code", "", home), "; ");
+    byId("ended").append(el("code", "", "reelsheet report " + run), " makes a page with new links.");
     byId("ended").hidden = false;
   }
 

@@ -1,10 +1,14 @@
 """A headless Chromium, and runs to show it: pictures and clips that are real, and small."""
 
 import base64
+import colorsys
+import functools
+import http.server
 import io
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +23,8 @@ from reelsheet.manifest import Manifest, Row
 from reelsheet.outcomes import ErrorCode, RowResult, Status
 from reelsheet.results import summarise
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), "")
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -51,12 +56,12 @@ THINGS = (
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium, or a loud skip; under CI its absence is a failure."""
-    if not (Path(CHROMIUM).exists() or shutil.which(CHROMIUM)):
-        told = f"No Chromium at {CHROMIUM}: the gallery was NOT looked at. Install it, or set CHROMIUM to where it is."
+    if not CHROMIUM or not Path(CHROMIUM).exists():
+        told = "No Chromium here: the gallery was NOT looked at. Install one, or set CHROMIUM to where it is."
         if os.environ.get("CI", "").lower() in {"1", "true"}:
             pytest.fail(told)
         pytest.skip(told)
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - heavy, and only for these tests
 
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
@@ -67,8 +72,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder `videos/` of six real clips of a second each, two of them upright."""
-    import av
-    from PIL import Image
+    import av  # noqa: PLC0415 - heavy, and only for these tests
 
     folder = tmp_path_factory.mktemp("media") / "videos"
     folder.mkdir()
@@ -88,7 +92,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def picture(n: int, width: int, height: int) -> Any:
     """A still life of sorts: a sky, a sun, a ground."""
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw  # noqa: PLC0415 - heavy, and only for these tests
 
     hue = n * 47 % 360
     image = Image.new("RGB", (width, height))
@@ -106,9 +110,7 @@ def picture(n: int, width: int, height: int) -> Any:
     return image
 
 
-def _hsl(hue: float, saturation: float, light: float) -> tuple[int, int, int]:
-    import colorsys
-
+def _hsl(hue: float, saturation: float, light: float) -> tuple[int, ...]:
     return tuple(round(channel * 255) for channel in colorsys.hls_to_rgb(hue % 360 / 360, light, saturation))
 
 
@@ -155,13 +157,39 @@ class Run:
 
 
 TROUBLES = {
-    3: (Status.FAILED, ErrorCode.MODERATED, "The provider's content check refused this prompt or picture: change the prompt, then run retry.", 54, 0),
-    7: (Status.UNDELIVERED, ErrorCode.DEADLINE, "The clip was still rendering after 1,800 s; run the same command again to fetch it at no cost.", 54, 0),
-    8: (Status.UNKNOWN, ErrorCode.SUBMIT_UNKNOWN, "The provider's answer was lost, so the clip may have been paid for: look it up in the dashboard and run resolve.", 0, 54),
-    11: (Status.SKIPPED, ErrorCode.OVER_BUDGET, "Not attempted: the cap of $10.00 was reached; raise --max-cost and run again.", 0, 0),
-    13: (Status.INVALID, ErrorCode.INVALID_ROW, "Column “image”: htp://cdn.example.com/x.jpg is no web address; it should start with https://.", 0, 0),
-    17: (Status.FAILED, ErrorCode.GENERATION_FAILED, "-5: the model could not animate this picture; try another one.", 54, 0),
-}  # fmt: skip
+    3: (
+        Status.FAILED,
+        ErrorCode.MODERATED,
+        "The provider's content check refused this prompt or picture: change the prompt, then run retry.",
+    ),
+    7: (
+        Status.UNDELIVERED,
+        ErrorCode.DEADLINE,
+        "The clip was still rendering after 1,800 s; run the same command again to fetch it at no cost.",
+    ),
+    8: (
+        Status.UNKNOWN,
+        ErrorCode.SUBMIT_UNKNOWN,
+        "The provider's answer was lost, so the clip may have been paid for: look it up in its dashboard, run resolve.",
+    ),
+    11: (
+        Status.SKIPPED,
+        ErrorCode.OVER_BUDGET,
+        "Not attempted: the cap of $10.00 was reached; raise --max-cost and run again.",
+    ),
+    13: (
+        Status.INVALID,
+        ErrorCode.INVALID_ROW,
+        "Column “image”: htp://cdn.example.com/x.jpg is no web address; it should start with https://.",
+    ),
+    17: (
+        Status.FAILED,
+        ErrorCode.GENERATION_FAILED,
+        "-5: the model could not animate this picture; try another one.",
+    ),
+}  # by the row's place among twenty
+LARGE = "The picture is larger than 20 MB, which other sellers of this model refuse."
+PAID = (Status.FAILED, Status.UNDELIVERED)
 
 
 @pytest.fixture(scope="session")
@@ -184,11 +212,15 @@ def make_run() -> Callable[..., Run]:
             )
             rows.append(Row(at, at + 2, cells, image=image, prompt=cells[2], id=cells[0]))
             posters[at] = thumbnails[at % 6]
-            kind = TROUBLES.get(at % 20) if trouble and count > 5 else None
-            if kind:
-                status, code, error, cost, risk = kind
-                results.append(RowResult(status, error, code, cost_cents=cost, total_cost_cents=cost, at_risk_cents=risk,
-                                         prediction_id="550e8400-e29b-41d4-a716-446655440000" if cost else ""))  # fmt: skip
+            if trouble and count > 5 and at % 20 in TROUBLES:
+                status, code, error = TROUBLES[at % 20]
+                cost = 54 if status in PAID else 0
+                result = RowResult(status, error, code, cost_cents=cost, total_cost_cents=cost)
+                if cost:
+                    result.prediction_id = "550e8400-e29b-41d4-a716-446655440000"
+                if status is Status.UNKNOWN:
+                    result.at_risk_cents = 54
+                results.append(result)
                 continue
             links[at] = f"videos/{at % 6}.mp4"
             results.append(
@@ -197,9 +229,7 @@ def make_run() -> Callable[..., Run]:
                     cost_cents=0 if at % 9 == 4 else 54,
                     total_cost_cents=54,
                     reused=at % 9 == 4,
-                    warnings=("The picture is larger than 20 MB, which other sellers of this model refuse.",)
-                    if at % 16 == 5
-                    else (),
+                    warnings=(LARGE,) if at % 16 == 5 else (),
                     video_uri=f"s3://acme-clips/autumn/videos/{at % 6}.mp4",
                     prediction_id=f"550e8400-e29b-41d4-a716-{at:012}",
                     attempt=1,
@@ -320,9 +350,6 @@ def watch(one: Looked, origin: str) -> None:
 @pytest.fixture
 def origin(tmp_path: Path) -> Iterator[str]:
     """The folder of the page, served as a bucket would, on loopback."""
-    import functools
-    import http.server
-    import threading
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:

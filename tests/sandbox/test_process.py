@@ -1,0 +1,139 @@
+"""The sandbox as a process: what it tells, what survives it, and that it never stays behind."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+import httpx
+import pytest
+
+from reelsheet.errors import ConfigurationError
+from reelsheet.sandbox.process import SandboxProcess
+
+
+def gone(pid: int) -> bool:
+    """True when no such process runs within ten seconds."""
+    for _ in range(1000):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def headers(sandbox: SandboxProcess) -> dict[str, str]:
+    return {"Authorization": f"Bearer {sandbox.key}"}
+
+
+def post(sandbox: SandboxProcess, prompt: str) -> str:
+    answer = httpx.post(
+        f"{sandbox.api}/api/v1/models/i2v-pro/generate",
+        json={"image": "https://e.com/a.jpg", "prompt": prompt},
+        headers=headers(sandbox),
+        trust_env=False,
+    )
+    return answer.json()["id"]
+
+
+def poll(sandbox: SandboxProcess, identifier: str) -> dict:
+    url = f"{sandbox.api}/api/v1/predictions/{identifier}"
+    return httpx.get(url, headers=headers(sandbox), trust_env=False).json()
+
+
+def test_the_environment_points_boto3_and_reelsheet_at_it(sandbox):
+    environment = sandbox.environment()
+    assert environment["VIBEDREAM_BASE_URL"] == sandbox.api
+    assert environment["REELSHEET_ALLOW_PRIVATE_HOSTS"] == "1"
+    names = [bucket["Name"] for bucket in boto3.client("s3").list_buckets()["Buckets"]]
+    assert sandbox.bucket in names
+    assert all(address.startswith("http://127.0.0.1:") for address in (sandbox.api, sandbox.s3, sandbox.assets))
+
+
+def test_the_sample_pictures_are_served_and_nothing_else(sandbox):
+    answer = httpx.get(f"{sandbox.pictures}/perfume-dusk.jpg", trust_env=False)
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert answer.content.startswith(b"\xff\xd8\xff")
+    for name in ("..%2fmanifest.csv", "nothing.jpg", "perfume-dusk"):
+        assert httpx.get(f"{sandbox.pictures}/{name}", trust_env=False).status_code == 404
+
+
+@pytest.mark.slow
+def test_a_killed_sandbox_knows_its_predictions_charges_addresses_and_objects_again(tmp_path):
+    options = {"clips": "tiny", "state": tmp_path / "state", "mirror": tmp_path / "out", "cache": tmp_path / "cache"}
+    sandbox = SandboxProcess(latency=0, **options)
+    sandbox.start()
+    try:
+        done = post(sandbox, "done")
+        assert poll(sandbox, done)["status"] == "completed"
+        sandbox.settings(latency=2)
+        pending = post(sandbox, "pending")
+        bucket = boto3.client("s3", endpoint_url=sandbox.s3, **CREDENTIALS)
+        bucket.put_object(Bucket=sandbox.bucket, Key="videos/a.mp4", Body=b"clip", Metadata={"identity": "x"})
+        pid, addresses = sandbox.pid, dict(sandbox.addresses)
+        sandbox.kill()
+        assert gone(pid)
+        sandbox.start()
+        assert sandbox.addresses == addresses
+        assert poll(sandbox, done)["status"] == "completed"
+        assert [charge["id"] for charge in sandbox.charges()] == [done, pending]
+        while poll(sandbox, pending)["status"] == "processing":
+            time.sleep(0.05)
+        assert poll(sandbox, pending)["status"] == "completed"
+        stored = boto3.client("s3", endpoint_url=sandbox.s3, **CREDENTIALS).head_object(
+            Bucket=sandbox.bucket, Key="videos/a.mp4"
+        )
+        assert stored["Metadata"] == {"identity": "x"}
+    finally:
+        sandbox.close()
+
+
+CREDENTIALS = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
+
+
+@pytest.mark.slow
+def test_it_dies_with_whoever_started_it_even_by_kill(tmp_path):
+    script = (
+        "import sys, time\n"
+        "from reelsheet.sandbox.process import SandboxProcess\n"
+        f"sandbox = SandboxProcess(clips='tiny', cache={str(tmp_path)!r}); sandbox.start()\n"
+        "print(sandbox.pid, flush=True); time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    pid = int(parent.stdout.readline())
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    storage = [int(child) for child in children.read_text().split()] if children.exists() else []
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert gone(pid)
+    assert all(gone(child) for child in storage)
+
+
+def test_a_port_that_is_taken_is_a_sentence_not_a_trace(sandbox):
+    taken = int(sandbox.api.rpartition(":")[2])
+    with pytest.raises(ConfigurationError, match=f"Port {taken} of this machine is taken"):
+        SandboxProcess(port=taken).start()
+
+
+def test_an_option_that_makes_no_sense_is_a_sentence(tmp_path):
+    with pytest.raises(ConfigurationError, match="fail-rate"):
+        SandboxProcess(fail_rate=2).start()
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "av" else object())
+    with pytest.raises(ConfigurationError, match=r"\(av\).*reelsheet\[sandbox\]"):
+        SandboxProcess().start()
+
+
+def test_starting_one_needs_none_of_its_parts_in_this_process():
+    check = (
+        "import sys, reelsheet.sandbox.process, reelsheet.sandbox.samples\n"
+        "heavy = {'fastapi', 'uvicorn', 'av', 'numpy', 'moto', 'boto3', 'PIL', 'httpx'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
