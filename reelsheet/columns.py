@@ -23,6 +23,7 @@ INVISIBLE: Final = (
 )
 _NOISE: Final = re.compile(rf"[\s_\-{INVISIBLE}]+")
 _SHOWN: Final = 30  # columns named in a sentence
+_LONGEST: Final = 500  # characters of a column's name
 
 Wanted = Mapping[str, str]  # role → the column that a flag names for it
 
@@ -78,9 +79,9 @@ def listed(header: Sequence[str]) -> str:
     return ", ".join(names) + more
 
 
-def nearest(name: str, header: Iterable[str]) -> str:
+def nearest(name: str, header: Sequence[str]) -> str:
     """The header that is spelt most like `name`, if any is; else ""."""
-    spelt = {_plain(text): text for text in header if len(text) < 100}  # noqa: PLR2004 - longer ones are no typing errors
+    spelt = {_plain(text): text for text in header[:1_000]}
     found = difflib.get_close_matches(_plain(name), filter(None, spelt), n=1, cutoff=0.7)
     return spelt[found[0]] if found else ""
 
@@ -161,5 +162,5 @@ def _missing(header: Sequence[str], role: str, wanted: Wanted, source: str) -> s
 
 
 def _plain(name: str) -> str:
-    """A header as it is compared: without regard to case, spaces, "_" and "-"."""
-    return _NOISE.sub("", name).casefold()
+    """A header as it is compared: without regard to case, spaces, "_" and "-"; "" for a text that is no name."""
+    return _NOISE.sub("", name).casefold() if len(name) <= _LONGEST else ""

@@ -17,7 +17,8 @@ __all__ = ["Gate", "Pace", "PaceView", "retry_after"]
 CANARY = 3  # unanswered at first
 PROBE_ROWS = 11  # acceptances at the limit, at least, before one more is tried
 PATIENCE = 0.5  # seconds without an event before one more is tried
-SLOW = 0.05
+SLOW = 0.75
+REGULARS = 3
 RELEASE = 24
 LONGEST_PAUSE = 10.0  # seconds, where the provider names none
 BACK_OFF = 0.05  # of the limit, doubled with each refusal in a row
@@ -74,6 +75,7 @@ class Pace:
         self._first_refusal: float | None = None
         self._before = 0
         self._turn = 0
+        self._regulars = 0
         self._last_sent = -math.inf
         self._streak = 0  # refusals without an acceptance between
         self._margin = 1.0
@@ -239,10 +241,12 @@ class Pace:
             self._first_refusal, self._before, self._turn = now, self._accepted, self.in_flight
         elif self._since_refusal and self._turn <= 0:
             usual = (now - self._first_refusal) / max(1, self._accepted - self._before)
-            if regular:
-                self._gap = min((now - self._refused_at) / self._since_refusal, 1.2 * usual)
-                if self._gap < SLOW:
-                    self._gap = 0.0
+            self._regulars = self._regulars + 1 if regular else 0
+            gap = min((now - self._refused_at) / self._since_refusal, 1.2 * usual)
+            if gap < SLOW and self._regulars < REGULARS:
+                gap = 0.0
+            if regular or not gap:
+                self._gap = gap
         self._refused_at, self._since_refusal = now, 0
 
     def _unseen(self) -> float:

@@ -41,6 +41,7 @@ _NUMERIC_HOST: Final = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0
 _HOST: Final = re.compile(r"[\w.-]+|[0-9a-f:.]+(?:%.*)?", re.IGNORECASE)
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _SPACE: Final = re.compile(r"\s")
+_BLANK: Final = "".join(filter(str.isspace, map(chr, range(0x3001)))) + INVISIBLE
 
 
 def is_ordinary(cell: str) -> bool:
@@ -61,10 +62,7 @@ def listed(text: str) -> list[str]:
 
 def stripped(text: str) -> str:
     """Without white space and invisible characters at either end."""
-    text = text.strip()
-    while text and (text[0] in INVISIBLE or text[-1] in INVISIBLE):
-        text = text.strip(INVISIBLE).strip()
-    return text
+    return text.strip(_BLANK)
 
 
 def echo(address: str) -> str:

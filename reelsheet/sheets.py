@@ -18,6 +18,7 @@ from reelsheet.redaction import clean
 from reelsheet.spreadsheetml import Place, SpreadsheetError, Tab, Workbook
 
 LIMIT: Final = 256 * 1024 * 1024  # bytes of a manifest
+MOST_COLUMNS: Final = 16_384  # Excel's
 DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 SAVE_AS: Final = "save it with File > Save As > 'Excel Workbook (.xlsx)' or 'CSV UTF-8'"
 _NO_TABLE: Final = "it needs a line of column names with 'image' among them, then rows"
@@ -202,7 +203,9 @@ def _delimiter(data: bytes, name: str, candidates: list[str], skipped: int, acce
             headers[delimiter] = next((cells for _, cells in _records(data, delimiter, name, skipped)), [])
         except ManifestError as error:
             failure = failure or error
-    good = [delimiter for delimiter, header in headers.items() if accepts(header)]
+    if all(len(header) > MOST_COLUMNS for header in headers.values()):
+        raise ManifestError(f"{name} has more than {MOST_COLUMNS:,} columns, which no table has; {SAVE_AS}.")
+    good = [delimiter for delimiter, header in headers.items() if len(header) <= MOST_COLUMNS and accepts(header)]
     if good and all(headers[delimiter] == headers[good[0]] for delimiter in good):
         return good[0]
     if good:

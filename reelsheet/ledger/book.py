@@ -1000,6 +1000,8 @@ class Ledger:
                 f"The ledger at {self.shown} does not answer as it should ({_told(error)}); nothing more is sent."
             ) from error
 
+    write, read, now, is_dead = _write, _read, _now, _is_dead  # for `reelsheet.ledger.shards`
+
     def _migrate(self) -> None:
         from alembic import command, util
         from alembic.config import Config

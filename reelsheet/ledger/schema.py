@@ -148,6 +148,22 @@ notes = Table(
     Column("warnings", Text, nullable=False, default="[]"),
 )
 
+shards = Table(
+    "shards",
+    metadata,
+    Column("run_id", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("first_position", Integer, nullable=False),
+    Column("last_position", Integer, nullable=False),
+    Column("tries", Integer, nullable=False, default=0),
+    Column("owner", String(64)),
+    Column("flow_run_id", String(64)),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("stop_code", String(32)),
+    Column("stop_error", Text),
+)
+
 imports = Table(
     "imports",
     metadata,

@@ -68,13 +68,18 @@ def clip(picture: bytes, motion: Motion, path: Path, *, note: str = "") -> None:
     """Write the clip of `picture`; a card that shows `note` takes its place where it is none."""
     still = _opened(picture) or _card(note)
     size = frame_size(still.size)
-    if motion in ("push-in", "pull-out", "gentle-push"):
-        paint = _zooming(still, size, motion)
-    elif motion.startswith("orbit"):
-        paint = _orbiting(still, size, 1 if motion == "orbit-right" else -1)
-    else:
-        paint = _panning(still, size, motion)
+    paint = camera(still, motion)
     _encode((paint(_eased(number / (FRAMES - 1))) for number in range(FRAMES)), size, path, quality=23)
+
+
+def camera(still: Image.Image, motion: Motion) -> Painter:
+    """From progress, 0 to 1, to the frame that is seen then."""
+    size = frame_size(still.size)
+    if motion in ("push-in", "pull-out", "gentle-push"):
+        return _zooming(still, size, motion)
+    if motion.startswith("orbit"):
+        return _orbiting(still, size, 1 if motion == "orbit-right" else -1)
+    return _panning(still, size, motion)
 
 
 def tiny(path: Path) -> None:

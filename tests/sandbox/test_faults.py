@@ -185,7 +185,5 @@ def test_a_script_for_one_prediction_leaves_the_others_alone(sandbox, submit, cl
 
 
 def test_a_rule_with_an_unknown_field_is_refused_not_ignored(sandbox):
-    answer = httpx.post(
-        f"{sandbox.api}/sandbox/faults", json={"at": "submit", "do": {"hangs": True}}, trust_env=False
-    )
+    answer = httpx.post(f"{sandbox.api}/sandbox/faults", json={"at": "submit", "do": {"hangs": True}}, trust_env=False)
     assert answer.status_code == 422
