@@ -38,22 +38,24 @@ def gallery_html(
     links: Mapping[int, str],
     posters: Mapping[int, str] | None = None,
     more_links: Mapping[int, Sequence[str]] | None = None,
+    files: Mapping[int, str] | None = None,
     title: str,
     expires_at: datetime | None,
 ) -> str:
     """The page. `links[i]` is where row i's clip plays from, relative or http(s); anything else is left out.
 
     `posters[i]` is a picture's address or a `data:` thumbnail; without one, the row's own picture address serves.
+    `files[i]` is the clip's path relative to the page, for a page that is opened from a copy of the folder.
     `expires_at` is when presigned links end; None where links do not.
     """
-    posters, more_links = posters or {}, more_links or {}
+    posters, more_links, files = posters or {}, more_links or {}, files or {}
     pairs = list(zip(manifest.rows, results, strict=True))
     home = _home([result.video_uri for result in results if result.video_uri])
     data = {
         "columns": manifest.columns,
         "roles": {role: manifest.roles[role] for role in ("image", "prompt", "id") if role in manifest.roles},
         "rows": [
-            _row(row, result, links.get(at, ""), posters.get(at, row.image), more_links.get(at, ()))
+            _row(row, result, links.get(at, ""), posters.get(at, row.image), more_links.get(at, ()), files.get(at, ""))
             for at, (row, result) in enumerate(pairs)
         ],
         "home": home,
@@ -106,7 +108,7 @@ def _poster(address: str) -> str:
     return address if _DATA_PICTURE.fullmatch(address) else safe_link(address)
 
 
-def _row(row: Row, result: RowResult, link: str, poster: str, more: Sequence[str]) -> dict[str, Any]:
+def _row(row: Row, result: RowResult, link: str, poster: str, more: Sequence[str], file: str) -> dict[str, Any]:
     """One row as the page's script reads it; what is empty is left out to keep a long page small."""
     delivered = result.status is Status.SUCCEEDED
     seconds = (
@@ -128,6 +130,7 @@ def _row(row: Row, result: RowResult, link: str, poster: str, more: Sequence[str
         "w": [_text(warning) for warning in result.warnings],
         "risk": result.at_risk_cents,
         "v": safe_link(link) if delivered else "",
+        "f": safe_link(file) if delivered else "",
         "m": [address for address in map(safe_link, more) if address] if delivered else [],
         "p": _poster(poster),
         "u": _text(result.video_uri),

@@ -7,7 +7,7 @@ from reelsheet.errors import UsageError
 
 def usd(cents: int) -> str:
     """54 → "0.54", as the results and the summary show it."""
-    return f"{Decimal(cents) / 100:.2f}"
+    return f"{cents // 100}.{cents % 100:02d}" if cents >= 0 else f"-{usd(-cents)}"
 
 
 def dollars(cents: int) -> str:

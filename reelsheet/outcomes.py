@@ -75,7 +75,7 @@ RESULT_COLUMNS: tuple[str, ...] = (
 
 def iso(moment: datetime | None) -> str:
     """UTC-aware time → "2026-01-15T12:00:00Z"; None → ""."""
-    return "" if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return "" if moment is None else f"{moment.isoformat()[:19]}Z"
 
 
 @dataclass(slots=True)

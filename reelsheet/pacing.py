@@ -77,6 +77,7 @@ class Pace:
         self._turn = 0
         self._regulars = 0
         self._last_sent = -math.inf
+        self._cuts = 0
         self._streak = 0  # refusals without an acceptance between
         self._margin = 1.0
         self._wrong = 0.0
@@ -113,8 +114,8 @@ class Pace:
         self._times.append(now)
         self._burst = min(self._burst + 1, max(CANARY, self._limit))
         self._since_refusal += 1
-        streak, self._streak = self._streak, 0
-        if streak > 1:  # what was cut in between was a guess
+        cuts, self._cuts, self._streak = self._cuts, 0, 0
+        if cuts > 1:  # what was cut in between was a guess
             self._limit, self._burst = math.inf, 1.0
         if math.isinf(self._limit):
             return
@@ -162,7 +163,8 @@ class Pace:
             self._margin = max(0.0, self._margin) + (DOWN if retry_after is None else DOWN_RA)
             self._wrong = max(self._wrong, unseen - (known - 1 - self._limit))
         else:
-            self._limit = (known - 1) * (1 - min(0.5, BACK_OFF * 2 ** (self._streak - 1)))
+            self._limit = (known - 1) * (1 - min(0.5, BACK_OFF * 2**self._cuts))
+            self._cuts += 1
         self._limit = max(1.0, self._limit)
         self._credit = 0.0
         self._stride = 1.0

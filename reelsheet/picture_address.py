@@ -24,6 +24,7 @@ NOTHING: Final = frozenset(
         *("#n/a", "#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!", "#error!"),
     )
 )
+_LONGEST_HOST: Final = 253  # of DNS
 CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 # An ordinary public address needs no closer look: its host ends in letters, and nothing in it could divide two.
@@ -127,7 +128,7 @@ def _wrong_web(address: str, *, allow_private: bool) -> str:  # noqa: PLR0911 - 
     if "@" in parts.netloc:
         return "the address holds a user name or password, which would be passed on; give one without."
     host = (parts.hostname or "").rstrip(".")
-    if host in {"", "http", "https"} or not _HOST.fullmatch(host):
+    if host in {"", "http", "https"} or len(host) > _LONGEST_HOST or not _HOST.fullmatch(host):
         return f"{echo(address)} names no valid host; copy the address again from the browser."
     literal = _literal(host)
     if literal is not None and not addresses.permitted(literal, allow_private=allow_private):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from reelsheet import carried, results
 from reelsheet.outcomes import RowResult, Status
@@ -86,7 +87,8 @@ def _write_all(run: "Run", found: list[RowResult], summary: "Summary", content: 
     title = Path(run.manifest.source.split("?")[0]).name or "reelsheet"
     posters = {i: _web(run.manifest.rows[i].image) for i in range(len(found)) if _web(run.manifest.rows[i].image)}
     page = gallery.gallery_html(
-        run.manifest, found, summary=summary, links=links, posters=posters, more_links=more, title=title,
+        run.manifest, found, summary=summary, links=links, posters=posters, more_links=more,
+        files=beside(run, found, folder), title=title,
         expires_at=expires,
     )  # fmt: skip
     write(f"{folder}/gallery.html", page.encode(), "text/html; charset=utf-8")
@@ -113,6 +115,13 @@ def page_links(
     return links, more, expires
 
 
+def beside(run: "Run", found: list[RowResult], folder: str) -> dict[int, str]:
+    """position → the clip's path as seen from the run's folder, for a copy of the destination on a disk."""
+    up = "../" * (folder.count("/") + 1)
+    keys = {at: run.destination.key_of(result.video_uri) for at, result in enumerate(found) if result.video_uri}
+    return {at: up + quote(key) for at, key in keys.items() if key is not None}
+
+
 def _link(run: "Run", uri: str, folder: str) -> str:
     key = run.destination.key_of(uri)
     if key is None:
@@ -121,8 +130,6 @@ def _link(run: "Run", uri: str, folder: str) -> str:
     if link.startswith(("http://", "https://")):
         return link
     up = "../" * (folder.count("/") + 1)
-    from urllib.parse import quote
-
     return up + quote(key)
 
 

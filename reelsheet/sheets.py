@@ -128,7 +128,13 @@ def _refuse_other_forms(content: bytes, name: str, *, page: bool) -> None:
         if _PASSWORD in content:
             raise ManifestError(f"{name} is locked with a password; remove it (File > Info > Protect) and save again.")
         raise ManifestError(f"{name} is an old Excel file (.xls); open it and {SAVE_AS}.")
-    if _MARKUP.match(bare):
+    _refuse_markup(bare, name, page=page)
+    if _UNMARKED_UTF16.match(content):
+        raise ManifestError(f"{name} looks like UTF-16 without its mark, or is no text at all; {SAVE_AS}.")
+
+
+def _refuse_markup(text: bytes, name: str, *, page: bool) -> None:
+    if _MARKUP.match(text):
         share = "share the sheet so that anyone with the link can view it"
         if page:
             raise ManifestError(f"{name} answered with a web page, perhaps a sign-in page, not with a table; {share}.")
@@ -136,10 +142,8 @@ def _refuse_other_forms(content: bytes, name: str, *, page: bool) -> None:
             f"{name} is a web page or XML, not a table; if it was downloaded, it may be a sign-in page ({share}), else"
             f" open it and {SAVE_AS}."
         )
-    if _JSON.match(bare):
+    if _JSON.match(text):
         raise ManifestError(f"{name} is JSON, not a table; write it as CSV with a column 'image'.")
-    if _UNMARKED_UTF16.match(content):
-        raise ManifestError(f"{name} looks like UTF-16 without its mark, or is no text at all; {SAVE_AS}.")
 
 
 def _csv(content: bytes, name: str, accepts: Callable[[Header], bool]) -> Table:
@@ -203,8 +207,6 @@ def _delimiter(data: bytes, name: str, candidates: list[str], skipped: int, acce
             headers[delimiter] = next((cells for _, cells in _records(data, delimiter, name, skipped)), [])
         except ManifestError as error:
             failure = failure or error
-    if all(len(header) > MOST_COLUMNS for header in headers.values()):
-        raise ManifestError(f"{name} has more than {MOST_COLUMNS:,} columns, which no table has; {SAVE_AS}.")
     good = [delimiter for delimiter, header in headers.items() if len(header) <= MOST_COLUMNS and accepts(header)]
     if good and all(headers[delimiter] == headers[good[0]] for delimiter in good):
         return good[0]
@@ -216,7 +218,10 @@ def _delimiter(data: bytes, name: str, candidates: list[str], skipped: int, acce
         )
     if failure is not None:
         raise failure
-    return max(headers, key=lambda delimiter: len(headers[delimiter]))
+    most = max(headers, key=lambda delimiter: len(headers[delimiter]))
+    if len(headers[most]) > MOST_COLUMNS:
+        raise ManifestError(f"{name} has more than {MOST_COLUMNS:,} columns, which no table has; {SAVE_AS}.")
+    return most
 
 
 def _records(data: bytes, delimiter: str, name: str, skipped: int) -> Iterator[Record]:

@@ -55,6 +55,7 @@ def test_what_can_be_fetched_is_right(address):
         ("https:cdn", "two slashes"),
         ("https://", "no valid host"),
         ("https:///1.jpg", "no valid host"),
+        ("https://" + "a." * 200 + "com/1.jpg", "no valid host"),
         ("https://https://cdn.shop.example/1.jpg", "no valid host"),
         ("https://cdn.shop.example:99999/1.jpg", "no valid web address"),
         ("https://[::1/1.jpg", "no valid web address"),

@@ -56,9 +56,9 @@ def test_excels_own_hint_at_the_delimiter_is_followed():
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_unicode_is_read_as_it_was_saved(encoding):
-    table = read("image,née\na,Größe – 日本 😀\n".encode(encoding))
+    table = read("image,née\na,Größe 日本 😀\n".encode(encoding))
     assert table.header == ("image", "née")
-    assert table.records == [(2, ["a", "Größe – 日本 😀"])]
+    assert table.records == [(2, ["a", "Größe 日本 😀"])]
     assert not table.guessed
     assert not table.warnings
 
@@ -238,8 +238,8 @@ def test_an_open_quote_is_always_located_in_a_line_that_has_one(text):
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_table_or_a_sentence(content):
     try:
-        table = read(content, accepts=lambda header: bool(header))
+        table = read(content, accepts=bool)
     except ManifestError as error:
-        assert str(error).rstrip().endswith((".", ".'"))
+        assert str(error).rstrip().endswith((".", ".'"))  # noqa: PT017 - or a table, either is right
     else:
         assert all(any(map(str.strip, row)) for _, row in table.records)

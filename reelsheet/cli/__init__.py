@@ -3,6 +3,7 @@
 Nothing heavy is imported before a verb needs it, so that `--help` comes at once.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -11,7 +12,13 @@ VERBS = ("demo", "plan", "run", "retry", "resolve", "status", "report", "sandbox
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code. Bad usage and bad input never show a traceback."""
-    sys.exit(call(list(sys.argv[1:] if arguments is None else arguments)))
+    code = call(list(sys.argv[1:] if arguments is None else arguments))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code >= 128:
+        # Everything is written. A thread that still hangs on a slow network must not hold up who asked for the end.
+        os._exit(code)
+    sys.exit(code)
 
 
 def call(arguments: list[str]) -> int:

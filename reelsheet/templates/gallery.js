@@ -44,6 +44,8 @@
   }
 
   const pill = (status) => el("span", "pill s-" + status, icon(status), status);
+  // A page that lies beside its clips plays those; one that was mailed, or is read from a bucket, the linked ones.
+  for (const row of rows) if (row.f) [row.v, row.alt] = location.protocol === "file:" || !row.v ? [row.f, row.v] : [row.v, row.f];
   const cell = (row, role) => (role in roles ? row.c[roles[role]] : "");
   const ended = () => expires && Date.now() > expires * 1000;
 
@@ -74,7 +76,14 @@
     video.loop = true;
     video.playsInline = true;
     video.preload = "none";
-    video.addEventListener("error", onError);
+    video.addEventListener("error", () => {
+      if (!row.alt) { onError(); return; }
+      [row.v, row.alt] = [row.alt, ""]; // not beside the page, or its link has ended: the other place
+      const went = video.dataset.on;
+      video.src = row.v;
+      if (went) video.play().catch(() => {});
+    });
+    video.addEventListener("play", () => { video.dataset.on = "1"; });
     video.src = row.v;
     return video;
   }

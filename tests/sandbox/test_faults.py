@@ -11,9 +11,9 @@ CHARGED = pytest.mark.parametrize("charged", [True, False])
     ("what", "error"),
     [
         ({"close": "after"}, httpx.RemoteProtocolError),
-        ({"close": "before"}, httpx.RemoteProtocolError),
+        ({"close": "before"}, httpx.TransportError),  # which one depends on what the client was about to send
         ({"reset": "after"}, httpx.ReadError),
-        ({"reset": "before"}, httpx.ReadError),
+        ({"reset": "before"}, httpx.TransportError),
         ({"cut": 10}, httpx.RemoteProtocolError),
         ({"cut": 10, "framing": "chunked"}, httpx.RemoteProtocolError),
     ],
@@ -95,7 +95,7 @@ def test_rules_strike_by_prompt_by_picture_and_by_count(sandbox, submit):
     for _ in range(4):
         try:
             outcomes.append(submit().status_code)
-        except httpx.RemoteProtocolError:
+        except httpx.TransportError:
             outcomes.append(0)
     assert outcomes == [0, 200, 0, 200]
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelsheet.sandbox import storage
+from reelsheet.sandbox.clips import padding
 
 BUCKET = "clips"
 
@@ -166,8 +167,6 @@ def test_conditional_writes_are_honoured(start):
 
 @given(size=st.integers(min_value=40, max_value=5000), stamp=st.text(max_size=8))
 def test_padding_is_one_free_box_of_exactly_that_size(size, stamp):
-    from reelsheet.sandbox.clips import padding
-
     box = padding(size, stamp)
     assert len(box) == size
     assert int.from_bytes(box[:4], "big") == size
