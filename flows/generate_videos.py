@@ -1,10 +1,11 @@
 """A manifest of pictures and prompts in; clips, a results manifest and a gallery out."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from prefect import State, flow
+from prefect import flow
 from pydantic import Field
 
+from flows import states, telling
 from flows.deliver import deliver
 from reelsheet import options as o
 
@@ -14,7 +15,13 @@ Manifest = Annotated[
 Destination = Annotated[str, Field(min_length=1, description="Where the clips go: s3://bucket/prefix or a folder.")]
 
 
-@flow(name="generate-videos", validate_parameters=True, persist_result=False, retries=0)
+@flow(
+    name="generate-videos",
+    flow_run_name=telling.run_name,
+    validate_parameters=True,
+    persist_result=False,
+    retries=0,
+)
 async def generate_videos(
     manifest: Manifest,
     destination: Destination,
@@ -32,7 +39,7 @@ async def generate_videos(
     name: o.Name = None,
     shard_size: o.ShardSize = o.SHARD_SIZE,
     approve_above_usd: o.ApproveAbove = None,
-) -> State[dict[str, Any]]:
+) -> states.Outcome:
     """Pay for every row once, copy its clip to the destination, and write one result for one row.
 
     Without `max_cost_usd` the plan's total is the cap. Returns the summary.

@@ -1,22 +1,27 @@
 """The rows of an earlier run that did not succeed, each at the cheapest step that can still deliver it."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from prefect import State, flow
+from prefect import flow
 from pydantic import Field
 
+from flows import states, telling
 from flows.deliver import deliver
 from reelsheet import options as o
 
 Results = Annotated[
     str, Field(min_length=1, description="A results file, a run's id, or a destination: its latest results.")
 ]
-Destination = Annotated[
-    str | None, Field(description="Where the clips go; empty: where the earlier run put them.")
-]
+Destination = Annotated[str | None, Field(description="Where the clips go; empty: where the earlier run put them.")]
 
 
-@flow(name="reprocess-failed", validate_parameters=True, persist_result=False, retries=0)
+@flow(
+    name="reprocess-failed",
+    flow_run_name=telling.run_name,
+    validate_parameters=True,
+    persist_result=False,
+    retries=0,
+)
 async def reprocess_failed(
     results: Results,
     destination: Destination = None,
@@ -34,7 +39,7 @@ async def reprocess_failed(
     name: o.Name = None,
     shard_size: o.ShardSize = o.SHARD_SIZE,
     approve_above_usd: o.ApproveAbove = None,
-) -> State[dict[str, Any]]:
+) -> states.Outcome:
     """Copy again, poll again, or submit again; pays for failed, skipped and `redo` rows only. Returns the summary."""
     return await deliver(
         o.Options(

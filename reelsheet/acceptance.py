@@ -133,10 +133,10 @@ def _told(data: dict[str, Any] | None, body: bytes, headers: Mapping[str, str]) 
         for value in _words(data):
             return clean(value)
         return ""
-    text = body[:4096].decode("utf-8", "replace")
+    text = body[:65_536].decode("utf-8", "replace")  # more than `clean` keeps: it alone cuts, after masking
     if "html" in headers.get("content-type", "").lower() or text.lstrip()[:1] == "<":
-        title = re.search(r"<title[^>]*>([^<]{1,200})", text, re.IGNORECASE)
-        return f"a web page: {clean(title[1])}" if title else "a web page"
+        title = re.search(r"<title[^<>]{0,200}>([^<]{1,2000})", text, re.IGNORECASE)
+        return f"a web page: {clean(title[1], limit=200)}" if title else "a web page"
     return clean(text)
 
 

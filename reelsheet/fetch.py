@@ -30,7 +30,7 @@ import httpx
 
 from reelsheet import __version__, addresses
 from reelsheet.errors import BlockedAddress, ReelsheetError
-from reelsheet.redaction import clean, clean_url
+from reelsheet.redaction import clean, clean_url, hush
 from reelsheet.retry_after import retry_after
 
 CONNECT_TIMEOUT: Final = 10.0
@@ -100,6 +100,7 @@ def guarded_client(
     lookup: addresses.Lookup = addresses.system_lookup,
 ) -> httpx.AsyncClient:
     """A client that only reaches permitted addresses. `timeout`: seconds of silence; `lookup` resolves names."""
+    hush()
     backend = _GuardedBackend(allow_private=allow_private, lookup=lookup)
     return httpx.AsyncClient(
         transport=_GuardedTransport(backend, connections=connections),

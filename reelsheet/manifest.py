@@ -129,6 +129,11 @@ def parse(
     roles = _roles(table, columns, wanted, source)
     if not table.records and not block:
         raise ManifestError(f"{source} has column names but no rows below them; add at least one row.")
+    other_sheets = [
+        f"Only the first sheet, '{clean(table.tab)}', was read; --sheet names another, such as '{clean(other)}'."
+        for other in table.others[:1]
+        if sheet is None and not block  # a results workbook has a second sheet of totals
+    ]
     reader = _Reader(table, kept, roles, block, allow_private=allow_private)
     rows = tuple(reader.row(position, line, cells) for position, (line, cells) in enumerate(table.records))
     _refuse_ragged(reader.ragged, table, source)
@@ -137,33 +142,38 @@ def parse(
         columns=columns,
         rows=rows,
         roles=roles,
-        warnings=(*table.warnings, *roles_of.unused(columns, roles)),
+        warnings=(*table.warnings, *other_sheets, *roles_of.unused(columns, roles)),
         result_columns=roles_of.result_columns(columns),
         is_results=bool(block),
     )
 
 
 def _roles(table: sheets.Table, columns: tuple[str, ...], wanted: Mapping[str, str], source: str) -> dict[str, int]:
+    """The columns' roles; where the needed ones are not there, the refusal says where they may be."""
     try:
         return roles_of.roles(columns, wanted, source)
     except ManifestError as error:
-        if table.elsewhere:
-            told = f"{source} has a sheet '{clean(table.elsewhere)}' that would do: --sheet '{clean(table.elsewhere)}'."
-            raise ManifestError(f"{error} But {told}") from None
-        if below := next((line for line, cells in table.records[:20] if roles_of.would_do(cells, wanted)), None):
-            raise ManifestError(f"{error} Line {below} looks like the column names: delete what is above it.") from None
-        at = next((at for at in range(len(columns)) if _holds_addresses(table, columns, at)), None)
-        if at is None or "image" in wanted or roles_of.would_do(columns, wanted):
+        if roles_of.would_do(columns, wanted):
             raise
-        flag = roles_of.FLAGS["image"]
-        name = clean(columns[at], limit=60)
-        raise ManifestError(f"{source} has no column for the pictures; '{name}' holds web addresses: {flag} '{name}' "
-                            f"takes it. The columns are {roles_of.listed(columns)}.") from None  # fmt: skip
+        raise ManifestError(f"{error}{_whereabouts(table, columns, wanted)}") from None
 
 
-def _holds_addresses(table: sheets.Table, columns: Sequence[str], at: int) -> bool:
+def _whereabouts(table: sheets.Table, columns: tuple[str, ...], wanted: Mapping[str, str]) -> str:
+    if table.elsewhere:
+        return f" The sheet '{clean(table.elsewhere)}' would do: --sheet '{clean(table.elsewhere)}'."
+    for line, cells in table.records[:20]:
+        if roles_of.would_do(cells, wanted):
+            return f" Line {line} looks like the column names: delete what is above it."
+    for at, name in enumerate(columns):
+        if "image" not in wanted and name.strip() and _holds_addresses(table, at):
+            told = clean(name, limit=60)
+            return f" '{told}' holds web addresses: {roles_of.FLAGS['image']} '{told}' takes it."
+    return ""
+
+
+def _holds_addresses(table: sheets.Table, at: int) -> bool:
     found = [cells[at] for _, cells in table.records[:20] if at < len(cells) and cells[at].strip()]
-    return bool(found and columns[at].strip()) and all(picture_address.is_address(cell.strip()) for cell in found)
+    return bool(found) and all(picture_address.is_address(cell.strip()) for cell in found)
 
 
 def _refuse_ragged(ragged: Sequence[int], table: sheets.Table, source: str) -> None:
@@ -306,7 +316,7 @@ class _Reader:
             problems.append(f"{label} has {len(cell):,} characters, which no model takes; is a quote missing?")
         elif len(cell) > USUAL_PROMPT:
             warnings.append(f"{label} has {len(cell):,} characters; more than {USUAL_PROMPT:,} are often refused.")
-        if len(cell) < 20 and cell.strip().casefold() in picture_address.NOTHING:  # noqa: PLR2004 - spares the rest
+        if len(cell) < 20 and cell.strip().casefold() in picture_address.NOTHING:
             warnings.append(f"{label} says '{cell.strip()}', which is sent as the prompt; blank it if it means none.")
         if not cell.isascii() and _GARBLED.search(cell):
             warnings.append(f"{label} looks garbled ('{clean(cell, limit=60)}'); save the sheet as 'CSV UTF-8'.")

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from reelsheet.redaction import clean_url
+
 MaxCost = Annotated[
     float | None,
     Field(ge=0, le=1_000_000, description="The most that this run may spend, in US dollars; empty: the plan's total."),
@@ -63,3 +65,8 @@ class Options(BaseModel):
     shard_size: ShardSize = SHARD_SIZE
     approve_above_usd: ApproveAbove = None
     results: str | None = None
+
+    def shown(self) -> "Options":
+        """These options as they may be kept: a web address without its signature."""
+        on_the_web = self.source.strip().lower().startswith(("http://", "https://"))
+        return self.model_copy(update={"source": clean_url(self.source)}) if on_the_web else self

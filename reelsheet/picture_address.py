@@ -68,10 +68,10 @@ def stripped(text: str) -> str:
 
 def echo(address: str) -> str:
     """An address for a sentence: short, without signatures."""
-    return f"'{clean(clean_url(address), limit=80)}'"
+    return f"'{clean(clean_url(address[:500]), limit=80)}'"
 
 
-def wrong(address: str, *, allow_private: bool) -> str:  # noqa: PLR0911 - one for each thing that can be wrong
+def wrong(address: str, *, allow_private: bool) -> str:
     """What is wrong with an address, as a sentence that begins small; "" when nothing is."""
     if not address:
         return "the cell is empty; it needs the picture's web address."
@@ -115,7 +115,7 @@ def _wrong_s3(address: str) -> str:
     return ""
 
 
-def _wrong_web(address: str, *, allow_private: bool) -> str:  # noqa: PLR0911 - as above
+def _wrong_web(address: str, *, allow_private: bool) -> str:
     if _SPACE.search(address):
         return f"{echo(address)} has a space inside; write it as %20, or put commas between several addresses."
     if "\\" in address:

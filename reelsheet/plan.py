@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from reelsheet import names
 from reelsheet.ledger import VACANT, Delivery, Standing, State
 from reelsheet.manifest import Manifest, Row
 from reelsheet.outcomes import ErrorCode, Status
@@ -34,7 +35,7 @@ class Work:
     positions: list[int]
     step: Step = Step.PAY
     standing: Standing | None = None
-    name: str = ""
+    width: int = names.WIDTH  # characters of the identity in its clip's name
     status: Status | None = None  # set when there is something to say beyond the standing
     error_code: ErrorCode | None = None
     error: str = ""
@@ -134,6 +135,19 @@ def step_of(
 def is_there(found: Sequence[Delivery], objects: AbstractSet[str] | None) -> bool:
     """Every output was stored, and its object is still in the listing."""
     return bool(found) and (objects is None or all(one.key in objects for one in found))
+
+
+def tell_apart(works: Iterable[Work], name_of: Callable[[Work], str]) -> int:
+    """Put more of the identity into names that two works would otherwise share; how many works that concerns."""
+    alike: dict[str, list[Work]] = {}
+    for work in works:
+        alike.setdefault(work.identity[: names.WIDTH], []).append(work)
+    suspects = [work for group in alike.values() if len(group) > 1 for work in group]
+    shared = names.check_collisions((work.identity, name_of(work)) for work in suspects)
+    for work in suspects:
+        if work.identity in shared:
+            work.width = names.WIDE
+    return len(shared)
 
 
 def cut(works: Iterable[Work], limit: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reelsheet import carried, manifest, money, plan, run, sentences
+from reelsheet import carried, columns, manifest, money, plan, run, sentences
 from reelsheet.errors import ConfigurationError, ManifestError, UsageError
 from reelsheet.identity import identity_of
 from reelsheet.ledger import PAID, Attempt, Delivery, Ledger, RunRecord, State
@@ -72,7 +72,7 @@ def handing_over(prepared: Preparation) -> Iterator[None]:
 def handed_over(options: Options) -> Preparation | None:
     """The preparation of the same options, where the caller has one."""
     prepared = _handed.get()
-    return prepared if prepared is not None and prepared.options == options else None
+    return prepared if prepared is not None and options in (prepared.options, prepared.options.shown()) else None
 
 
 async def prepare(
@@ -130,6 +130,7 @@ async def _prepare(
             may_replace=asked, price_cents=settings.price_cents,
         )  # fmt: skip
         drawn = replace(drawn, notes=notes)
+        plan.tell_apart(drawn.works.values(), lambda work: run.object_key(options, found, work, 1, 0))
         if destination is not None and objects:
             await asyncio.to_thread(_adopt, drawn, ledger, destination, objects, options, asked)
         if options.verb == "retry":
@@ -156,16 +157,17 @@ async def begin(prepared: Preparation, *, flow_run_id: str | None, run_id: str |
     """Register the run and give it life. From here on money may move."""
     assert prepared.destination is not None  # noqa: S101 - `prepare` saw to it
     ledger = prepared.ledger
+    await asyncio.to_thread(ledger.heartbeat)  # somebody may have looked at the plan for longer than a lease
     known = ledger.run_of_flow(flow_run_id) if flow_run_id else None
     record = await asyncio.to_thread(
         ledger.open_run,
         run_id=run_id or (known.run_id if known else run.new_run_id()),
         verb=prepared.options.verb,
-        source=prepared.options.source,
+        source=prepared.options.shown().source,
         destination=prepared.destination.address,
         command=prepared.command,
         flow_run_id=flow_run_id,
-        options=prepared.options.model_dump(mode="json")
+        options=prepared.options.shown().model_dump(mode="json")
         | {"base_url": prepared.settings.base_url, "model": prepared.settings.model},
         rows=len(prepared.manifest.rows),
         cap_cents=prepared.cap_cents,
@@ -362,8 +364,8 @@ async def _look(drawn: Plan, options: Options, settings: Settings, progress: Pro
         work.fingerprint = seen.fingerprint or None
         if seen.verdict == "refused":
             work.step = Step.REFUSE
-            column = drawn.manifest.columns[drawn.manifest.roles["image"]]
-            work.say(Status.INVALID, seen.code, f"{column}: {seen.error}")
+            label = columns.label(drawn.manifest.columns, drawn.manifest.roles["image"])
+            work.say(Status.INVALID, seen.code, f"Column {label}: {seen.error}")
     for work in reused:
         seen = looks[work.row.image]
         paid = work.standing.latest.fingerprint if work.standing else None

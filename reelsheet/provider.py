@@ -6,22 +6,24 @@ Nothing is repeated here and no redirect is followed; the key goes to the API's 
 import json
 import re
 import time
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, unquote, urljoin
 
 import httpx
 
 from reelsheet.acceptance import Answer, Proof, judge
 from reelsheet.outcomes import ErrorCode
-from reelsheet.redaction import clean
+from reelsheet.redaction import clean, hush, keep_out
 from reelsheet.retry_after import retry_after
 from reelsheet.settings import Settings
 
-BODY_LIMIT = 1 << 20  # bytes of an answer that are read at the most
+BODY_LIMIT = 1 << 20  # bytes of an answer that are read at the most, packed or unpacked
+LINK_LIMIT = 8192  # characters of an output's address
 CONNECT_SECONDS = 10.0
 POLL_SECONDS = 30.0
 OUTPUTS_LIMIT = 16
@@ -82,7 +84,14 @@ class Provider:
         self._base = settings.base_url
         self._model = settings.model
         self._secret = settings.api_key.get_secret_value() if settings.api_key else ""
-        headers = {"authorization": f"Bearer {self._secret}", "accept": "application/json", "user-agent": "reelsheet"}
+        keep_out(self._secret)
+        hush()
+        headers = {
+            "authorization": f"Bearer {self._secret}",
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": "reelsheet",
+        }
         # A kept connection that the server closes just then makes a POST ambiguous: keep those for a moment only.
         self._posts = httpx.AsyncClient(
             headers=headers,
@@ -146,7 +155,10 @@ class Provider:
             if not left:
                 return Answer(Proof.NOT_SENT, told=clean(_fault(error), (self._secret,)))
             return Answer(Proof.UNKNOWN, told=clean(_fault(error), (self._secret,)))
-        return judge(response.status_code, response.headers, body, whole=whole, retry_after=_pause(response))
+        answer = judge(response.status_code, response.headers, body, whole=whole, retry_after=_pause(response))
+        if self._tells_the_key(answer.prediction_id):  # ids are written down
+            return replace(answer, proof=Proof.UNKNOWN, prediction_id="")
+        return answer
 
     async def look(self, prediction_id: str) -> Look:
         """One poll. Never raises for what the network or the provider do."""
@@ -207,7 +219,7 @@ class Provider:
         if word in COMPLETED:
             outputs = data.get("outputs")
             found = [outputs] if isinstance(outputs, str) else outputs if isinstance(outputs, list) else []
-            links = [urljoin(f"{self._base}/", o.strip()) for o in found if isinstance(o, str) and o.strip()]
+            links = [link for output in found if (link := self._link(output))]
             done = _moment(data.get("completedAt"))
             made = _moment(data.get("createdAt"))
             took = (done - made).total_seconds() if done and made else None
@@ -228,23 +240,43 @@ class Provider:
             if not said and word != "failed":
                 said = f"status {word}"
             return Look(Phase.FAILED, told=said, error_code=code, completed_at=_moment(data.get("completedAt")))
-        named = "" if word in RUNNING else f"an unknown status {clean(str(status))[:60]!r}"
+        shown = clean(status)[:60] if isinstance(status, str) else type(status).__name__
+        named = "" if word in RUNNING else f"an unknown status {shown!r}"
         return Look(Phase.RUNNING, told=named)
+
+    def _link(self, output: object) -> str:
+        """An output's address in full; "" for what is none, or would carry the key to another host."""
+        if not isinstance(output, str) or len(output) > LINK_LIMIT or self._tells_the_key(output):
+            return ""
+        try:
+            return urljoin(f"{self._base}/", output.strip()) if output.strip() else ""
+        except ValueError:
+            return ""
+
+    def _tells_the_key(self, text: str) -> bool:
+        return bool(self._secret) and self._secret in unquote(text)
 
 
 async def _body(response: httpx.Response) -> tuple[bytes, bool]:
-    """At most BODY_LIMIT bytes; False where the body was cut off or is longer."""
-    parts: list[bytes] = []
-    size = 0
+    """At most BODY_LIMIT bytes; False where the body was cut off, is longer or cannot be unpacked.
+
+    httpx would unpack each piece whole, a thousand times its size: here the limit holds while unpacking.
+    """
+    packing = response.headers.get("content-encoding", "").strip().lower()
+    if packing not in {"", "identity", "gzip", "x-gzip", "deflate"}:
+        return b"", False
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32) if packing not in {"", "identity"} else None
+    body = bytearray()
+    came = 0
     try:
-        async for part in response.aiter_bytes():
-            parts.append(part)
-            size += len(part)
-            if size > BODY_LIMIT:
-                return b"".join(parts)[:BODY_LIMIT], False
-    except (httpx.TransportError, httpx.DecodingError):
-        return b"".join(parts), False
-    return b"".join(parts), True
+        async for part in response.aiter_raw():
+            came += len(part)
+            body += part if unpacking is None else unpacking.decompress(part, BODY_LIMIT + 1 - len(body))
+            if max(came, len(body)) > BODY_LIMIT:
+                return bytes(body[:BODY_LIMIT]), False
+    except (httpx.TransportError, zlib.error):
+        return bytes(body), False
+    return bytes(body), unpacking is None or unpacking.eof or not came
 
 
 def _pause(response: httpx.Response) -> float | None:
@@ -260,9 +292,9 @@ def _moment(value: object) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # no time, or one before the year 1
         return None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _fault(error: BaseException) -> str:

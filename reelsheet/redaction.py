@@ -4,11 +4,14 @@
     clean       any text for results and logs: the same for every address in it, keys masked, one line, bounded
     visible     any text for a terminal: control characters become visible signs
     unsigned    an address for an identity: one picture, signed twice, has one address
+    keep_out    a secret of this process: the three above mask it from now on, whoever calls them
+    hush        libraries that write whole requests into their logs do so no more
 
 `clean` and `clean_url` would rather cut too much; `unsigned` cuts only what is surely a signature, since two pictures
 must never become one.
 """
 
+import logging
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -19,7 +22,11 @@ from urllib.parse import quote, unquote
 MASK: Final = "***"
 LIMIT: Final = 300  # characters of a text that is kept
 _SHORTEST: Final = 4  # characters of a known secret; masking less would garble every text
+_SHORTEST_KNOWN: Final = 6  # the same for a secret that every text is searched for
 _BOUND: Final = 20_000  # characters of a text that are looked at
+_LONGEST_URL: Final = 8_192  # characters of an address that are looked at
+# At INFO or DEBUG they log addresses with their signatures, headers and bodies.
+_TALKATIVE: Final = ("httpx", "httpcore", "botocore", "boto3", "s3transfer", "urllib3")
 
 
 class Signature(NamedTuple):
@@ -182,9 +189,28 @@ _ANSI: Final = re.compile(
 )
 
 
+_known: set[str] = set()
+
+
+def keep_out(secret: str) -> None:
+    """`clean`, `clean_url` and `visible` mask `secret` from now on, in this process."""
+    if len(secret) >= _SHORTEST_KNOWN:
+        _known.update(_forms([secret]))
+
+
+def hush() -> None:
+    """Only warnings from libraries that would otherwise log requests, whatever level the surroundings ask for."""
+    for name in _TALKATIVE:
+        logger = logging.getLogger(name)
+        if logger.level < logging.WARNING:
+            logger.setLevel(logging.WARNING)
+
+
 def clean_url(url: str) -> str:
     """`url` without user and password and without any parameter that signs or authorises; the rest as it was."""
-    url = unsigned(url)
+    if len(url) > _LONGEST_URL:  # what is cut in two may be half a secret, so that all parameters go
+        return clean_url(url.partition("?")[0].partition("#")[0][: _LONGEST_URL - 1]) + "…"
+    url = _forgotten(unsigned(url))
     parts = _PARTS.fullmatch(url)
     assert parts is not None  # noqa: S101 - for the type checker; the pattern takes any text
     scheme, authority = parts["scheme"] or "", parts["authority"] or ""
@@ -215,16 +241,14 @@ def clean(text: str, secrets: Iterable[str] = (), *, limit: int = LIMIT) -> str:
     text = _one_line(text[:_BOUND])
     if not whole:
         text = text.rpartition(" ")[0]  # what was cut in two may be half a secret
-    for secret in sorted({secret for secret in secrets if len(secret) >= _SHORTEST}, key=len, reverse=True):
-        for form in {secret, quote(secret, safe=""), quote(secret)}:
-            text = text.replace(form, MASK)
+    text = _forgotten(text, _forms(secret for secret in secrets if len(secret) >= _SHORTEST))
     text = _masked(_URL.sub(lambda found: clean_url(found[0]), text))
     return text if len(text) <= limit else text[: max(0, limit - 1)].rstrip() + "…"
 
 
 def visible(text: str) -> str:
     """`text` on one line with nothing in it that a terminal would obey: control characters as signs."""
-    return "".join(_sign(character) for character in text)
+    return "".join(_sign(character) for character in _forgotten(text))
 
 
 def unsigned(url: str) -> str:
@@ -247,6 +271,19 @@ def unsigned(url: str) -> str:
     kept = [pair for pair in pairs if not _listed(_name(pair), dropped)]
     query = "?" + "&".join(kept) if kept else ""
     return f"{url[: parts.start('query')]}{query}{parts['fragment'] or ''}"
+
+
+def _forms(secrets: Iterable[str]) -> set[str]:
+    """As they are, and as they stand in addresses."""
+    return {form for secret in secrets for form in (secret, quote(secret, safe=""), quote(secret))}
+
+
+def _forgotten(text: str, more: Iterable[str] = ()) -> str:
+    """`text` without any secret of `keep_out`, and without `more`."""
+    for form in sorted({*_known, *more}, key=len, reverse=True):
+        if form in text:
+            text = text.replace(form, MASK)
+    return text
 
 
 def _name(pair: str) -> str:
@@ -319,13 +356,13 @@ def _plain(character: str) -> str:
 
 def _sign(character: str) -> str:
     code = ord(character)
-    if code < 0x20:  # noqa: PLR2004 - the C0 controls have pictures of their own
+    if code < 0x20:
         return chr(0x2400 + code)
-    if code == 0x7F:  # noqa: PLR2004 - and so has DEL
+    if code == 0x7F:
         return "\u2421"
     category = unicodedata.category(character)
     if category == "Cs":
         return "\ufffd"
     if (category in _CONTROLS and character not in _JOINERS) or character in "\u2028\u2029":
-        return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004 - the basic plane
+        return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
     return character

@@ -43,6 +43,7 @@ from reelsheet.pacing import Gate, Pace
 from reelsheet.plan import Plan, Step, Work
 from reelsheet.polling import PollSchedule, estimate_seconds
 from reelsheet.provider import LeaseLost, Look, Phase, Provider
+from reelsheet.redaction import unsigned
 from reelsheet.settings import Settings
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Run:
         self.remarks: list[str] = list(plan.notes)
         self.recovered: dict[str, tuple[int, str, int]] = {}
         self.files: Files | None = None  # set when they are written
+        self.touched: set[str] = set()  # identities that a step was taken for, until the display has looked
         self._by_position = {position: work for work in plan.works.values() for position in work.positions}
         self._posting: set[asyncio.Task[Any]] = set()
         self._no_answer = 0
@@ -205,6 +207,7 @@ class Run:
         return True
 
     def work(self, identity: str) -> Work:
+        self.touched.add(identity)
         return self.plan.works[identity]
 
     # Submit and poll
@@ -878,15 +881,15 @@ def object_key(options: Options, manifest: Manifest, work: Work, attempt: int, o
     if options.name:
         template = Template.parse(options.name, manifest.columns, manifest.roles)
         cells = dict(zip(manifest.columns, work.row.cells, strict=False))
-        name = template.render(cells, identity=work.identity, attempt=attempt, output=output)
+        name = template.render(cells, identity=work.identity, attempt=attempt, output=output, width=work.width)
     else:
-        name = default_name(work.row.id, work.row.prompt, work.identity, attempt, output)
+        name = default_name(work.row.id, work.row.prompt, work.identity, attempt, output, width=work.width)
     return f"videos/{name}.mp4"
 
 
 def command_key(options: Options, destination: str) -> str:
     """What makes two commands the same for a permission to pay again."""
-    asked = [options.verb, options.source, destination, options.fresh, options.retry_unknown]
+    asked = [options.verb, unsigned(options.source), destination, options.fresh, options.retry_unknown]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 

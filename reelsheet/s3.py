@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from reelsheet import __version__
 from reelsheet.errors import ConfigurationError
+from reelsheet.redaction import clean, hush
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -171,6 +172,7 @@ def _client(_environment: tuple[tuple[str, str], ...], region: str | None, attem
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
+    hush()
     config = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=10,
@@ -192,8 +194,6 @@ def _client(_environment: tuple[tuple[str, str], ...], region: str | None, attem
 
 def _told(error: BaseException) -> str:
     """botocore's own words, which may quote an endpoint with a password in it."""
-    from reelsheet.redaction import clean
-
     return clean(str(error), limit=200)
 
 

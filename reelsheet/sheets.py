@@ -95,7 +95,9 @@ class Table:
     guessed: bool = False  # the encoding is a guess
     links: dict[Place, str] = field(default_factory=dict)
     unsaved: frozenset[Place] = frozenset()  # formulas without a saved value
-    elsewhere: str = ""  # the name of another tab whose header would do
+    tab: str = ""  # the name of the sheet that was read
+    others: tuple[str, ...] = ()  # names of other sheets that people see
+    elsewhere: str = ""  # the one of them whose header would do, where this one's would not
 
 
 def read(content: bytes, name: str, *, sheet: str | None, accepts: Callable[[Header], bool], page: bool) -> Table:
@@ -153,11 +155,13 @@ def _csv(content: bytes, name: str, accepts: Callable[[Header], bool]) -> Table:
         data, skipped, delimiters = data[hint.end() :], 1, [hint[1].decode("ascii", "replace")]
     delimiter = _delimiter(data, name, delimiters, skipped, accepts)
     header: tuple[str, ...] | None = None
+    only = False
     records: list[Record] = []
     for line, cells in _records(data, delimiter, name, skipped):
         if header is None:
             header = tuple(cells)
-        elif len(header) == 1 and len(cells) > 1 and delimiter == ",":
+            only = len(header) == 1 and accepts(header)
+        elif only and len(cells) > 1:
             # One column needs no delimiter, and picture addresses do hold commas.
             records.append((line, [delimiter.join(cells)]))
         else:
@@ -272,9 +276,6 @@ def _xlsx(content: bytes, name: str, sheet: str | None, accepts: Callable[[Heade
         tab = _chosen(book.tabs, name, sheet)
         grid = book.grid(tab)
         shown = [other for other in book.tabs if not other.hidden]
-        told: list[str] = []
-        if sheet is None and len(shown) > 1:
-            told.append(f"{name} has {len(shown)} sheets; the first, '{tab.name}', was read (--sheet names another).")
         if not grid.rows:
             raise ManifestError(f"Sheet '{tab.name}' of {name} is empty; it needs a row of column names, then rows.")
         (_, header), *records = grid.rows
@@ -289,9 +290,10 @@ def _xlsx(content: bytes, name: str, sheet: str | None, accepts: Callable[[Heade
         Form.XLSX,
         tuple(header),
         records,
-        tuple(told),
         links=grid.links,
         unsaved=frozenset(grid.unsaved),
+        tab=tab.name,
+        others=tuple(other.name for other in shown if other is not tab),
         elsewhere=elsewhere,
     )
 

@@ -86,7 +86,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _web(source: str, *, sheet: str | None, allow_private: bool) -> Content:
-    from reelsheet import fetch as web  # noqa: PLC0415 - its client is slow to import
+    from reelsheet import fetch as web
 
     address = links.direct(links.sheet_export(source, "csv" if sheet is None else "xlsx"))
     name = clean_url(source)
@@ -123,7 +123,7 @@ def _s3(source: str) -> Content:
     bucket, _, key = source[len("s3://") :].partition("/")
     if not bucket or not key or key.endswith("/"):
         raise ManifestError(f"{clean(source)} names no object; it must read s3://bucket/folder/manifest.csv.")
-    from reelsheet import s3  # noqa: PLC0415 - boto3 is slow to import
+    from reelsheet import s3
 
     try:
         answer = s3.client().get_object(Bucket=bucket, Key=key)

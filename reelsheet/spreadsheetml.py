@@ -31,10 +31,11 @@ _WHOLE: Final = re.compile(r"-?[0-9]{1,15}")
 _LINK_FORMULA: Final = re.compile(
     r'=?\s*(?:_xlfn\.)?(?:HYPERLINK|IMAGE)\s*\(\s*"((?:[^"]|"")*)"\s*[,;)]', re.IGNORECASE
 )
+# What zipfile, zlib and expat raise on damaged, encrypted or oddly encoded parts.
 _BROKEN: Final = (
-    zipfile.BadZipFile, zlib.error, expat.ExpatError, EOFError, KeyError, ValueError, OSError,
-    RuntimeError, NotImplementedError, UnicodeError, OverflowError,
-)  # fmt: skip
+    *(zipfile.BadZipFile, zlib.error, expat.ExpatError, EOFError, OSError, OverflowError),
+    *(LookupError, ValueError, RuntimeError),
+)
 
 Place = tuple[int, int]  # row as the sheet numbers it, column from 0
 
@@ -385,7 +386,7 @@ class _Styles:
         if number == 0:
             return _plain
         # openpyxl is slow to import, and only numbers with a format of their own need it
-        from openpyxl.styles.numbers import BUILTIN_FORMATS, is_date_format, is_timedelta_format  # noqa: PLC0415 - see above
+        from openpyxl.styles.numbers import BUILTIN_FORMATS, is_date_format, is_timedelta_format
 
         code = code or BUILTIN_FORMATS.get(number, "")
         if is_date_format(code):
@@ -396,7 +397,7 @@ class _Styles:
         return _plain
 
     def _moment(self, value: str, *, duration: bool) -> str:
-        from openpyxl.utils.datetime import MAC_EPOCH, WINDOWS_EPOCH, from_excel  # noqa: PLC0415 - slow to import
+        from openpyxl.utils.datetime import MAC_EPOCH, WINDOWS_EPOCH, from_excel
 
         try:
             moment = from_excel(float(value), MAC_EPOCH if self._epoch_1904 else WINDOWS_EPOCH, timedelta=duration)
@@ -424,7 +425,7 @@ def _plain(value: str) -> str:
         number = float(value)
     except ValueError:
         return value
-    if number.is_integer() and abs(number) < 1e15:  # noqa: PLR2004 - exact in a float
+    if number.is_integer() and abs(number) < 1e15:
         return str(int(number))
     return f"{number:.15g}"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelsheet import manifest, results
+from reelsheet import manifest, results, workbook
 from reelsheet.errors import ManifestError
 from reelsheet.manifest import Earlier, Manifest, Row
 from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, RowResult, Status
@@ -330,7 +330,7 @@ def test_the_first_sheet_is_read_and_the_others_are_mentioned():
     book["Summer"].append(["https://cdn.shop.example/summer.jpg"])
     found = read(xlsx(book))
     assert found.rows[0].image == CUP
-    assert "the first, 'Spring', was read" in found.warnings[0]
+    assert found.warnings[0] == "Only the first sheet, 'Spring', was read; --sheet names another, such as 'Summer'."
     for name in ("Summer", " summer", "2"):
         other = read(xlsx(book), sheet=name)
         assert other.rows[0].image == "https://cdn.shop.example/summer.jpg"
@@ -367,6 +367,8 @@ def test_a_column_of_addresses_under_another_name_is_pointed_at():
 def test_a_title_above_the_column_names_is_pointed_at():
     with pytest.raises(ManifestError, match="Line 3 looks like the column names"):
         read(xlsx(sheet_of(["Summer campaign 2026"], [], ["image", "prompt"], [CUP, "A cup"])))
+    with pytest.raises(ManifestError, match="Line 3 looks like the column names"):
+        read(f"Summer campaign 2026\n\nimage,prompt\n{CUP},A cup\n")
 
 
 def test_flags_name_the_columns():
@@ -417,13 +419,35 @@ def test_results_of_an_excel_user_who_saved_them_with_semicolons_are_results():
     assert again.rows[0].earlier.review == "Redo"
 
 
+def test_a_results_workbook_is_results_too():
+    first = read(f'sku,image,prompt,status\n007,{CUP},"=1+1\nnew line",on sale\n008,https://cdn.shop.example/a b,x,\n')
+    told = [outcome(prediction_id="p1", identity="f" * 64, attempt=2, review="redo"), outcome(Status.INVALID)]
+    summary = results.summarise(
+        told, run_id="r1", started_at=None, finished_at=None, seconds=0, flow_run_id=None, exit_code=1
+    )
+    again = read(workbook.results_xlsx(first, told, summary=summary))
+    assert again.is_results
+    assert again.columns == first.columns
+    assert [row.cells for row in again.rows] == [row.cells for row in first.rows]
+    assert [row.earlier.review for row in again.rows] == ["redo", ""]
+    assert again.rows[0].earlier.attempt == 2
+    assert again.result_columns == first.result_columns
+    assert again.warnings == ()
+
+
+def test_columns_of_one_name_are_both_carried_on():
+    found = read(f"image,note,note,,\n{CUP},a,b,c,\n")
+    assert found.columns == ("image", "note", "note", "", "")
+    assert found.rows[0].cells == (CUP, "a", "b", "c", "")
+
+
 def test_a_column_with_one_of_our_names_stays_for_ever_and_nothing_is_doubled():
     text = f"image,Status,reelsheet_status,notes\n{CUP},on sale,x,y\n".encode()
     for _ in range(4):
         found = read(text)
         assert found.columns == ("image", "Status", "reelsheet_status", "notes")
         assert found.rows[0].cells == (CUP, "on sale", "x", "y")
-        assert found.result_columns[:2] == ("reelsheet_status_2", "error")  # noqa: PT017 - or a table, either is right
+        assert found.result_columns[:2] == ("reelsheet_status_2", "error")
         text = results.results_csv(found, [outcome()])
 
 

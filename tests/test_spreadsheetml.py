@@ -40,10 +40,10 @@ def by_hand(sheet: str, *, strings: str = "", relations: str = "", prefix: str =
         for at, (kind, target) in enumerate(types)
     )
     parts = {
-        "_rels/.rels": f'<Relationships><Relationship Id="a" Type="{RELATIONS}/officeDocument" Target="/xl/workbook.xml"/>'
-        "</Relationships>",
-        "xl/workbook.xml": f'<{colon}workbook {declared}><{colon}sheets><{colon}sheet name="One" sheetId="1" r:id="rId0"/>'
-        f"</{colon}sheets></{colon}workbook>",
+        "_rels/.rels": '<Relationships><Relationship Id="a" Target="/xl/workbook.xml"'
+        f' Type="{RELATIONS}/officeDocument"/></Relationships>',
+        "xl/workbook.xml": f"<{colon}workbook {declared}><{colon}sheets>"
+        f'<{colon}sheet name="One" sheetId="1" r:id="rId0"/></{colon}sheets></{colon}workbook>',
         "xl/_rels/workbook.xml.rels": f"<Relationships>{links}</Relationships>",
         "xl/worksheets/sheet1.xml": f"<{colon}worksheet {declared}>{sheet}</{colon}worksheet>",
         "xl/sharedStrings.xml": f"<{colon}sst {declared}>{strings}</{colon}sst>",
@@ -222,6 +222,11 @@ def test_a_document_type_is_refused_since_entities_could_grow_without_bounds():
     bomb = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]><worksheet>&b;</worksheet>'
     with pytest.raises(SpreadsheetError, match="document type"):
         grid(_replaced(content, "xl/worksheets/sheet1.xml", bomb))
+
+
+def test_an_unknown_encoding_is_damage():
+    with pytest.raises(SpreadsheetError, match="damaged"):
+        grid(_replaced(by_hand(""), "xl/worksheets/sheet1.xml", "<?xml version='1.0' encoding='UTF-C'?><worksheet/>"))
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(monkeypatch):

@@ -41,7 +41,32 @@ def call(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         say("Interrupted; nothing was sent.")
         return 130
+    except Exception as error:  # noqa: BLE001 - the last door: a person gets a sentence, the traceback goes to a file
+        return unforeseen(error)
     return result if isinstance(result, int) else 0
+
+
+def unforeseen(error: Exception) -> int:
+    """A bug of ours: the ledger is as true as ever, the traceback is kept for whoever mends it."""
+    import traceback
+
+    from reelsheet.redaction import clean
+    from reelsheet.settings import state_home
+
+    key = os.environ.get("VIBEDREAM_API_KEY", "")
+    kept = state_home() / "unforeseen-error.log"
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        kept.write_text("\n".join(clean(line, (key,), limit=2000) for line in lines) + "\n", encoding="utf-8")
+        where = f" What happened is in {kept}."
+    except OSError:
+        where = ""
+    say(
+        f"Something went wrong that was not foreseen ({clean(f'{type(error).__name__}: {error}', (key,))})."
+        f"{where} Nothing is lost: run the same command again, and report it if it stays."
+    )
+    return 3
 
 
 def say(text: str) -> None:

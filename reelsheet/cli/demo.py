@@ -1,6 +1,5 @@
 """`demo` and `sandbox`: the whole job without an account."""
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from reelsheet.options import Options
 OUT = Path("out")
 STATE = OUT / ".sandbox"
 PREFIX = "demo"
+REAL = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "REELSHEET_", "VIBEDREAM_")  # not for a demo
 
 
 def demonstrate(options: Options, *, as_json: bool) -> int:
@@ -22,21 +22,19 @@ def demonstrate(options: Options, *, as_json: bool) -> int:
     from reelsheet.sandbox.samples import demo_manifest
 
     STATE.mkdir(parents=True, exist_ok=True)
-    ports = _ports()
     sys.stderr.write("Starting the sandbox: a stand-in for the provider, and a simulated S3. Nothing is charged.\n")
-    with SandboxProcess(**ports, latency=4, state=STATE, mirror=OUT) as sandbox:
-        _remember_ports(sandbox.api, sandbox.s3)
+    with SandboxProcess(latency=4, state=STATE, mirror=OUT) as sandbox:
+        for name in [name for name in os.environ if name.startswith(REAL) and name not in sandbox.environment()]:
+            del os.environ[name]
         os.environ.update(sandbox.environment())
         os.environ["REELSHEET_LEDGER_URL"] = f"sqlite:///{(STATE / 'ledger.db').absolute()}"
-        os.environ.pop("REELSHEET_DAILY_CAP_USD", None)
-        os.environ.pop("REELSHEET_NOTIFY_URL", None)
+        os.environ["REELSHEET_DAILY_CAP_USD"] = os.environ["REELSHEET_NOTIFY_URL"] = ""  # whatever .env says
         manifest = OUT / "manifest.csv"
         manifest.write_text(demo_manifest(sandbox.api), encoding="utf-8")
         options = options.model_copy(
             update={"source": str(manifest), "destination": f"s3://{sandbox.bucket}/{PREFIX}"}
         )
         code = execute(options, yes=True, as_json=as_json)
-        sandbox.settle()
     home = OUT / sandbox.bucket / PREFIX
     if not as_json:
         sys.stdout.write(f"As files: {home}/results.csv, {home}/videos/, {_latest_gallery(home)}\n")
@@ -46,20 +44,6 @@ def demonstrate(options: Options, *, as_json: bool) -> int:
 def _latest_gallery(home: Path) -> str:
     found = sorted(home.glob("runs/*/gallery.html"))
     return str(found[-1]) if found else f"{home}/runs/"
-
-
-def _ports() -> dict[str, int]:
-    """The ports of the last demo: an API's address belongs to a row's identity, so it should not change."""
-    try:
-        told = json.loads((STATE / "ports.json").read_text(encoding="utf-8"))
-        return {"port": int(told["port"]), "s3_port": int(told["s3_port"])}
-    except (OSError, ValueError, KeyError):
-        return {"port": 0, "s3_port": 0}
-
-
-def _remember_ports(api: str, s3: str) -> None:
-    told = {"port": int(api.rpartition(":")[2]), "s3_port": int(s3.rpartition(":")[2])}
-    (STATE / "ports.json").write_text(json.dumps(told), encoding="utf-8")
 
 
 def serve(flags: Mapping[str, Any]) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +13,11 @@ from pydantic import ValidationError
 
 from reelsheet import money, settings
 from reelsheet.cli import say
-from reelsheet.errors import UsageError
+from reelsheet.errors import ConfigurationError, UsageError
 from reelsheet.options import Options
+from reelsheet.redaction import visible
 
+NO_KEY = "There is no API key: set VIBEDREAM_API_KEY in the environment or in .env. Nothing was spent."
 FLAGS = {
     "to": "destination",
     "results": "results",
@@ -49,13 +52,15 @@ def options_of(verb: str, source: str, flags: Mapping[str, Any]) -> Options:
 
 
 def execute(options: Options, *, yes: bool, as_json: bool) -> int:
-    """One run in this process, its exit code."""
-    prefect_quietly()
+    """One run in this process, its exit code. What needs no look at the sheet is refused before anything slow."""
     told = settings.load()
     if options.destination is None and options.verb == "run":
         raise UsageError("Where to? Name the destination with --to s3://bucket/prefix or --to FOLDER.")
-    if not yes and options.max_cost_usd is None and not sys.stdin.isatty():
+    if not yes and options.max_cost_usd is None and not _can_ask():
         raise UsageError("Without a terminal to ask on, agree beforehand: --yes, or --max-cost USD. Nothing was spent.")
+    if told.api_key is None:
+        raise ConfigurationError(NO_KEY)
+    prefect_quietly()
     from flows.server import EmbeddedServer
 
     server = EmbeddedServer()
@@ -72,15 +77,15 @@ async def _execute(options: Options, told: settings.Settings, server: Any, *, ye
     with display.looking() as looking:
         prepared = await preparation.prepare(options, told, progress=looking)
     options = prepared.options
-    sys.stderr.write(display.plan_text(prepared))
-    sys.stderr.flush()
-    if not yes and sys.stdin.isatty() and prepared.plan.cost_cents and not _agreed(prepared.cap_cents):
+    display.show_plan(prepared)
+    spending = min(prepared.cap_cents, prepared.plan.cost_cents)
+    if not yes and _can_ask() and spending and not _agreed(spending):
         prepared.close()
         say("Nothing was spent.")
         return 2
-    starting = asyncio.create_task(asyncio.to_thread(server.ready))
-    await starting
-    flow, parameters = await asyncio.to_thread(_flow, options)
+    with display.waiting("Starting Prefect …"):
+        await asyncio.to_thread(server.ready)
+        flow, parameters = await asyncio.to_thread(_flow, options)
     with preparation.handing_over(prepared):
         state = await _watched(prepared, flow(**parameters, return_state=True))
     run = prepared.run
@@ -92,7 +97,7 @@ async def _execute(options: Options, told: settings.Settings, server: Any, *, ye
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
     else:
-        sys.stdout.write(display.closing_text(run, summary))
+        display.show_closing(run, summary)
     sys.stdout.flush()
     return int(summary["exit_code"])
 
@@ -111,6 +116,7 @@ async def _watched(prepared: Any, flowing: Any) -> Any:
 
 def _flow(options: Options) -> tuple[Any, dict[str, Any]]:
     """The flow of a verb, imported where it is needed, and its parameters."""
+    options = options.shown()  # Prefect keeps parameters; the flow takes over what is prepared already
     given = options.model_dump(exclude={"verb", "source", "destination", "results"})
     if options.verb == "retry":
         from flows.reprocess_failed import reprocess_failed
@@ -121,14 +127,21 @@ def _flow(options: Options) -> tuple[Any, dict[str, Any]]:
     return generate_videos, given | {"manifest": options.source, "destination": options.destination}
 
 
+def _can_ask() -> bool:
+    """Somebody is there who sees the question and can answer it."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def _agreed(cents: int) -> bool:
     sys.stderr.write(f"Spend up to {money.dollars(cents)}? [y/N] ")
     sys.stderr.flush()
+    # asyncio would note Ctrl-C and go on waiting for an answer
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return sys.stdin.readline().strip().casefold() in {"y", "yes", "j", "ja", "o", "oui", "s", "si"}
 
 
 def show_plan(options: Options, *, as_json: bool) -> int:
-    """`plan`: what a run would do; 1 where rows are bad, else 0."""
+    """`plan`: what a run would do. 0 whatever it found: bad rows are its answer, not its failure."""
     return asyncio.run(_show_plan(options, settings.load(), as_json=as_json))
 
 
@@ -141,7 +154,7 @@ async def _show_plan(options: Options, told: settings.Settings, *, as_json: bool
         if as_json:
             sys.stdout.write(json.dumps(display.plan_json(prepared)) + "\n")
         else:
-            sys.stdout.write(display.plan_text(prepared))
+            display.show_plan(prepared, sys.stdout)
     finally:
         prepared.close()
     return 0
@@ -156,9 +169,14 @@ def prefect_quietly() -> None:
         "DO_NOT_TRACK": "1",
     }.items():
         os.environ.setdefault(name, value)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("reelsheet: %(message)s"))
     ours = logging.getLogger("reelsheet")
     ours.setLevel(logging.WARNING)
-    ours.addHandler(handler)
+    ours.handlers = [_Said()]
     ours.propagate = False
+
+
+class _Said(logging.Handler):
+    """What the run logs, one line each on what stderr is at that moment, so that it stands above the live display."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(visible(record.getMessage()))

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -162,6 +163,7 @@ shards = Table(
     Column("finished_at", Float),
     Column("stop_code", String(32)),
     Column("stop_error", Text),
+    Column("content", LargeBinary),  # the rows, for whoever takes the shard; empty once it is finished
 )
 
 imports = Table(

@@ -53,11 +53,31 @@ def lay_out(ledger: Ledger, run_id: str, ranges: Sequence[tuple[int, int]]) -> l
 def shards(ledger: Ledger, run_id: str) -> list[ShardRecord]:
     """Every shard of a run, in order; [] where it was never divided."""
     with ledger.read() as connection:
-        rows = connection.execute(
-            select(s.shards).where(s.shards.c.run_id == run_id).order_by(s.shards.c.number)
-        ).all()
+        columns = [column for column in s.shards.c if column.name != "content"]
+        rows = connection.execute(select(*columns).where(s.shards.c.run_id == run_id).order_by(s.shards.c.number)).all()
         dead = {owner: ledger.is_dead(connection, owner) for owner in {row.owner for row in rows} if owner}
-    return [_shard(row, alive=row.owner is not None and row.finished_at is None and not dead[row.owner]) for row in rows]
+    return [
+        _shard(row, alive=row.owner is not None and row.finished_at is None and not dead[row.owner]) for row in rows
+    ]
+
+
+def fill(ledger: Ledger, run_id: str, number: int, content: bytes | None) -> None:
+    """Put a shard's rows where every worker finds them; None where it has none left to do, which finishes it."""
+    values: dict[str, Any] = {"content": content}
+    if content is None:
+        values["finished_at"] = time.time()
+    with ledger.write() as connection:
+        connection.execute(
+            update(s.shards).where(s.shards.c.run_id == run_id, s.shards.c.number == number).values(**values)
+        )
+
+
+def content(ledger: Ledger, run_id: str, number: int) -> bytes | None:
+    """The rows of a shard as `fill` was given them."""
+    with ledger.read() as connection:
+        return connection.execute(
+            select(s.shards.c.content).where(s.shards.c.run_id == run_id, s.shards.c.number == number)
+        ).scalar_one_or_none()
 
 
 def begin_try(ledger: Ledger, run_id: str, number: int) -> int:
@@ -82,7 +102,9 @@ def take(ledger: Ledger, run_id: str, number: int, flow_run_id: str | None) -> b
     """Make a shard this process's own; False where it is finished or another living process has it."""
     with ledger.write() as connection:
         row = connection.execute(
-            select(s.shards).where(s.shards.c.run_id == run_id, s.shards.c.number == number).with_for_update()
+            select(s.shards.c.owner, s.shards.c.finished_at)
+            .where(s.shards.c.run_id == run_id, s.shards.c.number == number)
+            .with_for_update()
         ).first()
         if row is None or row.finished_at is not None:
             return False
@@ -91,7 +113,7 @@ def take(ledger: Ledger, run_id: str, number: int, flow_run_id: str | None) -> b
         connection.execute(
             update(s.shards)
             .where(s.shards.c.run_id == run_id, s.shards.c.number == number)
-            .values(owner=ledger.owner.id, flow_run_id=flow_run_id, started_at=time.time(), stop_code=None, stop_error=None)
+            .values(owner=ledger.owner.id, flow_run_id=flow_run_id, started_at=time.time())
         )
         return True
 
@@ -102,7 +124,7 @@ def finish(ledger: Ledger, run_id: str, number: int) -> None:
         connection.execute(
             update(s.shards)
             .where(s.shards.c.run_id == run_id, s.shards.c.number == number, s.shards.c.owner == ledger.owner.id)
-            .values(finished_at=time.time())
+            .values(finished_at=time.time(), content=None)
         )
 
 
@@ -123,6 +145,12 @@ def mark_stop(ledger: Ledger, run_id: str, number: int | None, code: str, error:
         if number is not None:
             query = query.where(s.shards.c.number == number)
         connection.execute(query.values(stop_code=code, stop_error=error))
+
+
+def clear_stops(ledger: Ledger, run_id: str) -> None:
+    """The run begins anew: what stopped it before may have been put right."""
+    with ledger.write() as connection:
+        connection.execute(update(s.shards).where(s.shards.c.run_id == run_id).values(stop_code=None, stop_error=None))
 
 
 def stop_of(ledger: Ledger, run_id: str) -> tuple[str, str] | None:
@@ -146,13 +174,11 @@ def forget(ledger: Ledger, run_id: str) -> None:
 def forget_notes(ledger: Ledger, run_id: str, first: int, last: int) -> None:
     """What was said of these positions is said anew."""
     with ledger.write() as connection:
-        connection.execute(
-            delete(s.notes).where(s.notes.c.run_id == run_id, s.notes.c.position.between(first, last))
-        )
+        connection.execute(delete(s.notes).where(s.notes.c.run_id == run_id, s.notes.c.position.between(first, last)))
 
 
 def no_answers(ledger: Ledger, run_id: str, most: int) -> int:
-    """How many of the run's latest submissions, in any of its processes, are without a definite answer (up to `most`)."""
+    """How many of the run's latest submissions, wherever they left from, have no definite answer (up to `most`)."""
     a = s.attempts.c
     with ledger.read() as connection:
         states = connection.execute(

@@ -1,6 +1,7 @@
 """`python -m reelsheet.sandbox`: one JSON line with the addresses on stdout when everything answers."""
 
 import json
+import os
 import sys
 
 from reelsheet.errors import ReelsheetError
@@ -24,4 +25,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # a clip that is still being rendered is nobody's any more

@@ -1,4 +1,4 @@
-# ruff: noqa: C901, PLR0917, PLR2004 - a drawing is numbers and many of them
+# ruff: noqa: C901 - a drawing is numbers and many of them
 """The sample pictures, drawn: light as arrays, shapes as supersampled masks, a little grain against banding."""
 
 import math

@@ -16,7 +16,7 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi import Path as PathParameter
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.responses import FileResponse, HTMLResponse, Response
 
 from reelsheet.sandbox import docs, samples
@@ -45,33 +45,37 @@ class Options:
     behaviour: Behaviour = field(default_factory=Behaviour)
 
 
-class GenerateInput(BaseModel):
-    """A submission, paid when accepted."""
-
-    prompt: str | None = Field(None, description="A text prompt to guide motion, camera style, or lighting.")
-    image: str = Field(description="Public image URL of the scene or subject. Accepted: JPEG, PNG, GIF, WebP.")
-    enable_prompt_expansion: bool | None = Field(
-        None, description="Automatically optimizes the prompt; also activates the safety checker."
-    )
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "prompt": "A beautiful sunset over mountains with golden light",
-                "image": "https://example.com/your-image.jpg",
-                "enable_prompt_expansion": False,
-            }
-        }
-    )
+SUBMISSION: Final = {
+    "title": "GenerateInput",
+    "type": "object",
+    "required": ["image"],
+    "properties": {
+        "prompt": {"type": "string", "description": "A text prompt to guide motion, camera style, or lighting."},
+        "image": {
+            "type": "string",
+            "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://",
+            "description": "Public image URL of the scene or subject. Accepted: JPEG, PNG, GIF, WebP.",
+        },
+        "enable_prompt_expansion": {
+            "type": "boolean",
+            "description": "Automatically optimizes the prompt; also activates the safety checker.",
+        },
+    },
+    "example": {
+        "prompt": "A beautiful sunset over mountains with golden light",
+        "image": "https://example.com/your-image.jpg",
+        "enable_prompt_expansion": False,
+    },
+}
 
 
 class Submitted(BaseModel):
     """The answer to a submission: the prediction is accepted and charged."""
 
     id: str = Field(description="Unique prediction ID (UUID).")
-    status: str = Field(description="Always `processing` here.")
+    status: str = Field(description="Always processing here.")
     statusUrl: str = Field(description="Where the result can be polled.")  # noqa: N815 - the provider's spelling
-    estimatedTime: str = Field(description="For people: `5 seconds`.")  # noqa: N815 - the provider's spelling
+    estimatedTime: str = Field(description="For people: 5 seconds.")  # noqa: N815 - the provider's spelling
     costCents: float = Field(description="What is charged, in US cents.")  # noqa: N815 - the provider's spelling
     createdAt: str = Field(description="ISO 8601 timestamp of the submission.")  # noqa: N815 - the provider's spelling
 
@@ -155,7 +159,7 @@ class _Standin:
             methods=["POST"],
             name="Submit a request",
             responses={
-                200: {"model": Submitted, "description": "Accepted and charged; poll `id`."},
+                200: {"model": Submitted, "description": "Accepted and charged; poll its id."},
                 400: {"model": Problem, "description": "Not accepted: the body is not what the schema says."},
                 **refused,
                 404: {"model": Problem, "description": "No such model."},
@@ -165,7 +169,7 @@ class _Standin:
                 "security": [{"key": []}],
                 "requestBody": {
                     "required": True,
-                    "content": {"application/json": {"schema": GenerateInput.model_json_schema()}},
+                    "content": {"application/json": {"schema": SUBMISSION}},
                 },
             },
             **provider,
@@ -176,7 +180,7 @@ class _Standin:
             methods=["GET"],
             name="Get the result",
             responses={
-                200: {"model": Result, "description": "Poll every 1-2s until status is `completed` or `failed`."},
+                200: {"model": Result, "description": "Poll every 1-2s until status is completed or failed."},
                 **refused,
                 404: {"model": Problem, "description": "No such prediction."},
             },
@@ -199,19 +203,27 @@ class _Standin:
             "/pictures/{name}", self.picture, methods=["GET"], name="A sample picture", include_in_schema=False
         )
         app.add_api_route("/sandbox/books", self.show_books, methods=["GET"], name="The books", **tests)
-        app.add_api_route("/sandbox/books", self.reset_books, methods=["DELETE"], name="Begin new books", **tests)
+        app.add_api_route(
+            "/sandbox/books", self.reset_books, methods=["DELETE"], status_code=204, name="Begin new books", **tests
+        )
         app.add_api_route("/sandbox/settings", self.show_settings, methods=["GET"], name="The settings", **tests)
         app.add_api_route("/sandbox/settings", self.change_settings, methods=["POST"], name="Change settings", **tests)
         app.add_api_route("/sandbox/faults", self.show_faults, methods=["GET"], name="The faults", **tests)
-        app.add_api_route("/sandbox/faults", self.add_fault, methods=["POST"], name="Script a fault", **tests)
-        app.add_api_route("/sandbox/faults", self.clear_faults, methods=["DELETE"], name="Clear the faults", **tests)
-        app.add_api_route("/sandbox/reset", self.reset, methods=["POST"], name="Forget everything", **tests)
+        app.add_api_route(
+            "/sandbox/faults", self.add_fault, methods=["POST"], status_code=201, name="Script a fault", **tests
+        )
+        app.add_api_route(
+            "/sandbox/faults", self.clear_faults, methods=["DELETE"], status_code=204, name="Clear the faults", **tests
+        )
+        app.add_api_route(
+            "/sandbox/reset", self.reset, methods=["POST"], status_code=204, name="Forget everything", **tests
+        )
         app.add_api_route("/docs", self.show_docs, methods=["GET"], include_in_schema=False)
         app.openapi = _described(app)  # type: ignore[method-assign]
         return app
 
     async def generate(
-        self, model: Annotated[str, PathParameter(description="`i2v-pro`")], request: Request
+        self, model: Annotated[str, PathParameter(description="The model's ID: i2v-pro.")], request: Request
     ) -> Response:
         """Starts a generation and returns at once with a prediction ID for polling."""
         response = await self._generated(model, request)
@@ -234,11 +246,13 @@ class _Standin:
         if applied is None:
             return self._submitted(model, body, body_hash, request, None)
         do = applied.do
-        response = (
-            self._submitted(model, body, body_hash, request, do)
-            if applied.rule.accepts or not do.replaces
-            else Response(status_code=204)
-        )
+        if applied.rule.accepts:
+            response = self._submitted(model, body, body_hash, request, do)
+        elif do.replaces:
+            response = Response()
+        else:  # looks accepted, but nobody will ever know that id
+            prediction = self.queue.draft(model, body, body_hash, quote=self._quote(do))
+            response = _Json(_altered(self._accepted(prediction, request), do))
         return await deliver(request, _replaced(response, do), do)
 
     def _submitted(self, model: str, body: dict[str, Any], body_hash: str, request: Request, do: Do | None) -> Response:
@@ -252,17 +266,24 @@ class _Standin:
             response = _problem(429, "rate_limited", "Too many requests; try again later.")
             response.headers["Retry-After"] = f"{wait:g}"
             return response
-        quote = do.cents if do and do.gives("cents") else self.queue.behaviour.cost_cents
-        prediction = self.queue.accept(model, body, body_hash, quote=quote, fail=do.fail if do else None)
-        answer = {
+        prediction = self.queue.draft(model, body, body_hash, quote=self._quote(do), fail=do.fail if do else None)
+        self.queue.accept(prediction)
+        answer = self._accepted(prediction, request)
+        return _Json(answer if do is None else _altered(answer, do))
+
+    def _quote(self, do: Do | None) -> Any:
+        return do.cents if do and do.gives("cents") else self.queue.behaviour.cost_cents
+
+    def _accepted(self, prediction: Prediction, request: Request) -> dict[str, Any]:
+        seconds = round((prediction.due - prediction.created).total_seconds())
+        return {
             "id": prediction.id,
             "status": "processing",
             "statusUrl": f"{self._origin or _origin(request)}/api/v1/predictions/{prediction.id}",
-            "estimatedTime": f"{max(1, round((prediction.due - prediction.created).total_seconds()))} seconds",
+            "estimatedTime": f"{max(1, seconds)} seconds",
             "costCents": prediction.quote,
             "createdAt": timestamp(prediction.created),
         }
-        return _Json(answer if do is None else _altered(answer, do))
 
     async def prediction(self, prediction_id: str, request: Request) -> Response:
         """The prediction's state, and its clips when it is completed."""
@@ -474,7 +495,7 @@ def _replaced(response: Response, do: Do) -> Response:
         if kind and "content-type" not in response.headers:
             response.headers["content-type"] = kind
     if do.redirect is not None:
-        status = do.answer.status if do.answer and do.answer.status // 100 == 3 else 307  # noqa: PLR2004 - 3xx
+        status = do.answer.status if do.answer and do.answer.status // 100 == 3 else 307
         response = Response(response.body if do.answer else b"", status, {"Location": do.redirect})
     response.headers.update(do.headers)
     return response
@@ -510,6 +531,10 @@ def _described(app: FastAPI) -> Callable[[], dict[str, Any]]:
         if not app.openapi_schema:
             schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
             schema.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            for operations in schema["paths"].values():
+                for operation in operations.values():
+                    if operation["tags"] == ["provider"]:
+                        operation["responses"].pop("422", None)  # FastAPI's own; these handlers never answer it
             app.openapi_schema = schema
         return app.openapi_schema
 

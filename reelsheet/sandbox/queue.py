@@ -94,12 +94,14 @@ class Queue:
             return None
         return reason, max(1, math.ceil(wait)) if self.behaviour.retry_after is None else self.behaviour.retry_after
 
-    def accept(self, model: str, body: dict[str, Any], body_hash: str, *, quote: Any, fail: str | None) -> Prediction:
-        """Create, charge and start a prediction."""
+    def draft(
+        self, model: str, body: dict[str, Any], body_hash: str, *, quote: Any, fail: str | None = None
+    ) -> Prediction:
+        """A prediction that nobody has accepted yet; `fail` is the error that it is bound to end with."""
         now = datetime.now(UTC)
         if fail is None and self._random.random() < self.behaviour.fail_rate:
             fail = self._random.choice(FAILURES)
-        prediction = Prediction(
+        return Prediction(
             id=str(uuid.uuid4()),
             model=model,
             body=body,
@@ -109,11 +111,13 @@ class Queue:
             due=now + timedelta(seconds=self._latency()),
             error=fail,
         )
+
+    def accept(self, prediction: Prediction) -> None:
+        """Charge and start it."""
         self._accepted.append(time.monotonic())
         if self._journal:
             self._journal.accepted(prediction)
         self._enter(prediction)
-        return prediction
 
     def resume(self) -> None:
         """Take up what an earlier sandbox with the same state had accepted. Needs a running loop."""

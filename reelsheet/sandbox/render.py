@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
-VERSION: Final = 1  # part of a cached clip's name
+VERSION: Final = 2  # part of a cached clip's name
 FPS: Final = 24
 FRAMES: Final = 120
 SHORT, LONG = 1080, 1920
@@ -121,7 +121,7 @@ class _Stage:
 
 
 def _zooming(still: Image.Image, size: tuple[int, int], motion: Motion) -> Painter:
-    stage = _staged(still, size, FINER * ROOM)
+    stage = _staged(_planes(still), size, FINER * ROOM)
     near, far = {"push-in": (ROOM, 1.0), "pull-out": (ROOM, 1.0), "gentle-push": (1.09, 1.0)}[motion]
     first, last = (near, far) if motion == "pull-out" else (far, near)
 
@@ -141,7 +141,8 @@ def _zooming(still: Image.Image, size: tuple[int, int], motion: Motion) -> Paint
 
 def _panning(still: Image.Image, size: tuple[int, int], motion: Motion) -> Painter:
     along = 0 if motion.startswith("pan") else 1
-    phases = [_staged(still, size, ROOM, shift=number / PHASES, along=along) for number in range(PHASES)]
+    source = _planes(still)
+    phases = [_staged(source, size, ROOM, shift=number / PHASES, along=along) for number in range(PHASES)]
     spare = [(phases[0].width, phases[0].height)[axis] - size[axis] - 1 for axis in (0, 1)]
     travel = min(spare[along], 0.3 * size[along])
     backwards = motion in ("pan-left", "tilt-up")
@@ -157,7 +158,7 @@ def _panning(still: Image.Image, size: tuple[int, int], motion: Motion) -> Paint
 
 
 def _orbiting(still: Image.Image, size: tuple[int, int], direction: int) -> Painter:
-    stage = _staged(still, size, ROOM)
+    stage = _staged(_planes(still), size, ROOM)
     images = [Image.fromarray(plane) for plane in stage.planes]
     swing = math.radians(9)
     distance = 1.5 * max(size)
@@ -200,22 +201,27 @@ def _reach(seen: tuple[int, int], source: tuple[int, int], angle: float, distanc
     return float(min(source[0] / 2 / reached[0], source[1] / 2 / reached[1]))
 
 
-def _staged(still: Image.Image, size: tuple[int, int], room: float, *, shift: float = 0.0, along: int = 0) -> _Stage:
-    """`still` scaled to cover `size` times `room`, its pixels moved by `shift` of one along an axis."""
-    ratio = max(size[0] * room / still.width, size[1] * room / still.height)
-    whole = [max(size[axis], math.floor(still.size[axis] * ratio / 2) * 2) for axis in (0, 1)]
+def _staged(
+    source: list[Image.Image], size: tuple[int, int], room: float, *, shift: float = 0.0, along: int = 0
+) -> _Stage:
+    """`source` scaled to cover `size` times `room`, its pixels moved by `shift` of one along an axis."""
+    ratio = max(size[0] * room / source[0].width, size[1] * room / source[0].height)
+    whole = [max(size[axis], math.floor(source[0].size[axis] * ratio / 2) * 2) for axis in (0, 1)]
     whole[along] -= 2  # what the shift needs
-    yuv = _yuv(still)
     planes = []
-    for plane, step in zip(yuv.planes, (1, 2, 2), strict=True):
-        image = Image.fromarray(np.ascontiguousarray(_pixels(plane)[:, : plane.width]))
+    for image, step in zip(source, (1, 2, 2), strict=True):
         scaled = (whole[0] // step, whole[1] // step)
-        steps = [still.size[axis] / (whole[axis] + (2 if axis == along else 0)) for axis in (0, 1)]
+        steps = [source[0].size[axis] / (whole[axis] + (2 if axis == along else 0)) for axis in (0, 1)]
         left, top = (steps[axis] * shift if axis == along else 0.0 for axis in (0, 1))
         box = (left, top, left + steps[0] * whole[0], top + steps[1] * whole[1])
-        box = (box[0], box[1], min(box[2], still.width), min(box[3], still.height))
+        box = (box[0], box[1], min(box[2], source[0].width), min(box[3], source[0].height))
         planes.append(np.asarray(image.resize(scaled, Image.Resampling.LANCZOS, box=box)))
     return _Stage((planes[0], planes[1], planes[2]))
+
+
+def _planes(still: Image.Image) -> list[Image.Image]:
+    """Luma and both chromas at full size."""
+    return [Image.fromarray(np.ascontiguousarray(_pixels(plane)[:, : plane.width])) for plane in _yuv(still).planes]
 
 
 def _yuv(still: Image.Image) -> Any:

@@ -50,8 +50,8 @@ def folder() -> Path:
     for place in (here.parents[2] / "data" / "pictures", here.parent / "data" / "pictures"):
         if place.is_dir() and any(place.glob("*.jpg")):
             return place
-    from reelsheet.sandbox import pictures  # noqa: PLC0415 - numpy, only where nothing lies ready
-    from reelsheet.sandbox.clips import cache_home  # noqa: PLC0415 - the same
+    from reelsheet.sandbox import pictures
+    from reelsheet.sandbox.clips import cache_home
 
     drawn = cache_home() / "pictures"
     if not all((drawn / f"{row[1]}.jpg").is_file() for row in ROWS):

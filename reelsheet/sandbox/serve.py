@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +64,7 @@ async def _serve(serving: Serving, announce: Callable[[dict[str, str]], None]) -
     server = uvicorn.Server(config)
     watching = [asyncio.create_task(_end_with(server, storage))]
     if serving.die_with_stdin:
-        watching.append(asyncio.create_task(_end_with_stdin(server)))
+        threading.Thread(target=_end_with_stdin, args=(server,), daemon=True).start()
     watching.append(asyncio.create_task(_announce(server, announce, _addresses(serving, origin, assets_origin, s3))))
     try:
         await server.serve(sockets=[api, assets])
@@ -113,14 +114,11 @@ async def _end_with(server: uvicorn.Server, storage: asyncio.subprocess.Process)
     server.should_exit = True
 
 
-async def _end_with_stdin(server: uvicorn.Server) -> None:
-    await asyncio.get_running_loop().run_in_executor(None, _until_stdin_ends)
-    server.should_exit = True
-
-
-def _until_stdin_ends() -> None:
+def _end_with_stdin(server: uvicorn.Server) -> None:
+    """In a thread that keeps nobody waiting: reading stdin cannot be cancelled."""
     while os.read(0, 4096):
         pass
+    server.should_exit = True
 
 
 class _Ports:

@@ -166,8 +166,7 @@ class Mirror:
     def _file_of(self, bucket: str, key: str) -> str:
         parts = key.split("/")
         sensible = all(
-            part and not part.startswith(".") and len(part.encode()) <= 200 and "\0" not in part  # noqa: PLR2004 - file names
-            for part in parts
+            part and not part.startswith(".") and len(part.encode()) <= 200 and "\0" not in part for part in parts
         )
         path = self._folder / bucket / key if sensible else self._folder
         above = [parent for parent in path.parents if parent != self._folder and self._folder in parent.parents]

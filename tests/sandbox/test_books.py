@@ -41,11 +41,11 @@ def test_polls_are_counted_and_the_first_sight_of_the_end_is_timed(sandbox, subm
     assert after["last_completion"] == course["done_at"]
 
 
-def test_a_key_that_reaches_the_asset_host_is_written_down(sandbox, submit, finish):
+def test_a_key_that_reaches_the_asset_host_is_written_down(sandbox, submit, finish, plain):
     url = finish(submit().json()["id"])["outputs"][0]
-    httpx.get(url, trust_env=False)
+    plain.get(url)
     assert sandbox.books()["assets"]["with_authorization"] == []
-    httpx.get(url, headers={"Authorization": "Bearer leaked"}, trust_env=False)
+    plain.get(url, headers={"Authorization": "Bearer leaked"})
     assets = sandbox.books()["assets"]
     assert assets["with_authorization"] == [httpx.URL(url).path]
     assert (assets["requests"], assets["answers"], assets["bytes"]) == (2, {"200": 2}, 800_000)
@@ -60,9 +60,9 @@ def test_any_quote_can_be_told_and_the_books_charge_what_it_says(sandbox, submit
     assert sandbox.charges()[0]["cents"] == cents
 
 
-def test_a_reset_of_the_books_keeps_the_predictions(sandbox, submit, client):
+def test_a_reset_of_the_books_keeps_the_predictions(sandbox, submit, client, plain):
     identifier = submit().json()["id"]
-    httpx.delete(f"{sandbox.api}/sandbox/books", trust_env=False)
+    plain.delete(f"{sandbox.api}/sandbox/books")
     assert sandbox.charges() == []
     assert client.get(f"/api/v1/predictions/{identifier}").status_code == 200
 

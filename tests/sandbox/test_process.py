@@ -12,6 +12,7 @@ import pytest
 
 from reelsheet.errors import ConfigurationError
 from reelsheet.sandbox.process import SandboxProcess
+from reelsheet.sandbox.serve import parse
 
 
 def gone(pid: int) -> bool:
@@ -113,15 +114,32 @@ def test_it_dies_with_whoever_started_it_even_by_kill(tmp_path):
     assert all(gone(child) for child in storage)
 
 
+@pytest.mark.slow
+def test_a_signal_ends_it_and_its_storage_at_once_even_while_it_renders(tmp_path):
+    with SandboxProcess(clips="real", cache=tmp_path) as sandbox:
+        httpx.post(
+            f"{sandbox.api}/api/v1/models/i2v-pro/generate",
+            json={"image": f"{sandbox.pictures}/perfume-dusk.jpg", "prompt": "orbit"},
+            headers=headers(sandbox),
+            trust_env=False,
+        )
+        children = Path(f"/proc/{sandbox.pid}/task/{sandbox.pid}/children")
+        storage = [int(child) for child in children.read_text().split()] if children.exists() else []
+        sandbox._process.terminate()
+        sandbox._process.wait(15)
+        assert all(gone(child) for child in storage)
+
+
 def test_a_port_that_is_taken_is_a_sentence_not_a_trace(sandbox):
     taken = int(sandbox.api.rpartition(":")[2])
     with pytest.raises(ConfigurationError, match=f"Port {taken} of this machine is taken"):
         SandboxProcess(port=taken).start()
 
 
-def test_an_option_that_makes_no_sense_is_a_sentence(tmp_path):
-    with pytest.raises(ConfigurationError, match="fail-rate"):
-        SandboxProcess(fail_rate=2).start()
+def test_an_option_that_makes_no_sense_is_a_sentence(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--fail-rate", "2"])
+    assert "--fail-rate: Input should be less than or equal to 1" in capsys.readouterr().err
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):

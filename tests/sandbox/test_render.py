@@ -3,7 +3,6 @@
 import io
 
 import av
-import httpx
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -88,11 +87,11 @@ def test_every_motion_moves_the_picture_its_own_way(motion):
         assert turned in ((True, False), (False, True))
 
 
-@pytest.mark.parametrize("motion", render.MOTIONS)
-@pytest.mark.parametrize("size", [(1600, 900), (320, 200), (3000, 700), (800, 1600), (900, 900), (300, 1200)])
+@pytest.mark.parametrize("motion", ["push-in", "pan-left", "tilt-up", "orbit-left"])
+@pytest.mark.parametrize("size", [(320, 200), (2000, 500), (300, 1200)])
 def test_every_frame_is_filled_from_edge_to_edge(motion, size):
     paint = render.camera(Image.new("RGB", size, "#808080"), motion)
-    for progress in (0.0, 0.5, 1.0):
+    for progress in (0.0, 1.0):
         frame = paint(progress).to_ndarray(format="gray")
         assert frame.shape == render.frame_size(size)[::-1]
         assert abs(int(frame.min()) - 128) < 4
@@ -127,12 +126,12 @@ def test_what_is_no_picture_becomes_a_card(content):
     assert render._card(f"No picture could be had from https://e.com/{'long' * 99}").size == (1920, 1080)
 
 
-def test_a_rendered_clip_plays_and_moves(sandbox, submit, finish):
+def test_a_rendered_clip_plays_and_moves(sandbox, submit, finish, plain):
     """The whole way: the picture is fetched, rendered once, and served under each prediction's own name."""
     sandbox.settings(clips="real")
     image = f"{sandbox.pictures}/{PICTURE}.jpg"
     twins = [submit(image=image, prompt=prompt).json()["id"] for prompt in ("push in", "Zoom in, please")]
-    clips = [httpx.get(poll_long(finish, identifier)["outputs"][0], trust_env=False).content for identifier in twins]
+    clips = [plain.get(poll_long(finish, identifier)["outputs"][0]).content for identifier in twins]
     assert sandbox.books()["rendered"] == 1
     assert clips[0] != clips[1]
     assert len(clips[0]) == len(clips[1])
@@ -163,14 +162,15 @@ def poll_long(finish, identifier):
     raise AssertionError("not rendered")
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_fetched_is_a_card_and_no_failure(sandbox, submit, finish):
     sandbox.settings(clips="real")
     state = poll_long(finish, submit(image="http://127.0.0.1:9/none.jpg").json()["id"])
     assert state["status"] == "completed"
 
 
-def test_a_tiny_clip_is_a_whole_mp4(submit, finish):
-    clip = httpx.get(finish(submit().json()["id"])["outputs"][0], trust_env=False).content
+def test_a_tiny_clip_is_a_whole_mp4(submit, finish, plain):
+    clip = plain.get(finish(submit().json()["id"])["outputs"][0]).content
     walk = BoxWalk()
     walk.feed(clip)
     told = walk.finish(len(clip))

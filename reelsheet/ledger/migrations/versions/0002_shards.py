@@ -22,5 +22,6 @@ def upgrade() -> None:
     sa.Column('finished_at', sa.Float(), nullable=True),
     sa.Column('stop_code', sa.String(length=32), nullable=True),
     sa.Column('stop_error', sa.Text(), nullable=True),
+    sa.Column('content', sa.LargeBinary(), nullable=True),
     sa.PrimaryKeyConstraint('run_id', 'number')
     )

@@ -1,0 +1,114 @@
+"""Where things are shown, and how counts, times and texts of others are said."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Final
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from reelsheet.redaction import visible
+
+OFTEN: Final = 0.25  # seconds between two drawings of something that changes
+WIDE: Final = 120  # columns where nobody looks: a log, a file, a pipe
+_EDGE: Final = "\r\033[K"  # back to the beginning of the line, and empty it
+
+
+class Terminal(Console):
+    """A console that never hides the cursor: a run that is killed could not give it back."""
+
+    def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002 - rich's own signature
+        return False
+
+
+def terminal(stream: IO[str] | None = None) -> Terminal:
+    """A console for `stream`, by default stderr. No colour with NO_COLOR; columns as the terminal has them."""
+    stream = sys.stderr if stream is None else stream
+    bare = not stream.isatty() and "COLUMNS" not in os.environ
+    return Terminal(file=stream, highlight=False, markup=False, emoji=False, width=WIDE if bare else None)
+
+
+def show(what: RenderableType, stream: IO[str] | None = None) -> None:
+    """Print it; without the blanks at the ends of lines that only fill up a column."""
+    stream = sys.stderr if stream is None else stream
+    console = terminal(stream)
+    with console.capture() as held:
+        console.print(what)
+    stream.writelines(f"{line.rstrip()}\n" for line in held.get().splitlines())
+    stream.flush()
+
+
+def is_live(stream: IO[str] | None = None) -> bool:
+    """True where what was written can be drawn over."""
+    stream = sys.stderr if stream is None else stream
+    return stream.isatty() and os.environ.get("TERM", "") not in {"dumb", "unknown", ""}
+
+
+@contextmanager
+def looking() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress of the preparation, on one line of stderr."""
+    live = is_live()
+    shown = 0.0
+
+    def show(what: str, done: int, of: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if live and (done == of or now - shown >= OFTEN):
+            shown = now
+            sys.stderr.write(f"{_EDGE}Looking at {what}: {done:,} of {of:,} ")
+            sys.stderr.flush()
+
+    try:
+        yield show
+    finally:
+        if live:
+            sys.stderr.write(_EDGE)
+            sys.stderr.flush()
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """`what` stands on a line of its own until it is over; nothing where that cannot be wiped."""
+    live = is_live()
+    if live:
+        sys.stderr.write(f"{_EDGE}{what} ")
+        sys.stderr.flush()
+    try:
+        yield
+    finally:
+        if live:
+            sys.stderr.write(_EDGE)
+            sys.stderr.flush()
+
+
+def safe(text: str, style: str = "") -> Text:
+    """Text of others: nothing in it that a terminal would obey, or that rich would take for markup."""
+    return Text(visible(text), style=style)
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """ "1 row", "1,200 rows"."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def length(seconds: float) -> str:
+    """134 → "2 min 14 s", 5 → "5 s", 9000 → "2 h 30 min"."""
+    whole = max(0, round(seconds))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    if hours >= 48:
+        return f"{hours // 24} days {hours % 24} h"
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def about(seconds: float) -> str:
+    """A length that does not claim to be exact: 134 → "about 2 min"."""
+    if seconds < 55:
+        return f"about {max(5, 5 * round(seconds / 5))} s"
+    if seconds < 90 * 60:
+        return f"about {max(1, round(seconds / 60))} min"
+    return f"about {length(600 * round(seconds / 600))}".removesuffix(" 0 min")

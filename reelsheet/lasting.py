@@ -1,0 +1,54 @@
+"""Whether a ledger outlives the process that writes it: a file inside a container is gone with the container."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from reelsheet.errors import ConfigurationError
+from reelsheet.settings import state_home
+
+SIGNS: Final = ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io")
+VARIABLES: Final = ("KUBERNETES_SERVICE_HOST", "ECS_CONTAINER_METADATA_URI_V4")
+FLEETING: Final = frozenset({"overlay", "fuse.fuse-overlayfs", "aufs", "tmpfs", "ramfs"})
+
+
+def check(ledger_url: str | None) -> None:
+    """Raises ConfigurationError for a SQLite ledger on the own disk of a container; nothing was spent."""
+    path = file_of(ledger_url)
+    if path is not None and in_container() and not on_a_disk(path):
+        raise ConfigurationError(
+            f"The ledger {path} lies on this container's own disk and would be lost with it: "
+            "set REELSHEET_LEDGER_URL=postgresql://…, or mount a volume there. Nothing was spent."
+        )
+
+
+def file_of(ledger_url: str | None) -> Path | None:
+    """The file of a SQLite ledger; None where it is a server's."""
+    if ledger_url is None:
+        return state_home() / "ledger.db"
+    scheme, _, rest = ledger_url.partition("://")
+    return Path(rest[1:]) if scheme == "sqlite" and rest.startswith("/") else None
+
+
+def in_container() -> bool:
+    return any(os.environ.get(name) for name in VARIABLES) or any(Path(sign).exists() for sign in SIGNS)
+
+
+def on_a_disk(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
+    """True where what is mounted nearest above `path` is neither memory nor a container's own layer."""
+    there = path.resolve()
+    try:
+        lines = [line.split(" ") for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        return True  # no such table here: no Linux container
+    points = [(_plain(line[1]), line[2]) for line in lines if len(line) > 2]
+    holding = [(Path(point), kind) for point, kind in points if there.is_relative_to(point)]
+    if not holding:
+        return True
+    _, kind = max(enumerate(holding), key=lambda found: (len(found[1][0].parts), found[0]))[1]  # the last one covers
+    return kind not in FLEETING
+
+
+def _plain(point: str) -> str:
+    r"""Mount tables write a space as \040."""
+    return point.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")

@@ -1,0 +1,146 @@
+"""A whole run in this process, the ledger and all files included, without Prefect."""
+
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reelsheet.sandbox.process import SandboxProcess
+from reelsheet.options import Options
+from reelsheet.outcomes import RowResult
+
+KEY = "vdk-4f9cQ7Zb1mXw8rTn2LpK6sYd3HgJ5vEa"  # distinctive, in no shape that a mask could guess
+
+
+@pytest.fixture(scope="session")
+def key() -> str:
+    """The API key that must be nowhere."""
+    return KEY
+
+
+@pytest.fixture(scope="session")
+def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    """The stand-in provider with that key."""
+    with SandboxProcess(key=KEY, clips="tiny", latency=0.05, cache=tmp_path_factory.mktemp("clips")) as process:
+        yield process
+
+
+@dataclass(slots=True)
+class Elsewhere:
+    """Another host, which writes down every request and its headers, and answers 404."""
+
+    address: str = ""
+    heard: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Elsewhere]:
+    """A host that has no business with the key."""
+    found = Elsewhere()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found.heard.append(f"{self.requestline}\n{self.headers}")
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815 - http.server's own names
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found.address = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield found
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a run ended: one result for one row, the summary, and the folder of its files."""
+
+    results: list[RowResult]
+    summary: dict[str, Any]
+    folder: str
+
+
+WholeRun = Callable[..., Awaitable[Finished]]
+
+
+@pytest.fixture
+def whole_run() -> WholeRun:
+    """`await whole_run(manifest, destination, **options)`: prepare, spend, copy, write every file."""
+
+    async def run(manifest: Path | str, destination: Path | str, **options: Any) -> Finished:
+        import asyncio
+
+        from reelsheet import preparation, settings
+
+        asked = Options(source=str(manifest), destination=str(destination), **options)
+        prepared = await preparation.prepare(asked, settings.load())
+        try:
+            live = await preparation.begin(prepared, flow_run_id=None)
+            try:
+                async with live.going():
+                    await _begun(live)
+                    async with asyncio.TaskGroup() as rows:
+                        for work in live.to_do():
+                            rows.create_task(_walk(live, work))
+                return await _concluded(live)
+            finally:
+                live.close()
+        finally:
+            prepared.close()
+
+    return run
+
+
+async def _begun(live: Any) -> None:
+    from reelsheet import record
+
+    await record.begin(live)
+
+
+async def _walk(live: Any, work: Any) -> None:
+    from reelsheet.plan import Step
+
+    if work.step is Step.PAY and not await live.admit(work):
+        return
+    if work.step in {Step.PAY, Step.POLL}:
+        await live.generate(work.identity)
+    if work.step is Step.COPY:
+        await live.store(work.identity)
+
+
+async def _concluded(live: Any) -> Finished:
+    from datetime import UTC, datetime
+
+    from reelsheet import record
+    from reelsheet.results import summarise
+
+    await live.refresh()
+    found = live.results()
+    exit_code = live.exit_code(found)
+    moment = datetime.now(UTC)
+    summary = summarise(
+        found,
+        run_id=live.run_id,
+        started_at=moment,
+        finished_at=moment,
+        seconds=1.0,
+        flow_run_id=None,
+        exit_code=exit_code,
+    )
+    await record.finish(live, found, summary)
+    await live.in_ledger(live.ledger.write_notes, live.run_id, live.notes())
+    await live.in_ledger(live.ledger.finish_run, live.run_id, exit_code=exit_code, summary=summary.as_json())
+    return Finished(found, summary.as_json(), live.destination.uri(f"runs/{live.run_id}"))
