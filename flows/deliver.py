@@ -7,7 +7,7 @@ from prefect.runtime import deployment, flow_run
 
 from flows import approval, fan_out, states, telling
 from flows.signals import interruptible
-from reelsheet import lasting, preparation, record, settings
+from reelsheet import lasting, notify, preparation, record, settings
 from reelsheet.errors import ReelsheetError
 from reelsheet.ledger import RunRecord
 from reelsheet.options import Options
@@ -68,6 +68,7 @@ async def _conclude(run: Run) -> states.Outcome:
     run.files = files
     await run.in_ledger(run.ledger.write_notes, run.run_id, run.notes())
     await run.in_ledger(run.ledger.finish_run, run.run_id, exit_code=exit_code, summary=summary.as_json())
+    await notify.tell(run, summary, files)
     await telling.report(run, found, summary)
     cancelled = run.signal is not None and await telling.is_cancelling()
     return states.concluded(run, summary, exit_code, cancelled=cancelled)

@@ -20,8 +20,8 @@ from prefect.states import Crashed
 from flows import states
 from flows.signals import interruptible, ours_again
 from flows.walk import walk
-from reelsheet import settings, shards
-from reelsheet.errors import ConfigurationError, ReelsheetError
+from reelsheet import sentences, settings, shards
+from reelsheet.errors import ConfigurationError, LedgerError, ReelsheetError
 from reelsheet.ledger import shards as book
 from reelsheet.ledger.shards import ShardRecord
 from reelsheet.outcomes import ErrorCode
@@ -35,6 +35,7 @@ DEPLOYMENT = "generate-shard/worker"
 LOOK_SECONDS = 2.0
 TABLE_SECONDS = 5.0
 PATIENCE_SECONDS = 90.0  # without a shard at work before this process takes one itself
+LEDGER_SECONDS = 120.0  # without the ledger, before the run is stopped
 SHOWN_SECONDS = 15.0
 CRASHES = 5  # of one shard
 FAILURES = 2
@@ -54,12 +55,17 @@ async def check(prepared: Preparation) -> None:
 async def all_rows(run: Run) -> None:
     """Every row that needs a step, in as many parts as `shard_size` makes of them."""
     todo = run.to_do()
-    if len(todo) <= run.options.shard_size:
-        await walk(run, _free_first(todo))
-    elif await _workers_take_part():
+    before = await _shards(run)  # of an earlier life of this run
+    many = len(todo) > run.options.shard_size or any(shard.alive for shard in before)
+    if many and await _workers_take_part():
         await _over_workers(run)
-    else:
+        return
+    if before:
+        await run.in_ledger(book.forget, run.ledger, run.run_id)
+    if many:
         await _in_this_process(run, todo)
+    else:
+        await walk(run, _free_first(todo))
 
 
 def _free_first(todo: list[Work]) -> list[Work]:
@@ -186,6 +192,7 @@ class Fan:
     own_rows: frozenset[str] = frozenset()
     silent: bool = False  # the server does not answer just now
     told: bool = False  # the others know why this process stopped
+    ledger_down: float | None = None  # since when
 
 
 async def _over_workers(run: Run) -> None:
@@ -199,19 +206,38 @@ async def _over_workers(run: Run) -> None:
         table = asyncio.create_task(_keep_taking_in(fan))
         try:
             while not run.interrupted.is_set() and not _over(fan, found):
-                await _once(fan, found)
+                try:
+                    await _once(fan, found)
+                    found = await _shards(run)
+                    fan.ledger_down = None
+                except LedgerError as error:
+                    if not _be_patient(fan, error):
+                        break
                 with suppress(TimeoutError):
                     await asyncio.wait_for(run.interrupted.wait(), LOOK_SECONDS)
-                found = await _shards(run)
-            if run.signal is not None:
-                await _tell_the_others(fan, ErrorCode.INTERRUPTED, states.INTERRUPTED)
+            with suppress(LedgerError):
+                if run.signal is not None:
+                    await _tell_the_others(fan, ErrorCode.INTERRUPTED, states.INTERRUPTED)
             await _until_shown(fan)
         finally:
             table.cancel()
             await asyncio.gather(table, *([fan.own] if fan.own else []), return_exceptions=True)
-    await shards.take_in(run)
-    if all(shard.finished for shard in found):
-        await run.in_ledger(book.forget, run.ledger, run.run_id)
+    with suppress(LedgerError):  # the end of the run says so
+        await shards.take_in(run)
+        if all(shard.finished for shard in found):
+            await run.in_ledger(book.forget, run.ledger, run.run_id)
+
+
+def _be_patient(fan: Fan, error: LedgerError) -> bool:
+    """A ledger that is restarted comes back; False where it did not in time, and the run is stopped."""
+    now = time.monotonic()
+    if fan.ledger_down is None:
+        fan.ledger_down = now
+        log.warning("%s", error)
+    if now - fan.ledger_down < LEDGER_SECONDS:
+        return True
+    fan.run.stop(ErrorCode.STORAGE, sentences.ledger_down(error))
+    return False
 
 
 def _over(fan: Fan, found: list[ShardRecord]) -> bool:
@@ -274,6 +300,7 @@ async def _begin(fan: Fan, shard: ShardRecord) -> bool:
             client=fan.client,
             parameters={"run_id": run.run_id, "shard": shard.number, "concurrency": fan.concurrency},
             timeout=0,
+            flow_run_name=f"{run.run_id} shard {shard.number}",
             idempotency_key=f"{run.run_id}-{shard.number}-{again}",
             tags=["reelsheet", "shard", f"run:{run.run_id}"],
         )

@@ -21,6 +21,7 @@ from typing import IO, Self
 START_SECONDS = 120.0
 DRAIN_SECONDS = 60.0
 STOP_SECONDS = 10.0
+RESTARTS = 3
 
 BATCHES = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
@@ -43,11 +44,12 @@ def prefect_home() -> Path:
 
 
 class EmbeddedServer:
-    """Start early, `ready` before the flow, `drain` after it, `stop` at the end. Must be made before prefect is imported."""
+    """`start` early, before prefect is imported; `ready` before the flow, `settled` after it, `stop` at the end."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
         self.api_url = os.environ.get("PREFECT_API_URL", "")
 
     @classmethod
@@ -86,11 +88,16 @@ class EmbeddedServer:
         self._socket.bind(("127.0.0.1", 0))
         self._socket.listen(512)
         self.api_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/api"
+        self._process = self._spawn(self._socket.fileno())
+        threading.Thread(target=self._keep_up, daemon=True).start()
+        os.environ["PREFECT_API_URL"] = self.api_url
+
+    @staticmethod
+    def _spawn(fd: int) -> subprocess.Popen[bytes]:
         home = prefect_home()
         home.mkdir(parents=True, exist_ok=True)
-        fd = self._socket.fileno()
         with (home / "reelsheet-server.log").open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - ourselves
+            return subprocess.Popen(  # noqa: S603 - ourselves
                 [sys.executable, "-m", "flows.server", str(fd)],
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -99,19 +106,33 @@ class EmbeddedServer:
                 start_new_session=True,  # Ctrl-C is for the run, not for its server
                 env={**os.environ, **QUIET},
             )
-        os.environ["PREFECT_API_URL"] = self.api_url
+
+    def _keep_up(self) -> None:
+        """A server that dies in mid-run is started again on the same socket; requests wait for it meanwhile."""
+        for left in reversed(range(RESTARTS + 1)):
+            process = self._process
+            if process is None:
+                return
+            process.wait()
+            if self._stopping.is_set() or self._socket is None:
+                return
+            if left == 0:
+                self._socket.close()  # whoever waits is told at once
+                return
+            self._process = self._spawn(self._socket.fileno())
 
     def ready(self) -> None:
         """Wait until it answers. Raises ConfigurationError where it does not."""
         if self._process is None:
             return
         until = time.monotonic() + START_SECONDS
-        while time.monotonic() < until and self._process.poll() is None:
-            with suppress(OSError):
-                # The listening socket is ours already, so that the first request simply waits for its answer.
-                with urllib.request.urlopen(f"{self.api_url}/health", timeout=until - time.monotonic()) as answer:  # noqa: S310 - http on loopback
-                    if answer.status == 200:  # noqa: PLR2004
-                        return
+        url = f"{self.api_url}/health"
+        while time.monotonic() < until and self._socket is not None and self._socket.fileno() >= 0:
+            # The listening socket is ours already, so that the first request simply waits for its answer.
+            patience = until - time.monotonic()
+            with suppress(OSError), urllib.request.urlopen(url, timeout=patience) as answer:  # noqa: S310 - loopback
+                if answer.status == 200:
+                    return
             time.sleep(0.05)
         from reelsheet.errors import ConfigurationError
 
@@ -123,12 +144,13 @@ class EmbeddedServer:
     async def settled(self, flow_run_id: str | None, expected: int) -> None:
         """Wait until events, logs and states of a flow run are with the server; nothing is sent after it."""
         import asyncio
+        import inspect
 
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogHandler
 
         for draining in (EventsWorker.drain_all(), APILogHandler.aflush()):
-            if draining is not None:
+            if inspect.isawaitable(draining):
                 await draining
         await asyncio.to_thread(self._drain, flow_run_id, expected)
 
@@ -145,7 +167,7 @@ class EmbeddedServer:
                 return found
             if found != done:
                 done, changed = found, time.monotonic()
-            elif time.monotonic() - changed > 15.0:  # noqa: PLR2004 - nothing more is coming
+            elif time.monotonic() - changed > 15.0:  # nothing more is coming
                 break
             time.sleep(0.1)
         return done
@@ -168,6 +190,7 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """End it, gently and then not."""
+        self._stopping.set()
         if self._process is not None:
             self._process.terminate()
             try:
@@ -190,7 +213,9 @@ def serve(fd: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    config = uvicorn.Config(create_app(), log_level="error", lifespan="on", access_log=False, timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        create_app(), log_level="error", lifespan="on", access_log=False, timeout_graceful_shutdown=2
+    )
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
 
 

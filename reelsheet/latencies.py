@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 STEPS = 48  # of the distribution in a plan; finer gains nothing that can be measured
-BLIND_WEIGHT = 1.5  # how many samples the guess before the first sample is worth
+BLIND_WEIGHT = 1.0  # how many samples the guess before the first sample is worth
 BLIND_SPREAD = 0.35
 PROMPT = 0.3  # seconds; seen within this counts as prompt
 PROMPTNESS = 1.0  # what missing that costs, in seconds of lateness

@@ -17,6 +17,7 @@ ROLES: Final = ("image", "prompt", "enable_prompt_expansion", "id", "take")
 USUAL_PROMPT: Final = 2_000  # characters; what sellers of such models take
 LONGEST_PROMPT: Final = 100_000
 LAST_TAKE: Final = 1_000_000
+LONGEST_NAME: Final = 120  # characters of an id that a row is called by
 RAGGED_SHARE: Final = 0.2  # more than this of all rows, and at least RAGGED_ROWS: it is the delimiter that is wrong
 RAGGED_ROWS: Final = 3
 EXCEL_BLOCK: Final = 16  # Excel leaves off empty cells at the end of rows by blocks of so many
@@ -60,8 +61,10 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What people call the row: its id, else "row 7" as the sheet counts."""
-        return self.id or f"row {self.line}"
+        """What people call the row: its id on one line, without secrets, else "row 7" as the sheet counts."""
+        if len(self.id) < 20 and self.id.isprintable():  # too short for an address with a signature
+            return self.id or f"row {self.line}"
+        return clean(self.id, limit=LONGEST_NAME) or f"row {self.line}"
 
 
 @dataclass(frozen=True, slots=True)

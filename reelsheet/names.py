@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from reelsheet.errors import UsageError
+from reelsheet.redaction import clean
 
 WIDTH: Final = 8  # characters of the identity in a name
 WIDE: Final = 16  # where two identities share those eight and the rest of their names
@@ -51,7 +52,10 @@ def default_name(
 
 def slug(text: str, limit: int = SEGMENT) -> str:
     """ASCII letters, digits, `.`, `_`, `-`; accents taken off, all else a dash; "" where nothing is left."""
-    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text[:2000]).translate(_SPELLED))
+    text = text[:2000]
+    if "=" in text or "://" in text:  # an address may carry a signature, which no name may repeat
+        text = clean(text, limit=2000)
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).translate(_SPELLED))
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", plain)
     plain = re.sub(r"-*([._])[-._]*", r"\1", re.sub(r"-{2,}", "-", plain)).strip("-._")

@@ -70,3 +70,7 @@ class Options(BaseModel):
         """These options as they may be kept: a web address without its signature."""
         on_the_web = self.source.strip().lower().startswith(("http://", "https://"))
         return self.model_copy(update={"source": clean_url(self.source)}) if on_the_web else self
+
+    def parameters(self) -> "Options":
+        """What a flow is told of them, when the command line calls it: not where else the results go."""
+        return self.shown().model_copy(update={"results": None})

@@ -24,11 +24,15 @@ JITTER = 0.1  # of a pause, on top
 CUT = 0.05  # of the limit, doubled with each refusal in a row
 CLOSE = 0.9  # of the limit: refused above this, it was a little too high; below, it has fallen
 LOOK_AGAIN = 0.03  # seconds, while completions are expected that nobody has seen
+LOSS = 0.015  # of the places' time, that trying one more may cost in pauses
 SPACED = 24  # acceptances after which a measured rate is forgotten
 SLOW = 0.75  # seconds between submissions: a rate this slow is kept to by the clock
 REGULAR = 3  # refusals below the limit in a row that show a faster rate to be the limit
 ALONE = 12.0  # turnarounds between two looks whether others want places, when nobody did
 TOGETHER = 1.0  # the same, when somebody did
+CONVINCED = 3  # times that all that was given up was regained
+SHR=0.7
+MINW=8
 GIVE = 0.15  # of the places, given up for others to take
 
 
@@ -85,6 +89,8 @@ class Pace:
         self._since = 0.0  # the last event
         self._patience = PATIENCE
 
+        self._idle = 0.0  # place-seconds that the latest pause has cost
+        self._cost = 0.0  # the same, of a usual pause
         self._margin = 1.0  # how many more must be expected done than are needed
         self._wrong = 0.0  # how many too many were expected, as a refusal has shown
 
@@ -139,8 +145,11 @@ class Pace:
             return
         self._overshoot = self._unanswered
         self._streak += 1
+        self._cost += (self._idle - self._cost) / 4
+        self._idle = 0.0
         if retry_after is None:
             pause = min(LONGEST_PAUSE, 0.05 * 2 ** min(self._streak, 5) * 1.2 ** max(0, self._streak - 5))
+            pause = max(pause, min(self._rate.usual(now) / 4, 5.0))
             self._until = max(self._until, now + pause * self._rng.uniform(0.75, 1.25))
         self._burst = max(1.0, min(self._burst, self._limit) / 4)
         self._rate.refused(now, below=known <= self._limit, in_flight=known)
@@ -157,6 +166,7 @@ class Pace:
         self._running -= 1
         self._rate.finished()
         self._others.finished(now)
+        self._idle += max(0.0, self._until - now)
         if self._wrong > 0:  # what was wrongly expected is seen by and by
             self._wrong *= max(0.0, 1 - 1 / max(1.0, self._unseen()))
         if math.isfinite(self._limit) and self._others.look(now, self._limit):
@@ -238,10 +248,10 @@ class Pace:
             self._stride = min(2 * max(1.0, self._stride), 1 + self._limit / 8)
             self._patience = max(0.8 * self._patience, 0.05)
             if self._others.more(now, self._limit):
-                self._stride = 1.0
+                self._stride = 1 + self._limit / 32
                 self._credit = 0.0
         elif self.in_flight > self._limit - 1:
-            self._credit += 1 / max(PROBE_ROWS, self._limit)
+            self._credit += 1 / max(PROBE_ROWS, self._limit, self._cost / (LOSS * self._others.turnaround))
             if unseen and self._running > self._limit:
                 self._margin -= 0.03 * 2 ** min(8.0, self._rate.since / 15)
 
@@ -258,10 +268,11 @@ class Pace:
         elif known > self._limit:
             self._patience = max(min(2 * self._patience, LONGEST_PATIENCE), retry_after or 0.0)
             if unseen:
-                self._margin = max(0.0, self._margin) + (0.4 if retry_after is None else 1.0)
+                self._margin = max(0.0, self._margin) + 0.03 / self._tolerable()
                 self._wrong = max(self._wrong, unseen - (known - 1 - self._limit))
                 if self._margin > 2 + 2 * math.sqrt(unseen):  # they were done, and somebody else took the places
                     self._margin /= 2
+                    self._others.meet(now)
                     self._limit = self._others.give(now, self._limit)
             else:
                 self._others.full(now, self._limit)
@@ -270,15 +281,19 @@ class Pace:
             self._limit = known - 1
             if fallen:
                 self._limit *= 1 - min(0.5, CUT * 2**self._cuts)
-            if not self._cuts:
+            if not self._cuts and (fallen or self._others.again(now)):
                 self._limit = self._others.give(now, self._limit)
             self._cuts += 1
         self._limit = max(1.0, self._limit)
         self._credit = 0.0
         self._stride = min(self._stride, 1.0)
 
+    def _tolerable(self) -> float:
+        """The share of anticipating submissions that may be refused: the dearer a pause, the fewer."""
+        return min(0.06, max(0.01, self._others.turnaround / (self._limit * max(self._cost, 0.001))))
+
     def _anticipated(self) -> float:
-        return 0.0 if self._others.near else self._unseen()
+        return 0.0 if self._others.near or self._others.looking else self._unseen()
 
 
 class _Rate:
@@ -314,13 +329,18 @@ class _Rate:
             self._first, self._turnover, self._all = now, in_flight, 0
         elif self.since and self._turnover <= 0:
             self._below = self._below + 1 if below else 0
-            usual = (now - self._first) / max(1, self._all)
-            gap = min((now - self._refused) / self.since, 1.2 * usual)
+            gap = min((now - self._refused) / self.since, 1.2 * self.usual(now))
             if gap < SLOW and self._below < REGULAR:
                 self.gap = 0.0
             elif below:
                 self.gap = gap
         self._refused, self.since = now, 0
+
+    def usual(self, now: float) -> float:
+        """Seconds between two acceptances since the first refusal; 0.0 before a turnaround has been measured."""
+        if self._first is None or self._turnover > 0:
+            return 0.0
+        return (now - self._first) / max(1, self._all)
 
     def next(self) -> float:
         """When the next may leave, by the clock."""
@@ -344,8 +364,14 @@ class _Others:
         self._began: deque[float] = deque(maxlen=4096)
         self._next = math.inf  # look
         self._before = 0.0  # the limit before places were given up
-        self._regained = 0  # times in a row
+        self._taken = -math.inf
+        self._regained = 0.0  # times in a row
         self._wait = 0.5
+
+    @property
+    def looking(self) -> bool:
+        """Places were given up, and it is not known yet who takes them."""
+        return self._before > 0
 
     @property
     def turnaround(self) -> float:
@@ -362,12 +388,17 @@ class _Others:
         if math.isinf(self._next):
             self._next = now + ALONE * self.turnaround
 
+    def again(self, now: float) -> bool:
+        """A place that was held is taken: by somebody else, if that is not the first time."""
+        lately, self._taken = now - self._taken < 2 * self.turnaround, now
+        return lately or self.near
+
     def look(self, now: float, limit: float) -> bool:
         """Whether it is time to give up places again."""
         if now < self._next or self._before:
             return False
         if limit <= 1:  # nothing to give: not for ever
-            self._regain(now)
+            self._regain(now, 0.2)
         return limit > 1
 
     def give(self, now: float, limit: float) -> float:
@@ -385,7 +416,7 @@ class _Others:
         if not self._before and not self.near:
             self.try_at = math.inf
             return False
-        self._wait = max(0.5 * self._wait, self.turnaround / 16)
+        self._wait = max(SHR * self._wait, self.turnaround / MINW)
         self.try_at = now + self._wait * self._rng.uniform(0.75, 1.25)
         return True
 
@@ -399,13 +430,13 @@ class _Others:
 
     def meet(self, now: float) -> None:
         """Somebody else is there."""
-        self.near, self._regained = True, 0
+        self.near, self._regained = True, 0.0
         self._plan(now)
 
-    def _regain(self, now: float) -> None:
+    def _regain(self, now: float, count: float = 1.0) -> None:
         self._before = 0.0
-        self._regained += 1
-        if self._regained >= 3:
+        self._regained += count
+        if self._regained >= CONVINCED:
             self.near = False
         self._plan(now)
 

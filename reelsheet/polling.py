@@ -14,9 +14,14 @@ from dataclasses import dataclass
 
 from reelsheet.latencies import Plan, learn, plan
 
-POLLS = 2.9  # aimed at for one prediction, on average, learning included
+POLLS = 2.65  # aimed at for one prediction, on average, learning included
 BUSIEST = 100.0  # polls a second for the whole run, as far as each prediction still gets its one
-CHEAPEST = 0.02  # seconds; a poll that sees no earlier than this is not worth sending
+CHEAPEST = 0.05  # seconds; a poll that sees no earlier than this is not worth sending
+ENDING = 1.5
+HORIZON=300
+SC_A=3
+SC_B=0.5
+REST=10
 MARGIN = 0.02  # seconds after the expected moment
 CLOSEST = 0.1  # seconds between two polls of one prediction
 SAMPLES = 256
@@ -77,7 +82,7 @@ class PollSchedule:
         self._peak = max(self._peak, len(self._watched))
         if self._plan is None:
             # Until something is known, some look often and the others wait for what these find.
-            scouts = max(6.0, 1.5 * math.sqrt(len(self._watched)))
+            scouts = SC_A + SC_B * math.sqrt(len(self._watched))
             one.scout = self._rng.random() < scouts / len(self._watched)
         one.due = self._next(one, age)
         return self._spread(one, age)
@@ -166,7 +171,7 @@ class PollSchedule:
             return min(age + patience, math.inf if told is None else told + MARGIN)
         step = max(self._floor, min(0.12 * age, 3.0))
         if not one.scout:
-            step = min(4 * step, self._cap)
+            step = min(REST * step, self._cap)
         if one.not_done == 0 and one.estimate is not None:
             return max(self._floor, min(0.6 * one.estimate, self._cap)) + step * self._rng.random()
         return age + step * self._rng.uniform(0.75, 1.25)
@@ -215,10 +220,10 @@ class PollSchedule:
     def _target(self, typical: float) -> float:
         """Polls for one prediction from now on, such that the average comes out as aimed at."""
         left = len(self._watched)
-        target = self._aim - (self._polls - self._aim * self._done) / max(100, self._done)
+        target = self._aim - (self._polls - self._aim * self._done) / max(HORIZON, self._done)
         target = min(target, self._aim + 0.5)
         if self._ending:
-            target = max(target, self._aim) + 2
+            target = max(target, self._aim) + ENDING
         return max(1.2, min(target, BUSIEST * typical / max(left, 1)))
 
 

@@ -72,7 +72,7 @@ def handing_over(prepared: Preparation) -> Iterator[None]:
 def handed_over(options: Options) -> Preparation | None:
     """The preparation of the same options, where the caller has one."""
     prepared = _handed.get()
-    return prepared if prepared is not None and options in (prepared.options, prepared.options.shown()) else None
+    return prepared if prepared is not None and prepared.options.parameters() == options.parameters() else None
 
 
 async def prepare(

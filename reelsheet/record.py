@@ -2,13 +2,14 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from reelsheet import carried, results
+from reelsheet import carried, results, thumbnails
 from reelsheet.outcomes import RowResult, Status
 from reelsheet.settings import state_home
 
@@ -38,6 +39,8 @@ async def begin(run: "Run") -> None:
         run.destination.write, f"runs/{run.run_id}/manifest.csv", results.manifest_csv(run.manifest), CSV
     )
     await checkpoint(run)
+    run.album = thumbnails.album(run)
+    run.album.begin()
 
 
 async def checkpoint(run: "Run") -> None:
@@ -62,8 +65,9 @@ async def finish(run: "Run", found: list[RowResult], summary: "Summary") -> File
         run.destination.uri(f"{folder}/gallery.html"),
     )  # fmt: skip
     content = results.results_csv(run.manifest, found)
+    pictures = await (run.album or thumbnails.album(run)).end(thumbnails.SECONDS if run.signal is None else 0.0)
     try:
-        await run.in_thread(_write_all, run, found, summary, content)
+        await run.in_thread(_write_all, run, found, summary, content, pictures)
     except Exception as error:  # noqa: BLE001 - whatever ails the destination, the table is not lost
         kept = state_home() / "runs" / run.run_id / "results.csv"
         log.error("The results could not be written to %s (%s); they are in %s.", at.folder, error, kept)  # noqa: TRY400
@@ -72,7 +76,9 @@ async def finish(run: "Run", found: list[RowResult], summary: "Summary") -> File
     return at
 
 
-def _write_all(run: "Run", found: list[RowResult], summary: "Summary", content: bytes) -> None:
+def _write_all(
+    run: "Run", found: list[RowResult], summary: "Summary", content: bytes, pictures: Mapping[int, bytes]
+) -> None:
     from reelsheet import gallery, workbook
 
     write = run.destination.write
@@ -85,14 +91,16 @@ def _write_all(run: "Run", found: list[RowResult], summary: "Summary", content: 
     write(f"{folder}/summary.json", json.dumps(summary.as_json(), indent=2).encode() + b"\n", "application/json")
     links, more, expires = page_links(run, found, folder)
     title = Path(run.manifest.source.split("?")[0]).name or "reelsheet"
-    posters = {i: _web(run.manifest.rows[i].image) for i in range(len(found)) if _web(run.manifest.rows[i].image)}
+    posters = thumbnails.posters({row.position: row.image for row in run.manifest.rows}, pictures)
     page = gallery.gallery_html(
         run.manifest, found, summary=summary, links=links, posters=posters, more_links=more,
         files=beside(run, found, folder), title=title,
         expires_at=expires,
     )  # fmt: skip
     write(f"{folder}/gallery.html", page.encode(), "text/html; charset=utf-8")
-    book = workbook.results_xlsx(run.manifest, found, links=links, summary=summary)
+    book = workbook.results_xlsx(
+        run.manifest, found, links=links, summary=summary, thumbnails=pictures, expires_at=expires
+    )
     write(f"{folder}/results.xlsx", book, "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")
 
 
@@ -131,13 +139,6 @@ def _link(run: "Run", uri: str, folder: str) -> str:
         return link
     up = "../" * (folder.count("/") + 1)
     return up + quote(key)
-
-
-def _web(address: str) -> str:
-    from reelsheet.links import direct
-    from reelsheet.redaction import clean_url
-
-    return clean_url(direct(address)) if address.startswith(("http://", "https://")) else ""
 
 
 def write_local(path: str, content: bytes) -> None:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from reelsheet.clips import Clip, ClipError
     from reelsheet.destination import Destination
     from reelsheet.record import Files
+    from reelsheet.thumbnails import Album
 
 log = logging.getLogger("reelsheet")
 
@@ -119,6 +120,7 @@ class Run:
         self.remarks: list[str] = list(plan.notes)
         self.recovered: dict[str, tuple[int, str, int]] = {}
         self.files: Files | None = None  # set when they are written
+        self.album: Album | None = None  # thumbnails on their way
         self.touched: set[str] = set()  # identities that a step was taken for, until the display has looked
         self._by_position = {position: work for work in plan.works.values() for position in work.positions}
         self._posting: set[asyncio.Task[Any]] = set()

@@ -220,6 +220,8 @@ async def take_in(run: Run, *, leave: AbstractSet[str] = frozenset()) -> None:
         note = notes.get(work.order)
         if note is not None:
             _hear(run, work, note)
+        if work.standing is not None or note is not None:
+            run.touched.add(identity)
 
 
 def _hear(run: Run, work: Work, note: Note) -> None:

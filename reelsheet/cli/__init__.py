@@ -31,7 +31,9 @@ def call(arguments: list[str]) -> int:
     try:
         result = app(verb_first(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        say(f"{_sentence(error)} `reelsheet {_verb_of(arguments)}--help` shows how it is meant.")
+        from reelsheet.cli.usage import sentence
+
+        say(f"{sentence(error, app)} `reelsheet {_verb_of(arguments)}--help` shows how it is meant.")
         return 2
     except ReelsheetError as error:
         say(str(error))
@@ -84,7 +86,7 @@ def verb_first(arguments: list[str]) -> list[str]:
     return arguments
 
 
-_SWITCHES = {"--json", "--yes", "-y", "--fresh", "--retry-unknown", "--no-preflight", "--preflight", "--abandon"}
+_SWITCHES = {"--json", "--yes", "-y", "--fresh", "--retry-unknown", "--no-preflight", "--abandon", "--help", "-h"}
 
 
 def _takes_value(word: str) -> bool:
@@ -94,8 +96,3 @@ def _takes_value(word: str) -> bool:
 def _verb_of(arguments: list[str]) -> str:
     found = next((word for word in arguments if word in VERBS), "")
     return f"{found} " if found else ""
-
-
-def _sentence(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if text.endswith((".", "?")) else f"{text}."

@@ -45,10 +45,18 @@ def options_of(verb: str, source: str, flags: Mapping[str, Any]) -> Options:
     except ValidationError as error:
         names = {option: f"--{flag.replace('_', '-')}" for flag, option in FLAGS.items()}
         told = "; ".join(
-            f"{names.get(str(item['loc'][0]), item['loc'][0])}: {item['msg']}"
+            f"{names.get(str(item['loc'][0]), item['loc'][0])} {_bound(item)}"
             for item in error.errors(include_input=False, include_url=False)
         )
-        raise UsageError(f"That cannot be meant: {told}.") from None
+        raise UsageError(f"{told}.") from None
+
+
+def _bound(item: Any) -> str:
+    """ "must be at least 1", of a value that is out of bounds."""
+    limits = item.get("ctx", {})
+    if "ge" in limits:
+        return f"must be at least {limits['ge']:g}"
+    return f"must be at most {limits['le']:g}" if "le" in limits else f"cannot be used ({item['msg']})"
 
 
 def execute(options: Options, *, yes: bool, as_json: bool) -> int:
@@ -116,7 +124,7 @@ async def _watched(prepared: Any, flowing: Any) -> Any:
 
 def _flow(options: Options) -> tuple[Any, dict[str, Any]]:
     """The flow of a verb, imported where it is needed, and its parameters."""
-    options = options.shown()  # Prefect keeps parameters; the flow takes over what is prepared already
+    options = options.parameters()  # Prefect keeps them; the flow takes over what is prepared already
     given = options.model_dump(exclude={"verb", "source", "destination", "results"})
     if options.verb == "retry":
         from flows.reprocess_failed import reprocess_failed

@@ -43,9 +43,9 @@ def _made(summary: Mapping[str, Any]) -> Text:
     told = Text(f"{counted(summary['rows'], 'row')}: ")
     counts = [(status, summary[str(status)], colour) for status, colour in _COLOURS.items()]
     parts = [Text(f"{count:,} {status}", style=colour) for status, count, colour in counts if count]
+    if parts and summary["reused"]:
+        parts[0].append(f" ({summary['reused']:,} paid for before)", style="default")
     told.append_text(Text(", ").join(parts) if parts else Text("nothing to do"))
-    if summary["reused"]:
-        told.append(f" ({summary['reused']:,} of them paid for before)")
     return told.append(f" in {length(summary['seconds'])}")
 
 

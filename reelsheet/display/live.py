@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 RECENT: Final = 120.0  # seconds over which the rate is measured
 PLAIN_PAUSES: Final = ((60.0, 10.0), (600.0, 30.0), (float("inf"), 60.0))  # up to this age, a line so often
+SPARE: Final = 3  # columns left free, so that the terminal's own ^C does not begin another line
 PLAIN_ERRORS: Final = 20  # that are told as they come; the results have all
 
 _COLOURS: Final = {
@@ -88,8 +90,10 @@ class View:
         """Seconds until the last row, by the pace and the latencies found so far; None while they are not."""
         typical = self.run.polls.typical
         unfinished = self.tally.unfinished
-        if typical is None or not unfinished or self.run.stopping:
+        if not unfinished or self.run.stopping:
             return None
+        if typical is None:  # other machines do the work, or nothing was seen yet
+            return 60 * unfinished / self.per_minute if self.per_minute else None
         return self.run.gate.pace.eta(unfinished, typical)
 
     def parts(self) -> list[tuple[str, str]]:
@@ -109,8 +113,9 @@ class View:
     def pace(self) -> str:
         """ "58 of about 60 at once · 118 clips a minute · about 2 min left"."""
         seen = self.run.gate.pace.snapshot()
-        window = "" if seen.window == float("inf") or seen.in_flight > seen.window else f" of about {seen.window:,.0f}"
-        told = [f"{seen.in_flight:,}{window} at once"]
+        in_flight = max(seen.in_flight, self.tally.rows[Stage.GENERATING])
+        window = "" if seen.window == float("inf") or in_flight > seen.window else f" of about {seen.window:,.0f}"
+        told = [f"{in_flight:,}{window} at once"]
         if self.per_minute:
             told.append(f"{self.per_minute:,.0f} a minute" if self.per_minute >= 1 else "less than one a minute")
         if self.run.stopping:
@@ -142,7 +147,7 @@ def drawing(view: View) -> "RenderableType":
     table.add_row(Text(view.money()))
     for name, error in tally.errors:
         table.add_row(safe(f"✗ {name}: {error}", "red"))
-    return table
+    return Padding(table, (0, SPARE, 0, 0))
 
 
 def line(view: View) -> str:

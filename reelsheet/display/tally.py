@@ -101,6 +101,8 @@ def _place(work: Work, *, touched: bool) -> str:
     match work.step:
         case Step.DONE:
             return Status.SUCCEEDED
+        case Step.POLL if touched:
+            return Stage.GENERATING
         case Step.COPY if touched:
             return Stage.COPYING
         case Step.REPORT:

@@ -32,15 +32,18 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from reelsheet.errors import LedgerError
 from reelsheet.ledger import schema as s
+from reelsheet.ledger import statements
 from reelsheet.ledger.owner import LEASE_SECONDS, MARGIN_SECONDS, Owner, awake_and_asleep
 from reelsheet.ledger.schema import PAID, VACANT, State
+from reelsheet.redaction import clean
 from reelsheet.settings import state_home
 
+MIGRATIONS = Path(__file__).parent / "migrations"
 CHUNK = 800  # identities a query; SQLite takes 999 variables at the least
 FINISHED = (0, 1)  # exit codes of a run that tried every row
 
@@ -481,11 +484,11 @@ class Ledger:
                 "imported": False,
             }
             if latest is not None and number == latest.number:
-                connection.execute(update(s.attempts).where(s.attempts.c.id == latest.id).values(**values))
+                connection.execute(statements.CHANGE, {"_id": latest.id, **values})
                 attempt_id = latest.id
             else:
                 inserted = connection.execute(
-                    insert(s.attempts).values(identity=identity, number=number, **values)
+                    statements.NEW, {"identity": identity, "number": number, **values}
                 ).inserted_primary_key
                 assert inserted is not None  # noqa: S101 - SQLAlchemy gives it for a single insert
                 attempt_id = inserted[0]
@@ -585,13 +588,10 @@ class Ledger:
         with self._write() as connection:
             for one in found:
                 connection.execute(
-                    delete(s.deliveries).where(
-                        s.deliveries.c.attempt_id == attempt.id,
-                        s.deliveries.c.destination == one.destination,
-                        s.deliveries.c.output == one.output,
-                    )
+                    statements.FORGET_DELIVERY,
+                    {"_attempt": attempt.id, "_destination": one.destination, "_output": one.output},
                 )
-                connection.execute(insert(s.deliveries).values(**_delivery_values(attempt.id, one)))
+                connection.execute(statements.NEW_DELIVERY, _delivery_values(attempt.id, one))
 
     def forget_deliveries(self, gone: Iterable[tuple[str, str]]) -> None:
         """(destination, key) pairs whose objects are not there any more."""
@@ -776,25 +776,18 @@ class Ledger:
     # Inside a transaction
 
     def _latest(self, connection: Connection, identity: str) -> Attempt | None:
-        query = (
-            select(s.attempts)
-            .where(s.attempts.c.identity == identity)
-            .order_by(s.attempts.c.number.desc())
-            .limit(1)
-            .with_for_update()
-        )
-        row = connection.execute(query).first()
+        row = connection.execute(statements.LATEST, {"_identity": identity}).first()
         return None if row is None else _attempt(row)
 
     def _same(self, connection: Connection, attempt: Attempt) -> Attempt:
-        row = connection.execute(select(s.attempts).where(s.attempts.c.id == attempt.id).with_for_update()).first()
+        row = connection.execute(statements.SAME, {"_id": attempt.id}).first()
         if row is None:
             raise LedgerError("An attempt has vanished from the ledger; restore it from its backup before going on.")
         return _attempt(row)
 
     def _move(self, connection: Connection, attempt: Attempt, state: State, **values: Any) -> Attempt:
         moved = replace(attempt, state=state, **values)
-        connection.execute(update(s.attempts).where(s.attempts.c.id == attempt.id).values(state=state, **values))
+        connection.execute(statements.CHANGE, {"_id": attempt.id, "state": state, **values})
         if not attempt.imported:
             before = _cents_of(attempt.state, attempt.price_cents, attempt.quoted_cents)
             after = _cents_of(moved.state, moved.price_cents, moved.quoted_cents)
@@ -805,38 +798,27 @@ class Ledger:
     def _shift(connection: Connection, attempt: Attempt, change: Mapping[str, int]) -> None:
         if not any(change.values()):
             return
-        for table, key, value in ((s.runs, s.runs.c.run_id, attempt.run_id), (s.days, s.days.c.day, attempt.day)):
-            connection.execute(
-                update(table)
-                .where(key == value)
-                .values({table.c[name]: table.c[name] + by for name, by in change.items() if by})
-            )
+        shift = {f"_{name}": by for name, by in change.items()}
+        connection.execute(statements.SHIFT_RUN, {"_run": attempt.run_id, **shift})
+        connection.execute(statements.SHIFT_DAY, {"_day": attempt.day, **shift})
 
     @staticmethod
     def _reserve(
         connection: Connection, run_id: str, day: str, price: int, daily_cap_cents: int | None
     ) -> OverBudget | None:
         runs, days = s.runs.c, s.days.c
-        done = connection.execute(
-            update(s.runs)
-            .where(
-                runs.run_id == run_id,
-                runs.cap_cents.is_(None)
-                | (runs.confirmed_cents + runs.reserved_cents + runs.at_risk_cents + price <= runs.cap_cents),
-            )
-            .values(reserved_cents=runs.reserved_cents + price)
-        )
+        done = connection.execute(statements.RESERVE_RUN, {"_run": run_id, "_price": price})
         if done.rowcount == 0:
             cap = connection.execute(select(runs.cap_cents).where(runs.run_id == run_id)).scalar()
             if cap is None:
                 raise LedgerError("The run is not in the ledger; nothing was spent.")
             return OverBudget("run", cap)
-        today = update(s.days).where(days.day == day).values(reserved_cents=days.reserved_cents + price)
-        if daily_cap_cents is not None:
-            today = today.where(
-                days.confirmed_cents + days.reserved_cents + days.at_risk_cents + price <= daily_cap_cents
-            )
-        if connection.execute(today).rowcount == 0:
+        if daily_cap_cents is None:
+            today = connection.execute(statements.RESERVE_DAY, {"_day": day, "_price": price})
+        else:
+            capped = {"_day": day, "_price": price, "_cap": daily_cap_cents}
+            today = connection.execute(statements.RESERVE_DAY_CAPPED, capped)
+        if today.rowcount == 0:
             there = connection.execute(select(days.day).where(days.day == day)).first()
             if there is not None or (daily_cap_cents is not None and price > daily_cap_cents):
                 return OverBudget("day", daily_cap_cents or 0)
@@ -847,12 +829,7 @@ class Ledger:
 
     @staticmethod
     def _granted(connection: Connection, run_id: str, identity: str, number: int) -> bool:
-        query = (
-            select(s.grants.c.replaces)
-            .join(s.runs, s.runs.c.permit == s.grants.c.permit)
-            .where(s.runs.c.run_id == run_id, s.grants.c.identity == identity)
-        )
-        return connection.execute(query).scalar() == number
+        return connection.execute(statements.GRANTED, {"_run": run_id, "_identity": identity}).scalar() == number
 
     def shared_permissions(self, command: str) -> dict[str, int] | None:
         """What an unfinished run of the same command may replace, and this one with it; None: there is none."""
@@ -878,9 +855,7 @@ class Ledger:
     ) -> dict[str, Standing]:
         attempts: dict[str, list[Attempt]] = {}
         by_id: dict[int, Attempt] = {}
-        for row in connection.execute(
-            select(s.attempts).where(s.attempts.c.identity.in_(identities)).order_by(s.attempts.c.number)
-        ):
+        for row in connection.execute(statements.ATTEMPTS_OF, {"_identities": identities}):
             attempt = _attempt(row)
             if attempt.state == State.CLAIMED and attempt.owner in dead:
                 attempt = replace(attempt, state=State.UNKNOWN, error_code="submit_unknown")
@@ -888,13 +863,7 @@ class Ledger:
             by_id[attempt.id] = attempt
         deliveries: dict[str, list[Delivery]] = {}
         if by_id:
-            d = s.deliveries.c
-            query = (
-                select(s.deliveries)
-                .join(s.attempts, s.attempts.c.id == d.attempt_id)
-                .where(s.attempts.c.identity.in_(identities))
-            )
-            for row in connection.execute(query):
+            for row in connection.execute(statements.DELIVERIES_OF, {"_identities": identities}):
                 attempt = by_id[row.attempt_id]
                 deliveries.setdefault(attempt.identity, []).append(
                     Delivery(
@@ -1002,18 +971,20 @@ class Ledger:
 
     write, read, now, is_dead = _write, _read, _now, _is_dead  # for `reelsheet.ledger.shards`
 
+    def _revision(self) -> str | None:
+        with self._engine.connect() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
     def _migrate(self) -> None:
+        if self._revision() == newest_revision():
+            return
         from alembic import command, util
         from alembic.config import Config
-        from alembic.runtime.migration import MigrationContext
-        from alembic.script import ScriptDirectory
 
         config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-        head = ScriptDirectory.from_config(config).get_current_head()
-        with self._engine.connect() as connection:
-            if MigrationContext.configure(connection).get_current_revision() == head:
-                return
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         with self._write() as connection:
             if not self.is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(5408091)"))
@@ -1026,6 +997,11 @@ class Ledger:
                 raise LedgerError(
                     f"The ledger at {self.shown} was written by a newer reelsheet; upgrade this one. Nothing was spent."
                 ) from error
+
+
+def newest_revision() -> str:
+    """The migration that a ledger should be at, by the files' names: Alembic would take longer to say it."""
+    return max(path.stem.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 def spent_cents(record: RunRecord) -> int:
@@ -1088,23 +1064,28 @@ def _delivery_values(attempt_id: int, one: Delivery) -> dict[str, Any]:
     }
 
 
+_NO_LEDGER_URL = "REELSHEET_LEDGER_URL must be postgresql://user:password@host/database or sqlite:///path/to/ledger.db."
+
+
 def _engine(url: str | None) -> tuple[Engine, str]:
     if url is None:
         url = f"sqlite:///{state_home() / 'ledger.db'}"
     scheme, _, rest = url.partition("://")
     if scheme in {"postgresql", "postgres", "postgresql+psycopg"}:
-        engine = create_engine(
-            f"postgresql+psycopg://{rest}",
-            pool_size=4,
-            max_overflow=2,
-            pool_pre_ping=True,
-            connect_args={"connect_timeout": 10, "application_name": "reelsheet"},
-        )
-        return engine, engine.url.render_as_string(hide_password=True).replace("postgresql+psycopg", "postgresql")
+        try:
+            engine = create_engine(
+                f"postgresql+psycopg://{rest}",
+                pool_size=4,
+                max_overflow=2,
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": 10, "application_name": "reelsheet"},
+            )
+        except (ArgumentError, ValueError):
+            raise LedgerError(_NO_LEDGER_URL) from None  # the error quotes the address, and with it the password
+        shown = engine.url.set(query={}).render_as_string(hide_password=True)
+        return engine, shown.replace("postgresql+psycopg", "postgresql")
     if scheme != "sqlite" or not rest.startswith("/") or len(rest) < 2:
-        raise LedgerError(
-            "REELSHEET_LEDGER_URL must be postgresql://user:password@host/database or sqlite:///path/to/ledger.db."
-        )
+        raise LedgerError(_NO_LEDGER_URL)
     path = Path(rest[1:])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -1133,4 +1114,4 @@ def _told(error: BaseException) -> str:
     """The database's own words, short, without statements, parameters or passwords."""
     origin = getattr(error, "orig", None) or error
     line = str(origin).strip().splitlines()[0] if str(origin).strip() else type(origin).__name__
-    return line[:200]
+    return clean(line, limit=200)

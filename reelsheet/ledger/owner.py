@@ -37,7 +37,14 @@ class Owner:
         """True where this machine can tell that the process is gone; False says nothing."""
         if self.host != _host() or not self.boot:
             return False
-        return self.boot != _boot() or _started(self.pid) != self.started
+        if self.boot != _boot():
+            return True
+        started = _started(self.pid)
+        return started != self.started if started else _is_gone(self.pid)
+
+    def shares_clock(self) -> bool:
+        """True where `awake_and_asleep` counts from the same moment there as here."""
+        return bool(self.boot) and self.boot == _boot()
 
 
 def _host() -> str:
@@ -54,6 +61,20 @@ def _boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+def _is_gone(pid: int) -> bool:
+    """Where /proc does not show it: gone, or only hidden from us (another user's)?"""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    try:  # still there for signals: a zombie is gone all the same
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0] in "ZX"
+    except (OSError, IndexError):
+        return False
 
 
 def _started(pid: int) -> str:

@@ -5,7 +5,10 @@ import csv
 import io
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +19,7 @@ import pytest
 from reelsheet.outcomes import RESULT_COLUMNS
 
 SIGNATURE = "5iGn4tUrE0fAPr1vatePicture"
+HOOK = "H00kThatMayWriteToOurChannel"
 SIGNED = (
     f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDEXAMPLE%2F{SIGNATURE}&X-Amz-Expires=900"
     f"&X-Amz-SignedHeaders=host&X-Amz-Security-Token={SIGNATURE}&X-Amz-Signature={SIGNATURE}"
@@ -23,7 +27,7 @@ SIGNED = (
 
 
 def forms(secret: str) -> list[bytes]:
-    """How a secret may be written: as it is, percent-encoded, in base64, in UTF-16, backwards in nothing."""
+    """How a secret may be written: as it is, percent-encoded, in base64, in UTF-16."""
     plain = secret.encode()
     return [plain, quote(secret, safe="").encode(), base64.b64encode(plain)[:-4], secret.encode("utf-16-le")]
 
@@ -147,3 +151,105 @@ async def test_nothing_that_a_run_leaves_holds_the_key_or_a_signature(
     assert_nowhere(SIGNATURE, {name: without_input(name, content, inputs) for name, content in stored.items()})
     assert not sandbox.books()["assets"]["with_authorization"]
     assert not re.search("authorization", "\n".join(elsewhere.heard), re.IGNORECASE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_nothing_that_a_command_leaves_holds_a_secret_at_debug_level(odd_sheet, sandbox, elsewhere, key, tmp_path):
+    """The true command: its output, Prefect's database and server log, the ledger, the bucket, the notification."""
+    path, inputs = odd_sheet
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="debug")
+    client.upload_file(str(path), "debug", "in/sheet.csv")
+    state, prefect_home = tmp_path / "state", tmp_path / "prefect"
+    hook = elsewhere.address.replace("http://", "json://") + f"/{HOOK}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")} | {
+        "HOME": str(tmp_path / "home"),
+        "XDG_STATE_HOME": str(state),
+        "PREFECT_HOME": str(prefect_home),
+        "PREFECT_LOGGING_LEVEL": "DEBUG",
+        "PREFECT_LOGGING_ROOT_LEVEL": "DEBUG",
+        "PREFECT_LOGGING_SERVER_LEVEL": "DEBUG",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "DEBUG",
+        "PREFECT_DEBUG_MODE": "1",
+        "REELSHEET_NOTIFY_URL": hook,
+    }
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", "from reelsheet.cli import main; main()", "run"),
+            *(f"{sandbox.s3}/debug/in/sheet.csv?{SIGNED}", "--to", "s3://debug/out"),
+            *("--yes", "--json", "--deadline", "3", "--results", str(tmp_path / "again" / "results.csv")),
+        ],
+        capture_output=True,
+        env=environment,
+        cwd=tmp_path,
+        timeout=220,
+        check=False,
+    )
+    said = [line for line in done.stderr.decode().splitlines() if line.startswith("reelsheet:")]
+    assert done.returncode in {1, 3}, said
+    client.delete_object(Bucket="debug", Key="in/sheet.csv")
+    left = {name: content for name, content in files_below(tmp_path).items() if name != "sheet.csv"}
+    assert any(name.endswith("prefect.db") for name in left)
+    assert any(name.endswith("ledger.db") for name in left)
+    stored = objects_in("debug")
+    kept = left | stored | {"stdout": done.stdout, "stderr": done.stderr}
+    heard = "\n".join(elsewhere.heard).encode()
+    assert_nowhere(key, kept | {"elsewhere": heard})
+    assert_nowhere(HOOK, kept)
+    assert_nowhere(SIGNATURE, {name: without_input(name, content, inputs) for name, content in kept.items()})
+
+
+async def test_a_run_whose_key_is_refused_does_not_quote_it(sandbox, key, whole_run, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    told = {"detail": [{"msg": f"Key {key} was revoked. Header was: Authorization: Bearer {key}"}]}
+    sandbox.fault("submit", times=-1, answer={"status": 401, "body": told})
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text(f"image,prompt\n{sandbox.pictures}/morning-mug.jpg,steam\n")
+    with caplog.at_level(logging.DEBUG):
+        finished = await whole_run(sheet, tmp_path / "out")
+    assert finished.summary["exit_code"] == 3
+    assert "was revoked" in finished.results[0].error
+    logs = "\n".join(record.getMessage() for record in caplog.records)
+    assert_nowhere(key, files_below(tmp_path) | {"log": logs.encode()})
+
+
+def test_settings_and_their_errors_do_not_show_the_key(key, monkeypatch):
+    from reelsheet import settings
+    from reelsheet.errors import ConfigurationError
+
+    monkeypatch.setenv("VIBEDREAM_API_KEY", key)
+    monkeypatch.setenv("REELSHEET_NOTIFY_URL", f"slack://{HOOK}")
+    told = settings.load()
+    assert_nowhere(key, {"repr": f"{told!r} {told} {told.model_dump()}".encode()})
+    assert_nowhere(HOOK, {"repr": f"{told!r} {told} {told.model_dump()}".encode()})
+    monkeypatch.setenv("VIBEDREAM_BASE_URL", f"http://{key}@example.com")
+    monkeypatch.setenv("REELSHEET_LEDGER_URL", f"postgresql://u:{key}@127.0.0.1:1/x")
+    with pytest.raises(ConfigurationError) as wrong:
+        settings.load()
+    assert key not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://u:{key}@127.0.0.1:1/x",
+        "postgresql://u:{key}@[::bad/x",
+        "postgresql://u:{key}@127.0.0.1:port/x",
+        "postgresql://127.0.0.1:1/x?password={key}",
+        "mysql://u:{key}@127.0.0.1/x",
+        "sqlite://{key}",
+        "{key}",
+    ],
+)
+def test_a_ledger_that_cannot_be_opened_does_not_show_its_password(key, address):
+    from reelsheet.errors import LedgerError
+    from reelsheet.ledger import Ledger
+
+    with pytest.raises(LedgerError) as wrong:
+        Ledger.open(address.format(key=key))
+    chain, error = "", wrong.value
+    while error is not None:  # what a traceback would show
+        chain += str(error)
+        error = error.__cause__
+    assert key not in str(wrong.value)

@@ -1,0 +1,247 @@
+"""What stands in the ledger, as it travels: attempts, deliveries, standings, runs, and what a claim is answered with.
+
+Money in cents, times in seconds since 1970 UTC.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row
+
+from reelsheet.ledger.schema import PAID, VACANT, State
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One paid, or maybe paid, try at an identity. `number` counts from 1."""
+
+    id: int
+    identity: str
+    number: int
+    state: State
+    owner: str | None
+    run_id: str
+    day: str
+    price_cents: int
+    quoted_cents: int | None = None
+    prediction_id: str | None = None
+    error_code: str | None = None
+    error: str | None = None
+    fingerprint: str | None = None
+    claimed_at: float = 0.0
+    submitted_at: float | None = None
+    completed_at: float | None = None
+    imported: bool = False
+
+    @property
+    def paid_cents(self) -> int:
+        """What is confirmed for it."""
+        return cents_of(self.state, self.price_cents, self.quoted_cents)["confirmed_cents"]
+
+    @property
+    def risk_cents(self) -> int:
+        """What may have been charged without an answer, or is about to be."""
+        money = cents_of(self.state, self.price_cents, self.quoted_cents)
+        return money["at_risk_cents"] + money["reserved_cents"]
+
+
+def cents_of(state: State, price: int, quoted: int | None) -> dict[str, int]:
+    """Where an attempt's money stands: in exactly one of three counters, or in none."""
+    return {
+        "reserved_cents": price if state == State.CLAIMED else 0,
+        "at_risk_cents": price if state == State.UNKNOWN else 0,
+        "confirmed_cents": (price if quoted is None else quoted) if state in PAID else 0,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One output of one attempt, stored whole under one destination."""
+
+    attempt: int  # its number
+    destination: str
+    output: int
+    outputs: int
+    key: str
+    bytes: int
+    sha256: str
+    width: int | None
+    height: int | None
+    duration_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Everything that the ledger knows of one identity. `attempts` in order of their numbers, never empty."""
+
+    attempts: tuple[Attempt, ...]
+    deliveries: tuple[Delivery, ...] = ()
+
+    @property
+    def latest(self) -> Attempt:
+        """The last attempt that counts: one that was refused or abandoned leaves the one before it in force."""
+        return counting(self.attempts) or self.attempts[-1]
+
+    @property
+    def is_free(self) -> bool:
+        """Nothing was ever paid for it, or may have been."""
+        return self.latest.state in VACANT
+
+    @property
+    def total_cents(self) -> int:
+        return sum(attempt.paid_cents for attempt in self.attempts)
+
+    @property
+    def risk_cents(self) -> int:
+        return sum(attempt.risk_cents for attempt in self.attempts)
+
+    def run_cents(self, run_id: str) -> int:
+        return sum(attempt.paid_cents for attempt in self.attempts if attempt.run_id == run_id)
+
+    def delivered(self, destination: str, number: int | None = None) -> tuple[Delivery, ...]:
+        """All outputs of an attempt (the latest) at a destination, in order; () unless every one is there."""
+        number = self.latest.number if number is None else number
+        found = sorted(
+            (d for d in self.deliveries if d.destination == destination and d.attempt == number),
+            key=lambda d: d.output,
+        )
+        return tuple(found) if found and len(found) == found[0].outputs else ()
+
+    def elsewhere(self, destination: str) -> tuple[tuple[Delivery, ...], ...]:
+        """The latest attempt's complete deliveries under other destinations."""
+        others = dict.fromkeys(d.destination for d in self.deliveries if d.destination != destination)
+        return tuple(found for other in others if (found := self.delivered(other)))
+
+
+def counting(attempts: tuple[Attempt, ...] | list[Attempt]) -> Attempt | None:
+    """The last of `attempts` that was paid for, or may be; None where there is none."""
+    return next((attempt for attempt in reversed(attempts) if attempt.state not in VACANT), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Go on: the price is reserved. The POST may leave while `leave_by` (awake_and_asleep) is not past."""
+
+    attempt: Attempt
+    leave_by: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """No claim is needed or allowed: this is how the identity stands."""
+
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A living run is at it: ask again soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverBudget:
+    """The cap that would be passed: `which` is "run" or "day"."""
+
+    which: str
+    cap_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a run has to say of a row beyond its attempts; an empty status takes an earlier word back."""
+
+    position: int
+    status: str
+    error_code: str | None
+    error: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Which rows a run has: of each record its line, its name for people, and its identity ("" where it is invalid)."""
+
+    lines: tuple[int, ...]
+    names: tuple[str, ...]
+    identities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Permission to pay again that an unfinished run of the same command has, and this one with it."""
+
+    grants: dict[str, int]  # identity → the attempt that may be replaced
+    runs: frozenset[str]  # that had a part in it: what they paid for is not paid for again
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as the ledger keeps it. `resumed`: the same run goes on, after a kill or by a Prefect retry."""
+
+    run_id: str
+    verb: str
+    source: str
+    destination: str
+    permit: str
+    flow_run_id: str | None
+    options: dict[str, Any]
+    rows: int
+    cap_cents: int | None
+    confirmed_cents: int
+    reserved_cents: int
+    at_risk_cents: int
+    started_at: float
+    finished_at: float | None
+    exit_code: int | None
+    owner: str
+    summary: dict[str, Any] | None = None
+    resumed: bool = False
+    continues: str | None = None  # the unfinished run whose permission to pay again this one shares
+    alive: bool = field(default=False, compare=False)
+
+
+def spent_cents(record: RunRecord) -> int:
+    """Confirmed, reserved and at risk together: what a cap is held against."""
+    return record.confirmed_cents + record.reserved_cents + record.at_risk_cents
+
+
+def attempt_of(row: Row[Any]) -> Attempt:
+    """A row of the table of attempts."""
+    return Attempt(
+        row.id, row.identity, row.number, State(row.state), row.owner, row.run_id, row.day, row.price_cents,
+        row.quoted_cents, row.prediction_id, row.error_code, row.error, row.fingerprint, row.claimed_at,
+        row.submitted_at, row.completed_at, row.imported,
+    )  # fmt: skip
+
+
+def delivery_of(row: Row[Any], number: int) -> Delivery:
+    """A row of the table of deliveries; `number` is its attempt's."""
+    return Delivery(
+        number, row.destination, row.output, row.outputs, row.key, row.bytes, row.sha256, row.width, row.height,
+        row.duration_s,
+    )  # fmt: skip
+
+
+def run_of(row: Row[Any], *, alive: bool = False) -> RunRecord:
+    """A row of the table of runs."""
+    return RunRecord(
+        run_id=row.run_id,
+        verb=row.verb,
+        source=row.source,
+        destination=row.destination,
+        permit=row.permit,
+        flow_run_id=row.flow_run_id,
+        options=json.loads(row.options),
+        rows=row.rows,
+        cap_cents=row.cap_cents,
+        confirmed_cents=row.confirmed_cents,
+        reserved_cents=row.reserved_cents,
+        at_risk_cents=row.at_risk_cents,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        exit_code=row.exit_code,
+        owner=row.owner,
+        summary=None if row.summary is None else json.loads(row.summary),
+        alive=alive,
+    )

@@ -1,0 +1,210 @@
+"""The stack of deployments/compose.yaml as processes on this machine: same commands, same environment, other addresses."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = yaml.safe_load((ROOT / "deployments" / "compose.yaml").read_text(encoding="utf-8"))
+POSTGRES = os.environ.get("REELSHEET_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
+REDIS = os.environ.get("REELSHEET_TEST_REDIS", "redis://127.0.0.1:6379")
+
+
+class Stack:
+    """Services by their names in compose.yaml. Everything it starts is ended by `close`."""
+
+    def __init__(self, folder: Path, extra: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.api = f"http://127.0.0.1:{self.port}/api"
+        self.databases = [f"reelsheet_test_{which}_{uuid.uuid4().hex[:8]}" for which in ("prefect", "ledger")]
+        self.server_url = POSTGRES.rpartition("/")[0]
+        self.ledger_url = f"{self.server_url}/{self.databases[1]}"
+        self.redis_db = 8 + os.getpid() % 7
+        self.extra = dict(extra)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._sql(*(f'CREATE DATABASE "{name}"' for name in self.databases))
+        self._flush()
+
+    def environment(self, service: str) -> dict[str, str]:
+        """What the container would see, with this machine's addresses."""
+        told = {name: self._here(str(value)) for name, value in COMPOSE["services"][service]["environment"].items()}
+        surroundings = {name: os.environ[name] for name in ("PATH", "LANG", "SSL_CERT_FILE") if name in os.environ}
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        return {
+            **surroundings,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(home),
+            "PREFECT_HOME": str(home / ".prefect"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "0",
+            "DO_NOT_TRACK": "1",
+            "XDG_STATE_HOME": str(home / "state"),
+            **{name: value for name, value in told.items() if value},
+            **(self.extra if service == "worker" else {}),
+        }
+
+    def run(self, service: str, seconds: float = 120) -> str:
+        """A service that ends, to its end; what it said."""
+        done = subprocess.run(
+            self.command(service), env=self.environment(service), cwd=self._cwd(), capture_output=True, text=True,
+            timeout=seconds, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{service}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+        return done.stdout + done.stderr
+
+    def start(self, service: str, name: str | None = None, *more: str, **environment: str) -> subprocess.Popen[bytes]:
+        """A service that stays, under a name of its own."""
+        name = name or service
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*self.command(service), *more], env={**self.environment(service), **environment}, cwd=self._cwd(),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self.processes[name] = process
+        return process
+
+    def up(self, workers: int = 2) -> None:
+        """Migrations first, then server and services, bootstrap, workers."""
+        self.run("migrate")
+        self.start("server")
+        self.start("services")
+        self.healthy()
+        self.run("bootstrap", 180)
+        for number in range(1, workers + 1):
+            self.start("worker", f"worker-{number}", "--name", f"worker-{number}")
+
+    def healthy(self, seconds: float = 90) -> None:
+        self.until(self._answers, seconds, "the server to answer")
+
+    def stop(self, name: str, number: int = signal.SIGTERM, seconds: float = 30) -> None:
+        """End one service like a container: its whole session."""
+        process = self.processes.pop(name)
+        for pid in [*descendants(process.pid), process.pid] if number == signal.SIGKILL else [process.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def close(self) -> None:
+        for name in list(self.processes):
+            left = descendants(self.processes[name].pid)
+            self.stop(name, signal.SIGTERM, 5)
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self._sql(*(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)' for name in self.databases))
+        self._flush()
+
+    def until(self, true: Callable[[], Any], seconds: float, what: str) -> Any:
+        """Wait for something; fails with the ends of all logs."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            with suppress(OSError):
+                if found := true():
+                    return found
+            time.sleep(0.25)
+        raise AssertionError(f"waited {seconds:.0f} s for {what}\n{self.logs()}")
+
+    def logs(self) -> str:
+        return "\n".join(f"== {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in self.folder.glob("*.log"))
+
+    def prefect(self, *words: str) -> str:
+        """Prefect's own command line, as an operator would use it."""
+        done = subprocess.run(
+            ["prefect", *words], env=self.environment("bootstrap"), cwd=self._cwd(), capture_output=True, text=True,
+            timeout=90, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def command(self, service: str) -> list[str]:
+        words = [str(word) for word in COMPOSE["services"][service]["command"]]
+        words = ["127.0.0.1" if word == "0.0.0.0" else str(self.port) if word == "4200" else word for word in words]  # noqa: S104 - replaced
+        program = shutil.which(words[0], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        assert program is not None
+        return [program, *words[1:]]
+
+    def _here(self, value: str) -> str:
+        value = re.sub(r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)?\}", lambda m: self.extra.get(m[1]) or m[2] or "", value)
+        value = re.sub(r"postgresql(\+asyncpg)?://prefect:.*", rf"postgresql\1{self._server()}/{self.databases[0]}", value)
+        value = re.sub(r"postgresql://reelsheet:.*", self.ledger_url, value)
+        value = re.sub(r"redis://redis:6379/\d", f"{REDIS}/{self.redis_db}", value)
+        return value.replace("http://server:4200", f"http://127.0.0.1:{self.port}").replace(":4200", f":{self.port}")
+
+    def _server(self) -> str:
+        return self.server_url.removeprefix("postgresql")
+
+    def _cwd(self) -> Path:
+        return ROOT
+
+    def _answers(self) -> bool:
+        with urllib.request.urlopen(f"{self.api}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+
+    def _sql(self, *statements: str) -> None:
+        import psycopg
+
+        with psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3) as connection:
+            for statement in statements:
+                connection.execute(statement)  # type: ignore[call-overload]
+
+    def _flush(self) -> None:
+        import redis
+
+        with redis.Redis.from_url(f"{REDIS}/{self.redis_db}") as client:
+            client.flushdb()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def descendants(pid: int) -> list[int]:
+    """Children and their children, deepest last."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in task.read_text().split():
+                found += [int(child), *descendants(int(child))]
+    return found
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+    """A function that makes a stack; skips where this machine has no PostgreSQL or Redis to test with."""
+    import psycopg
+    import redis
+
+    made: list[Stack] = []
+
+    def make(**extra: str) -> Stack:
+        try:
+            one = Stack(tmp_path, extra)
+        except (psycopg.OperationalError, redis.ConnectionError) as error:
+            pytest.skip(f"no PostgreSQL or Redis on this machine: {error}")
+        made.append(one)
+        return one
+
+    yield make
+    for one in made:
+        one.close()
