@@ -19,7 +19,7 @@ from reelsheet.sandbox.process import SandboxProcess
 
 PICTURE = "perfume-dusk.jpg"
 REELSHEET = "reelsheet.cli:main"
-ROOT = Path(os.environ.get("BENCH_ROOT") or Path(__file__).resolve().parents[1])
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)

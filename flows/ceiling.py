@@ -13,7 +13,7 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectException
 
 from reelsheet.run import Run
 
@@ -48,12 +48,12 @@ class Ceiling:
     @contextlib.asynccontextmanager
     async def of_account(cls) -> AsyncIterator["Ceiling"]:
         """The ceiling that is set on the server; one that lets everything pass where there is none."""
-        async with get_client() as client:
-            try:
+        async with contextlib.AsyncExitStack() as open_client:
+            ceiling = cls(None)
+            with contextlib.suppress(ObjectNotFound, httpx.HTTPError, PrefectException, OSError):
+                client = await open_client.enter_async_context(get_client())
                 limit = await client.read_global_concurrency_limit_by_name(LIMIT)
                 ceiling = cls(client if limit.active else None)
-            except (ObjectNotFound, httpx.HTTPError):
-                ceiling = cls(None)
             try:
                 yield ceiling
             finally:

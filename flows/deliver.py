@@ -1,25 +1,30 @@
 """The walk that both flows share: prepare, ask where it is dear, run the rows, write the table, say how it went."""
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from prefect.runtime import deployment, flow_run
 
 from flows import approval, fan_out, states, telling
 from flows.signals import interruptible
-from reelsheet import lasting, notify, preparation, record, settings
-from reelsheet.errors import ReelsheetError
+from reelsheet import lasting, notify, preparation, record, sentences, settings
+from reelsheet.errors import ConfigurationError, LedgerError, ReelsheetError
 from reelsheet.ledger import RunRecord
 from reelsheet.options import Options
-from reelsheet.outcomes import RowResult
+from reelsheet.outcomes import ErrorCode, RowResult
 from reelsheet.preparation import Preparation
 from reelsheet.results import Summary, summarise
 from reelsheet.run import Run
+
+LIVES = 10  # of one flow run; a crash that always comes again must not go on for ever
 
 
 async def deliver(options: Options) -> states.Outcome:
     """Bring every row as far as it gets. Returns the state that Prefect shows; its result is the summary."""
     try:
+        if (flow_run.run_count or 0) > LIVES:
+            raise ConfigurationError(f"This run has crashed {LIVES} times; its worker's logs say why. Start a new one.")
         prepared = preparation.handed_over(options) or await _prepared(options)
         try:
             asked = await approval.ask(prepared)
@@ -57,7 +62,10 @@ async def _run(prepared: Preparation) -> states.Outcome:
 
 async def _conclude(run: Run) -> states.Outcome:
     """The ledger's truth into the table, the books closed, the state that says it."""
-    await run.refresh()
+    try:
+        await run.refresh()
+    except LedgerError as error:  # what this process knows is the best there is
+        run.stop(ErrorCode.STORAGE, sentences.ledger_down(error))
     found = run.results()
     exit_code = run.exit_code(found)
     summary = _summary(run, found, exit_code)
@@ -66,8 +74,9 @@ async def _conclude(run: Run) -> states.Outcome:
         exit_code = 3
         summary = _summary(run, found, exit_code)
     run.files = files
-    await run.in_ledger(run.ledger.write_notes, run.run_id, run.notes())
-    await run.in_ledger(run.ledger.finish_run, run.run_id, exit_code=exit_code, summary=summary.as_json())
+    with suppress(LedgerError):
+        await run.in_ledger(run.ledger.write_notes, run.run_id, run.notes())
+        await run.in_ledger(run.ledger.finish_run, run.run_id, exit_code=exit_code, summary=summary.as_json())
     await notify.tell(run, summary, files)
     await telling.report(run, found, summary)
     cancelled = run.signal is not None and await telling.is_cancelling()

@@ -405,7 +405,7 @@ class S3Upload:
         self._buffer = bytearray()
         self._id: str | None = None
         self._parts: list[tuple[int, str]] = []  # number, ETag
-        self._sha256 = hashlib.sha256()
+        self._sha256 = hashlib.sha256()  # of the parts that were sent
         self._size = 0
         self._confirmed = True  # every part so far was confirmed by its answer
         self._done = False
@@ -415,7 +415,6 @@ class S3Upload:
         with self._lock:
             if self._done:
                 raise StorageError(f"The upload of {self._to.uri(self._key)} was given up.")
-            self._sha256.update(content)
             self._size += len(content)
             self._buffer += content
             while len(self._buffer) > (length := part_size(len(self._parts))):
@@ -460,6 +459,7 @@ class S3Upload:
                 Bucket=self._to.bucket, Key=self._full, UploadId=self._id, PartNumber=number, Body=content
             )
         self._parts.append((number, answer["ETag"]))
+        self._sha256.update(content)
         self._confirmed = self._confirmed and _confirmed(answer, content)
 
     def _join(self) -> Stored:
@@ -767,11 +767,11 @@ def _stream_copy(
 
 def _confirmed(answer: Mapping[str, Any], content: bytes | bytearray) -> bool:
     """Whether an answer to a PUT proves what arrived: an ETag that is the MD5, or a checksum that the server gives."""
-    etag = str(answer.get("ETag", "")).strip('"').lower()
-    if etag == hashlib.md5(content, usedforsecurity=False).hexdigest():
-        return True
     crc = base64.b64encode(zlib.crc32(content).to_bytes(4)).decode()
-    return answer.get("ChecksumCRC32") == crc
+    if answer.get("ChecksumCRC32") == crc:
+        return True
+    etag = str(answer.get("ETag", "")).strip('"').lower()
+    return etag == hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _checked(key: str) -> str:

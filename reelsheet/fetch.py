@@ -154,23 +154,23 @@ async def stream(
     RATE_WINDOW seconds of waiting for the server (the time that the caller takes counts for the deadline only);
     `deadline` seconds from the first call, by `clock`.
     """
-    place = _place(response.url)
+    url = response.url
     _check_encoding(response)
     declared = declared_length(response)
     if declared is not None and declared > limit:
-        raise FetchError(
-            f"{place} declares {size(declared)}, more than the {size(limit)} allowed.", Reason.TOO_LARGE, permanent=True
-        )
-    pace = _Pace(place, floor=floor, idle=idle, deadline=deadline, clock=clock)
+        told = f"{_place(url)} declares {size(declared)}, more than the {size(limit)} allowed."
+        raise FetchError(told, Reason.TOO_LARGE, permanent=True)
+    pace = _Pace(url, floor=floor, idle=idle, deadline=deadline, clock=clock)
     counted = 0
     chunks = response.aiter_raw()
     while chunk := await pace.next(chunks):
         counted += len(chunk)
         if counted > limit:
-            raise FetchError(f"{place} sends more than the {size(limit)} allowed.", Reason.TOO_LARGE, permanent=True)
+            told = f"{_place(url)} sends more than the {size(limit)} allowed."
+            raise FetchError(told, Reason.TOO_LARGE, permanent=True)
         yield chunk
     if declared is not None and counted != declared:
-        raise FetchError(f"{place} declared {declared:,} bytes and sent {counted:,}.", Reason.CUT)
+        raise FetchError(f"{_place(url)} declared {declared:,} bytes and sent {counted:,}.", Reason.CUT)
 
 
 async def read(
@@ -221,8 +221,8 @@ def size(count: int) -> str:
 class _Pace:
     """How long one body may take: in silence, at its rate, and in all."""
 
-    def __init__(self, place: str, *, floor: int, idle: float, deadline: float, clock: Callable[[], float]) -> None:
-        self._place, self._floor, self._idle, self._clock = place, floor, idle, clock
+    def __init__(self, url: httpx.URL, *, floor: int, idle: float, deadline: float, clock: Callable[[], float]) -> None:
+        self._url, self._floor, self._idle, self._clock = url, floor, idle, clock
         self._within, self._end = deadline, clock() + deadline
         self._waited, self._bytes = 0.0, 0  # in the current window; the caller's own time does not count
 
@@ -238,18 +238,20 @@ class _Pace:
                 return chunk
 
     async def _chunk(self, chunks: AsyncIterator[bytes], left: float) -> bytes | None:
-        late = FetchError(f"{self._place} did not send everything within {self._within:,.4g} s.", Reason.TOO_SLOW)
         if left <= 0:
-            raise late
+            raise self._late()
         try:
             async with asyncio.timeout(min(self._idle, left)):
                 return await anext(chunks, None)
         except TimeoutError:
             if left <= self._idle:
-                raise late from None
-            raise FetchError(f"{self._place} sent nothing for {self._idle:,.4g} s.", Reason.TIMEOUT) from None
+                raise self._late() from None
+            raise FetchError(f"{_place(self._url)} sent nothing for {self._idle:,.4g} s.", Reason.TIMEOUT) from None
         except (httpx.HTTPError, OSError) as error:
-            raise _broken(error, self._place) from error
+            raise _broken(error, _place(self._url)) from error
+
+    def _late(self) -> FetchError:
+        return FetchError(f"{_place(self._url)} did not send everything within {self._within:,.4g} s.", Reason.TOO_SLOW)
 
     def _count(self, length: int, seconds: float) -> None:
         self._bytes += length
@@ -259,7 +261,7 @@ class _Pace:
         rate = self._bytes / self._waited
         if rate < self._floor:
             raise FetchError(
-                f"{self._place} sends only {rate:,.0f} bytes a second, too slow to wait for.", Reason.TOO_SLOW
+                f"{_place(self._url)} sends only {rate:,.0f} bytes a second, too slow to wait for.", Reason.TOO_SLOW
             )
         self._waited, self._bytes = 0.0, 0
 
@@ -364,7 +366,6 @@ async def _answered(
 
 
 async def _send(client: httpx.AsyncClient, target: httpx.URL, headers: Mapping[str, str]) -> httpx.Response:
-    place = _place(target)
     try:
         return await client.send(client.build_request("GET", target, headers=headers), stream=True)
     except BlockedAddress as error:
@@ -372,7 +373,7 @@ async def _send(client: httpx.AsyncClient, target: httpx.URL, headers: Mapping[s
     except addresses.UnknownHost as error:
         raise FetchError(str(error), Reason.DNS, permanent=error.permanent) from error
     except (httpx.HTTPError, OSError) as error:
-        raise _broken(error, place) from error
+        raise _broken(error, _place(target)) from error
 
 
 def _location(response: httpx.Response) -> str | None:

@@ -46,6 +46,7 @@ async def tell(run: "Run", summary: "Summary", files: "Files") -> None:
             files,
             why=run.stop_error or run.over_budget,
             name=Path(run.manifest.source.split("?")[0]).name,
+            secrets=() if run.settings.api_key is None else (run.settings.api_key.get_secret_value(),),
         )
         sent = await _within(PATIENCE, address.get_secret_value(), title, body, failed=summary.exit_code != 0)
     except Exception as error:  # noqa: BLE001 - whatever ails the messenger, the run is what it is
@@ -62,10 +63,11 @@ def message(
     *,
     why: str = "",
     name: str = "",
+    secrets: Sequence[str] = (),
 ) -> tuple[str, str]:
     """Title and text, both plain, of each row's name and result. Holds no key, no signed link and no markup."""
     told = [f"{getattr(summary, status):,} {status}" for status in Status if getattr(summary, status)]
-    named = plain(name, 60) or "reelsheet"
+    named = plain(name, 60, secrets) or "reelsheet"
     title = f"{named}: {summary.succeeded:,} of {summary.rows:,} clips delivered"
     money = [f"{dollars(summary.cost_cents)} spent"]
     if summary.at_risk_cents:
@@ -74,16 +76,16 @@ def message(
         money.append(f"{dollars(summary.wasted_cents)} of it for clips that failed")
     lines = [", ".join(told) or "no rows", "; ".join(money)]
     if why:
-        lines.append(plain(why))
-    lines += _failures([(row, result) for row, result in results if result.status in _TROUBLE])
+        lines.append(plain(why, secrets=secrets))
+    lines += _failures([(row, result) for row, result in results if result.status in _TROUBLE], secrets)
     lines += _places(files)
     lines.append(f"Run {summary.run_id}")
     return title, "\n".join(lines)
 
 
-def plain(text: str, limit: int = 200) -> str:
+def plain(text: str, limit: int = 200, secrets: Sequence[str] = ()) -> str:
     """One line of `text` that no service takes for anything but text."""
-    return clean(text, limit=limit).translate(_INERT)
+    return clean(text, secrets, limit=limit).translate(_INERT)
 
 
 def services(addresses: str) -> list[str]:
@@ -91,9 +93,12 @@ def services(addresses: str) -> list[str]:
     return [str(service.service_name) for service in _apprise(addresses)]
 
 
-def _failures(found: Sequence[tuple[str, RowResult]]) -> list[str]:
+def _failures(found: Sequence[tuple[str, RowResult]], secrets: Sequence[str]) -> list[str]:
     """The first few, in the order of the sheet, and how many more there are."""
-    lines = [f"{plain(row, 60)} ({result.status}): {plain(result.error)}" for row, result in found[:FIRST_FAILURES]]
+    lines = [
+        f"{plain(row, 60, secrets)} ({result.status}): {plain(result.error, secrets=secrets)}"
+        for row, result in found[:FIRST_FAILURES]
+    ]
     if len(found) > FIRST_FAILURES:
         lines.append(f"and {len(found) - FIRST_FAILURES:,} more rows that did not succeed")
     return lines

@@ -50,15 +50,19 @@ async def checkpoint(run: "Run") -> None:
     await run.in_thread(_write_tables, run, content)
 
 
-def _write_tables(run: "Run", content: bytes) -> None:
+def _write_tables(run: "Run", content: bytes, *, latest: bool = True) -> None:
     run.destination.write(f"runs/{run.run_id}/results.csv", content, CSV)
-    run.destination.write("results.csv", content, CSV)
+    if latest:
+        run.destination.write("results.csv", content, CSV)
     if run.options.results:
         write_local(run.options.results, content)
 
 
-async def finish(run: "Run", found: list[RowResult], summary: "Summary") -> Files:
-    """Every file of the run. Where the destination fails, the table is kept on this machine."""
+async def finish(run: "Run", found: list[RowResult], summary: "Summary", *, latest: bool = True) -> Files:
+    """Every file of the run. Where the destination fails, the table is kept on this machine.
+
+    `latest` False: a later run's table is the destination's latest, and stays it.
+    """
     folder = f"runs/{run.run_id}"
     at = Files(
         run.destination.uri(folder), run.destination.uri(f"{folder}/results.csv"),
@@ -67,7 +71,7 @@ async def finish(run: "Run", found: list[RowResult], summary: "Summary") -> File
     content = results.results_csv(run.manifest, found)
     pictures = await (run.album or thumbnails.album(run)).end(thumbnails.SECONDS if run.signal is None else 0.0)
     try:
-        await run.in_thread(_write_all, run, found, summary, content, pictures)
+        await run.in_thread(_write_all, run, found, summary, content, pictures, latest)
     except Exception as error:  # noqa: BLE001 - whatever ails the destination, the table is not lost
         kept = state_home() / "runs" / run.run_id / "results.csv"
         log.error("The results could not be written to %s (%s); they are in %s.", at.folder, error, kept)  # noqa: TRY400
@@ -77,13 +81,18 @@ async def finish(run: "Run", found: list[RowResult], summary: "Summary") -> File
 
 
 def _write_all(
-    run: "Run", found: list[RowResult], summary: "Summary", content: bytes, pictures: Mapping[int, bytes]
+    run: "Run",
+    found: list[RowResult],
+    summary: "Summary",
+    content: bytes,
+    pictures: Mapping[int, bytes],
+    latest: bool,
 ) -> None:
     from reelsheet import gallery, workbook
 
     write = run.destination.write
     folder = f"runs/{run.run_id}"
-    _write_tables(run, content)
+    _write_tables(run, content, latest=latest)
     written = run.destination.listing(f"{folder}/").get(f"{folder}/results.csv")
     if written is not None:
         carried.seen_now(run.ledger, run.destination, f"{folder}/results.csv", written)

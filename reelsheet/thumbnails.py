@@ -147,7 +147,8 @@ async def _content(address: str, web: "httpx.AsyncClient") -> bytes:
         return await asyncio.to_thread(_object, address)
     from reelsheet.fetch import read
 
-    fetched = await read(links.direct(address), allow_private=True, limit=LARGEST, deadline=PER_PICTURE, client=web)
+    # `web` has the rule which addresses are permitted
+    fetched = await read(links.direct(address), allow_private=False, limit=LARGEST, deadline=PER_PICTURE, client=web)
     return fetched.content
 
 

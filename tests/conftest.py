@@ -1,5 +1,6 @@
 """Servers on loopback that tests share; nothing here leaves this machine."""
 
+import shutil
 import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ import pytest
 from botocore.client import BaseClient
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from reelsheet.sandbox.process import SandboxProcess
 
 
@@ -76,3 +79,68 @@ def sandbox(sandbox_process: "SandboxProcess", monkeypatch: pytest.MonkeyPatch) 
     for name, value in sandbox_process.environment().items():
         monkeypatch.setenv(name, value)
     return sandbox_process
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """A new database on this machine's PostgreSQL; its address. Without a server: skipped here, an error in CI."""
+    import os
+
+    import psycopg
+    from sqlalchemy import make_url
+
+    server = make_url(os.environ.get("TEST_POSTGRESQL_URL", "postgresql://postgres@127.0.0.1:5432/postgres"))
+    name = f"reelsheet_test_{uuid.uuid4().hex[:12]}"
+    try:
+        connection = psycopg.connect(server.render_as_string(hide_password=False), autocommit=True, connect_timeout=3)
+    except psycopg.OperationalError as error:
+        told = f"NO POSTGRESQL at {server.render_as_string()}: the ledger is tested on SQLite only ({error})"
+        if os.environ.get("CI") == "true":
+            pytest.fail(told)
+        pytest.skip(told)
+    with connection:
+        connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
+    yield server.set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> "Path":
+    """A SQLite ledger with nothing in it, to be copied."""
+    from reelsheet.ledger.database import Database
+
+    path = tmp_path_factory.mktemp("migrated") / "ledger.db"
+    Database.open(f"sqlite:///{path}").close()
+    return path
+
+
+@pytest.fixture
+def sqlite_url(migrated: "Path", tmp_path: "Path") -> str:
+    """The address of an empty ledger in a file."""
+    path = tmp_path / "ledger" / "ledger.db"
+    path.parent.mkdir()
+    shutil.copy(migrated, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgresql_url(postgresql: str) -> str:
+    """The address of an empty ledger on PostgreSQL."""
+    from sqlalchemy import text
+
+    from reelsheet.ledger import schema
+    from reelsheet.ledger.database import Database
+
+    database = Database.open(postgresql)
+    with database.write() as connection:
+        connection.execute(text(f"TRUNCATE {', '.join(schema.metadata.tables)} RESTART IDENTITY"))
+    database.close()
+    return postgresql
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest) -> str:
+    """The address of an empty ledger, on each kind of database in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url

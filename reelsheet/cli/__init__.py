@@ -3,6 +3,7 @@
 Nothing heavy is imported before a verb needs it, so that `--help` comes at once.
 """
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ VERBS = ("demo", "plan", "run", "retry", "resolve", "status", "report", "sandbox
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code. Bad usage and bad input never show a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without a sign for something is no reason to fail
     code = call(list(sys.argv[1:] if arguments is None else arguments))
     sys.stdout.flush()
     sys.stderr.flush()

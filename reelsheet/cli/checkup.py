@@ -291,6 +291,7 @@ def _credentials() -> Iterator[Finding]:
 
 
 def _ledger(told: "Settings") -> Iterator[Finding]:
+    from reelsheet.display.terminal import counted
     from reelsheet.ledger import Ledger
 
     if told.ledger_url and told.ledger_url.startswith("postgres") and importlib.util.find_spec("psycopg") is None:
@@ -303,9 +304,10 @@ def _ledger(told: "Settings") -> Iterator[Finding]:
         runs, attempts, unknown = _counts(ledger)
     finally:
         ledger.close()
-    yield Finding("Ledger", Level.FINE, f"{ledger.shown} ({runs:,} runs, {attempts:,} paid or perhaps paid clips)")
+    held = f"{counted(runs, 'run')}, {counted(attempts, 'paid or perhaps paid clip')}"
+    yield Finding("Ledger", Level.FINE, f"{ledger.shown} ({held})")
     if unknown:
-        yield Finding("Ledger", Level.WARNING, f"{unknown:,} clips were perhaps paid for, without an answer",
+        yield Finding("Ledger", Level.WARNING, f"{counted(unknown, 'clip')} perhaps paid for, without an answer",
                       "`reelsheet status` names them, `reelsheet resolve` settles them.")  # fmt: skip
     if not ledger.is_sqlite:
         return

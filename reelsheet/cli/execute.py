@@ -141,11 +141,15 @@ def _can_ask() -> bool:
 
 
 def _agreed(cents: int) -> bool:
-    sys.stderr.write(f"Spend up to {money.dollars(cents)}? [y/N] ")
-    sys.stderr.flush()
     # asyncio would note Ctrl-C and go on waiting for an answer
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    return sys.stdin.readline().strip().casefold() in {"y", "yes", "j", "ja", "o", "oui", "s", "si"}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        sys.stderr.write(f"Spend up to {money.dollars(cents)}? [y/N] ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return answer.strip().casefold() in {"y", "yes", "j", "ja", "o", "oui", "s", "si"}
 
 
 def show_plan(options: Options, *, as_json: bool) -> int:

@@ -87,7 +87,6 @@ def _is_in_git(folder: Path) -> bool:
     return any((place / ".git").exists() for place in (folder.resolve(), *folder.resolve().parents))
 
 
-
 def _ignores_env(path: Path) -> bool:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return any(line.strip().lstrip("/") in {".env", ".env*", "*.env"} for line in lines)

@@ -89,7 +89,7 @@ def _following(run: "Run", summary: Mapping[str, Any]) -> Iterator[tuple[str, st
         unknown = next(_unknown(run), "ROW")
         yield "Unknown", f"reelsheet resolve {unknown} --id PREDICTION, or --abandon, as the provider's dashboard shows"
     if summary["invalid"] and run.files is not None and not run.files.fallback:
-        yield "Mend", f"{counted(summary['invalid'], 'row')} in failed.csv beside the results; it runs as it is then"
+        yield "Mend", f"{counted(summary['invalid'], 'row')} cannot work: correct them in failed.csv, and run that file"
 
 
 def _unknown(run: "Run") -> Iterator[str]:

@@ -92,9 +92,10 @@ class View:
         unfinished = self.tally.unfinished
         if not unfinished or self.run.stopping:
             return None
-        if typical is None:  # other machines do the work, or nothing was seen yet
-            return 60 * unfinished / self.per_minute if self.per_minute else None
-        return self.run.gate.pace.eta(unfinished, typical)
+        told = None if typical is None else self.run.gate.pace.eta(self.tally.rows[Stage.WAITING], typical)
+        if told is None and self.per_minute:  # other machines do the work
+            return 60 * unfinished / self.per_minute
+        return told
 
     def parts(self) -> list[tuple[str, str]]:
         """("312 delivered", "green") and so on, without what there is none of."""

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reelsheet.display.terminal import about, counted, length, safe, show
-from reelsheet.ledger import State
+from reelsheet.ledger import VACANT, State
 from reelsheet.ledger.seen import PaceSeen, pace_seen
 from reelsheet.manifest import Row
 from reelsheet.money import dollars
@@ -113,7 +113,7 @@ def facts(prepared: "Preparation") -> Facts:
         day_spent_cents=_spent_today(prepared) if day_cap is not None else 0,
         pace=pace,
         eta_seconds=pace.eta(len(pay), options.concurrency) if pace is not None else None,
-        names=[object_key(options, plan.manifest, work, 1, 0) for work in pay[:EXAMPLES]],
+        names=[object_key(options, plan.manifest, work, _next_attempt(work), 0) for work in pay[:EXAMPLES]],
     )
 
 
@@ -301,6 +301,14 @@ def _cautions(prepared: "Preparation") -> Iterator[Caution]:
         for text in (*own, *work.warnings) if own or work.warnings else ():
             kinds.setdefault(_NUMBERS.sub("#", text), Caution(text)).rows.append(work.row)
     yield from sorted(kinds.values(), key=lambda caution: -len(caution.rows))
+
+
+def _next_attempt(work: Work) -> int:
+    """The number of the attempt that would be paid for; one that cost nothing is taken up again."""
+    if work.standing is None:
+        return 1
+    latest = work.standing.latest
+    return latest.number if latest.state in VACANT else latest.number + 1
 
 
 def _spent_today(prepared: "Preparation") -> int:

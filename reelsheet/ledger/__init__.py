@@ -1,17 +1,20 @@
 """The ledger: a real database that decides whether money moves. Nothing else does.
 
-`schema` says what is kept, `owner` who holds a claim and for how long, `book` is the ledger itself.
+`schema` says what is kept, `entries` how it travels, `owner` who holds a claim and for how long, `database` how it
+is asked, `book` is the ledger itself.
 """
 
-from reelsheet.ledger.book import (
+from reelsheet.ledger.book import Ledger
+from reelsheet.ledger.entries import (
     Attempt,
     Claimed,
     Delivery,
     Found,
-    Ledger,
     Note,
     OverBudget,
     RunRecord,
+    Shared,
+    Sheet,
     Standing,
     Wait,
 )
@@ -28,6 +31,8 @@ __all__ = [
     "Note",
     "OverBudget",
     "RunRecord",
+    "Shared",
+    "Sheet",
     "Standing",
     "State",
     "Wait",

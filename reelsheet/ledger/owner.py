@@ -40,7 +40,7 @@ class Owner:
         if self.boot != _boot():
             return True
         started = _started(self.pid)
-        return started != self.started if started else _is_gone(self.pid)
+        return started != self.started if started else not _exists(self.pid)
 
     def shares_clock(self) -> bool:
         """True where `awake_and_asleep` counts from the same moment there as here."""
@@ -50,7 +50,7 @@ class Owner:
 def _host() -> str:
     # Containers share a boot id but not process ids, so the namespace belongs to the name.
     try:
-        namespace = os.readlink("/proc/self/ns/pid")
+        namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         namespace = ""
     return f"{socket.gethostname()} {namespace}".strip()
@@ -63,25 +63,22 @@ def _boot() -> str:
         return ""
 
 
-def _is_gone(pid: int) -> bool:
-    """Where /proc does not show it: gone, or only hidden from us (another user's)?"""
+def _exists(pid: int) -> bool:
+    """Where /proc does not show a process, it may only be hidden from us (another user's)."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return True
+        return False
     except OSError:
-        return False
-    try:  # still there for signals: a zombie is gone all the same
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0] in "ZX"
-    except (OSError, IndexError):
-        return False
+        return True
+    return True
 
 
 def _started(pid: int) -> str:
-    """The process's start in ticks since boot, "" where it is gone or cannot be told."""
+    """The process's start in ticks since boot, "ended" for a zombie, "" where nothing can be told."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
     fields = stat.rpartition(")")[2].split()
-    return "" if fields[0] in {"Z", "X"} else fields[19]
+    return "ended" if fields[0] in {"Z", "X"} else fields[19]

@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 metadata = MetaData()
 BigId = BigInteger().with_variant(Integer, "sqlite")
+LIVE = text("state = 'claimed'")
 
 
 class State(StrEnum):
@@ -49,7 +50,8 @@ owners = Table(
     Column("boot", Text, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("started", Text, nullable=False),
-    Column("expires_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),  # by the ledger's clock
+    Column("awake_until", Float, nullable=False, server_default="0"),  # the same by the machine's, which no one can set
 )
 
 runs = Table(
@@ -109,7 +111,9 @@ attempts = Table(
     Column("imported", Boolean, nullable=False, default=False),
     UniqueConstraint("identity", "number", name="uq_attempts_identity_number"),
     Index("ix_attempts_run_id", "run_id"),
-    Index("ix_attempts_claimed", "owner", sqlite_where=text("state = 'claimed'"), postgresql_where=text("state = 'claimed'")),
+    Index("ix_attempts_claimed", "owner", sqlite_where=LIVE, postgresql_where=LIVE),
+    # The database itself refuses a second live claim.
+    Index("uq_attempts_live_claim", "identity", unique=True, sqlite_where=LIVE, postgresql_where=LIVE),
 )
 
 deliveries = Table(
@@ -164,6 +168,13 @@ shards = Table(
     Column("stop_code", String(32)),
     Column("stop_error", Text),
     Column("content", LargeBinary),  # the rows, for whoever takes the shard; empty once it is finished
+)
+
+sheets = Table(
+    "sheets",
+    metadata,
+    Column("run_id", String(64), primary_key=True),
+    Column("content", LargeBinary, nullable=False),  # which rows a run has, packed
 )
 
 imports = Table(

@@ -9,12 +9,8 @@ from reelsheet.ledger.schema import attempts, days, deliveries, grants, runs
 
 MONEY = ("confirmed_cents", "reserved_cents", "at_risk_cents")
 
-LATEST = (
-    select(attempts)
-    .where(attempts.c.identity == bindparam("_identity"))
-    .order_by(attempts.c.number.desc())
-    .limit(1)
-    .with_for_update()
+OF_IDENTITY = (
+    select(attempts).where(attempts.c.identity == bindparam("_identity")).order_by(attempts.c.number).with_for_update()
 )
 SAME = select(attempts).where(attempts.c.id == bindparam("_id")).with_for_update()
 NEW = insert(attempts)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from reelsheet.sandbox.process import SandboxProcess
 from reelsheet.options import Options
 from reelsheet.outcomes import RowResult
+from reelsheet.sandbox.process import SandboxProcess
 
 KEY = "vdk-4f9cQ7Zb1mXw8rTn2LpK6sYd3HgJ5vEa"  # distinctive, in no shape that a mask could guess
 

@@ -1,0 +1,174 @@
+"""A whole run in this process, without Prefect: what the flows do, step by step, against the sandbox."""
+
+import asyncio
+import csv
+import io
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reelsheet import preparation, record, settings
+from reelsheet.options import Options
+from reelsheet.outcomes import RowResult
+from reelsheet.plan import Step
+from reelsheet.results import Summary, summarise
+from reelsheet.run import Run
+from reelsheet.sandbox.process import SandboxProcess
+
+HASTE = 0.02  # waits between polls and repeats are this much of the real ones
+
+
+@dataclass
+class Done:
+    """How a run ended, and what lies at its destination."""
+
+    results: list[RowResult]
+    summary: Summary
+    exit_code: int
+    run: Run
+    destination: Path
+
+    def table(self) -> list[dict[str, str]]:
+        content = (self.destination / "results.csv").read_text(encoding="utf-8")
+        return list(csv.DictReader(io.StringIO(content, newline="")))
+
+    def statuses(self) -> list[str]:
+        return [str(result.status) for result in self.results]
+
+    def codes(self) -> list[str]:
+        return [str(result.error_code or "") for result in self.results]
+
+
+@dataclass
+class Bench:
+    """One sheet, one ledger, one destination, one sandbox."""
+
+    sandbox: SandboxProcess
+    folder: Path
+    prompts: list[str] = field(default_factory=list)
+
+    @property
+    def destination(self) -> Path:
+        return self.folder / "dest"
+
+    def sheet(self, prompts: Iterable[str], *, name: str = "sheet.csv") -> Path:
+        path = self.folder / name
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["sku", "image", "prompt"])
+            for n, prompt in enumerate(prompts):
+                writer.writerow([f"row-{n}", f"{self.sandbox.pictures}/perfume-dusk.jpg", prompt])
+        return path
+
+    async def deliver(
+        self,
+        source: Path | str,
+        *,
+        verb: str = "run",
+        meanwhile: Callable[[Run], Awaitable[None]] | None = None,
+        flow_run_id: str | None = None,
+        **options: Any,
+    ) -> Done:
+        """Prepare, walk, conclude: what flows.deliver does, its tasks' bodies called directly."""
+        options.setdefault("destination", str(self.destination) if verb == "run" else None)
+        options.setdefault("preflight", False)
+        prepared = await preparation.prepare(
+            Options(verb=verb, source=str(source), **options), settings.load(), spending=True
+        )
+        try:
+            run = await preparation.begin(prepared, flow_run_id=flow_run_id)
+            try:
+                async with run.going():
+                    await record.begin(run)
+                    beside = asyncio.create_task(meanwhile(run)) if meanwhile else None
+                    await walk(run)
+                    if beside is not None:
+                        await beside
+                return await conclude(run, Path(prepared.destination.address))
+            finally:
+                run.close()
+        finally:
+            prepared.close()
+
+    def charged(self) -> Counter[str]:
+        """How often each prompt was charged."""
+        return Counter(charge["prompt"] for charge in self.sandbox.charges())
+
+    def posted(self) -> Counter[str]:
+        return Counter(self.sandbox.books()["posts"])
+
+
+async def walk(run: Run) -> None:
+    async def row(work: Any) -> None:
+        if work.step in {Step.PAY, Step.POLL}:
+            await run.generate(work.identity)
+        if work.step is Step.COPY:
+            await run.store(work.identity)
+
+    todo = run.to_do()
+    async with asyncio.TaskGroup() as rows:
+        for work in todo:
+            if work.step is not Step.PAY:
+                rows.create_task(row(work))
+        for work in todo:
+            if work.step is Step.PAY:
+                if not await run.admit(work):
+                    break
+                rows.create_task(row(work))
+
+
+async def conclude(run: Run, destination: Path) -> Done:
+    await run.refresh()
+    found = run.results()
+    code = run.exit_code(found)
+    summary = summarise(
+        found,
+        run_id=run.run_id,
+        started_at=datetime.fromtimestamp(run.record.started_at, UTC),
+        finished_at=datetime.now(UTC),
+        seconds=time.monotonic() - run.started,
+        flow_run_id=None,
+        exit_code=code,
+    )
+    await record.finish(run, found, summary)
+    await run.in_ledger(run.ledger.write_notes, run.run_id, run.notes())
+    await run.in_ledger(run.ledger.finish_run, run.run_id, exit_code=code, summary=summary.as_json())
+    return Done(found, summary, code, run, destination)
+
+
+@pytest.fixture
+def bench(
+    sandbox: SandboxProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Bench]:
+    """A sandbox with empty books and a new folder; waits are shortened, nothing else is.
+
+    The oracle of every test: no row is charged more often than a person allowed (the `charges` marker, else once).
+    """
+    pause = Run._pause
+
+    async def hastily(self: Run, seconds: float) -> None:
+        await pause(self, seconds * HASTE)
+
+    monkeypatch.setattr(Run, "_pause", hastily)
+    made = Bench(sandbox, tmp_path)
+    yield made
+    allowed = request.node.get_closest_marker("charges")
+    most = allowed.args[0] if allowed else 1
+    twice = {prompt: count for prompt, count in made.charged().items() if count > most}
+    assert not twice, f"charged more than {most} time(s): {twice}"
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

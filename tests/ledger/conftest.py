@@ -1,0 +1,152 @@
+"""Ledgers as their tests use them: opened several times over, each time as another owner with a run of its own."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from reelsheet.ledger import Attempt, Claimed, Ledger, RunRecord, State
+from reelsheet.ledger import schema as s
+from reelsheet.ledger.entries import cents_of
+
+PRICE = 54
+
+
+@dataclass(frozen=True)
+class Book:
+    """A ledger of one owner, with one run in it."""
+
+    ledger: Ledger
+    run_id: str
+
+    def claim(self, identity: str = "a", **told: Any) -> Any:
+        return self.ledger.claim(identity, run_id=self.run_id, price_cents=PRICE, **told)
+
+    def claimed(self, identity: str = "a") -> Attempt:
+        claim = self.claim(identity)
+        assert isinstance(claim, Claimed)
+        return claim.attempt
+
+    def submitted(self, identity: str = "a", prediction: str | None = None) -> Attempt:
+        attempt = self.ledger.record_id(self.claimed(identity), prediction or f"{self.run_id}-{identity}", PRICE)
+        self.ledger.let_go(attempt)
+        return attempt
+
+    def unknown(self, identity: str = "a") -> Attempt:
+        attempt = self.ledger.record_unknown(self.claimed(identity), "no answer")
+        self.ledger.let_go(attempt)
+        return attempt
+
+    def state(self, identity: str = "a") -> State:
+        standing = self.ledger.standing(identity)
+        assert standing is not None
+        return standing.latest.state
+
+
+@pytest.fixture
+def registers() -> Callable[..., RunRecord]:
+    """Registers a run; what is not told has a plain value."""
+
+    def register(ledger: Ledger, run_id: str = "r1", **told: Any) -> RunRecord:
+        given: dict[str, Any] = {
+            "verb": "run", "source": "m.csv", "destination": "/d", "command": run_id, "flow_run_id": None,
+            "options": {}, "rows": 10, "cap_cents": 100_000,
+        }  # fmt: skip
+        return ledger.open_run(run_id=run_id, **(given | told))
+
+    return register
+
+
+@pytest.fixture
+def opened(ledger_url: str) -> Iterator[Callable[[], Ledger]]:
+    """Opens the ledger once more, each time as another owner."""
+    ledgers: list[Ledger] = []
+
+    def one_more() -> Ledger:
+        ledgers.append(Ledger.open(ledger_url))
+        return ledgers[-1]
+
+    yield one_more
+    for ledger in ledgers:
+        ledger.close()
+
+
+@pytest.fixture
+def opens(opened: Callable[[], Ledger], registers: Callable[..., RunRecord]) -> Callable[..., Book]:
+    """Opens the ledger once more and begins a run there."""
+
+    def open_one(run_id: str = "r1", **told: Any) -> Book:
+        ledger = opened()
+        registers(ledger, run_id, **told)
+        return Book(ledger, run_id)
+
+    return open_one
+
+
+@pytest.fixture
+def book(opens: Callable[..., Book]) -> Book:
+    return opens("r1")
+
+
+@pytest.fixture
+def ledger(opened: Callable[[], Ledger]) -> Ledger:
+    """A ledger without any run."""
+    return opened()
+
+
+@pytest.fixture
+def expires() -> Callable[[Ledger, Ledger], None]:
+    """Through one ledger, the lease of another's owner runs out, as if it had been silent for a minute."""
+
+    def end(through: Ledger, whose: Ledger) -> None:
+        with through.write() as connection:
+            connection.execute(
+                update(s.owners).where(s.owners.c.id == whose.owner.id).values(expires_at=0.0, awake_until=0.0)
+            )
+
+    return end
+
+
+@pytest.fixture
+def adds_up() -> Callable[[Ledger], None]:
+    """Every counter is the sum of its attempts, and no identity has two live claims."""
+
+    def check(ledger: Ledger) -> None:
+        with ledger.read() as connection:
+            attempts = connection.execute(select(s.attempts).where(s.attempts.c.imported.is_(False))).all()
+            for table, key in ((s.runs, "run_id"), (s.days, "day")):
+                for row in connection.execute(select(table)).all():
+                    mine = [a for a in attempts if getattr(a, key) == getattr(row, key)]
+                    sums = [cents_of(State(a.state), a.price_cents, a.quoted_cents) for a in mine]
+                    for name in ("confirmed_cents", "reserved_cents", "at_risk_cents"):
+                        assert getattr(row, name) == sum(money[name] for money in sums)
+            claims = (
+                select(func.count())
+                .select_from(s.attempts)
+                .where(s.attempts.c.state == State.CLAIMED)
+                .group_by(s.attempts.c.identity)
+            )
+            assert set(connection.execute(claims).scalars()) <= {1}
+
+    return check
+
+
+@pytest.fixture
+def identity() -> Callable[[object], str]:
+    """A row's identity, by any name."""
+    return lambda name: hashlib.sha256(str(name).encode()).hexdigest()
+
+
+@pytest.fixture
+def money() -> Callable[..., tuple[int, int, int]]:
+    """(confirmed, reserved, at risk) of a run."""
+
+    def counters(ledger: Ledger, run_id: str = "r1") -> tuple[int, int, int]:
+        run = ledger.run(run_id)
+        assert run is not None
+        return run.confirmed_cents, run.reserved_cents, run.at_risk_cents
+
+    return counters

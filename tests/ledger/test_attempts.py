@@ -1,0 +1,276 @@
+"""The way of an attempt on both databases: claim, answer, verdict, delivery, and where its money stands meanwhile."""
+
+import pytest
+
+from reelsheet.errors import LedgerError
+from reelsheet.ledger import Claimed, Delivery, Found, OverBudget, State, Wait
+from reelsheet.ledger import book as book_module
+from reelsheet.ledger.owner import LEASE_SECONDS, MARGIN_SECONDS, awake_and_asleep
+
+
+def stored(attempt, destination="/d", output=0, outputs=1):
+    return Delivery(attempt.number, destination, output, outputs, f"videos/{output}.mp4", 9, "ab", 1, 1, 5.0)
+
+
+def test_a_clip_is_claimed_submitted_completed_and_delivered_with_its_money_in_one_place(
+    ledger, registers, identity, money
+):
+    registers(ledger)
+    claim = ledger.claim(identity(1), run_id="r1", price_cents=54)
+    assert isinstance(claim, Claimed)
+    assert money(ledger) == (0, 54, 0)
+    submitted = ledger.record_id(claim.attempt, "pred-1", 54)
+    assert (submitted.state, money(ledger)) == (State.SUBMITTED, (54, 0, 0))
+    done = ledger.record_completed(submitted, None)
+    ledger.record_deliveries(done, [stored(done)])
+    standing = ledger.standing(identity(1))
+    assert standing.latest.state == State.COMPLETED
+    assert [one.key for one in standing.delivered("/d")] == ["videos/0.mp4"]
+    assert standing.delivered("/elsewhere") == ()
+    assert [day[1:] for day in ledger.days()] == [(54, 0, 0)]
+    assert isinstance(ledger.claim(identity(1), run_id="r1", price_cents=54), Found)
+
+
+def test_a_delivery_counts_only_when_every_output_is_there(ledger, registers, identity):
+    registers(ledger)
+    attempt = ledger.record_id(ledger.claim(identity(1), run_id="r1", price_cents=54).attempt, "p", None)
+    ledger.record_deliveries(attempt, [stored(attempt, outputs=2)])
+    assert ledger.standing(identity(1)).delivered("/d") == ()
+    ledger.record_deliveries(attempt, [stored(attempt, output=1, outputs=2)])
+    assert len(ledger.standing(identity(1)).delivered("/d")) == 2
+    ledger.forget_deliveries([("/d", "videos/1.mp4")])
+    assert ledger.standing(identity(1)).delivered("/d") == ()
+
+
+def test_the_quote_is_what_counts_not_the_price_that_was_reserved(ledger, registers, identity, money):
+    registers(ledger)
+    claim = ledger.claim(identity(1), run_id="r1", price_cents=54)
+    ledger.record_id(claim.attempt, "p", 60)
+    assert money(ledger) == (60, 0, 0)
+    failed = ledger.record_failed(ledger.standing(identity(1)).latest, "generation_failed", "No.", None)
+    assert (failed.state, money(ledger)) == (State.FAILED, (60, 0, 0))
+
+
+@pytest.mark.parametrize("way", ["refused", "abandoned"])
+def test_what_was_never_charged_is_claimed_again_in_its_place(ledger, registers, identity, money, way):
+    registers(ledger)
+    first = ledger.claim(identity(1), run_id="r1", price_cents=54).attempt
+    if way == "refused":
+        ledger.record_refused(first, "rejected", "No.")
+    else:
+        ledger.record_unknown(first, "lost")
+        ledger.resolve(identity(1), None)
+    ledger.let_go(first)
+    assert money(ledger) == (0, 0, 0)
+    again = ledger.claim(identity(1), run_id="r1", price_cents=54).attempt
+    assert (again.id, again.number) == (first.id, 1)
+    assert money(ledger) == (0, 54, 0)
+
+
+def test_an_unknown_row_is_never_claimed_without_permission(ledger, registers, identity, money):
+    registers(ledger)
+    attempt = ledger.claim(identity(1), run_id="r1", price_cents=54).attempt
+    ledger.record_unknown(attempt, "lost")
+    for run_id in ("r1", "r2"):
+        registers(ledger, run_id)
+        assert isinstance(ledger.claim(identity(1), run_id=run_id, price_cents=54), Found)
+    assert money(ledger) == (0, 0, 54)
+
+
+def test_a_claim_that_nobody_awaits_any_more_is_unknown(ledger, registers, identity):
+    registers(ledger)
+    attempt = ledger.claim(identity(1), run_id="r1", price_cents=54).attempt
+    assert isinstance(ledger.claim(identity(1), run_id="r1", price_cents=54), Wait)
+    ledger.let_go(attempt)
+    found = ledger.claim(identity(1), run_id="r1", price_cents=54)
+    assert isinstance(found, Found)
+    assert found.standing.latest.state == State.UNKNOWN
+
+
+def test_a_living_owner_is_waited_for_and_its_result_shared(opened, registers, identity):
+    mine, theirs = opened(), opened()
+    registers(theirs)
+    registers(mine, "r2")
+    claim = theirs.claim(identity(1), run_id="r1", price_cents=54)
+    assert isinstance(mine.claim(identity(1), run_id="r2", price_cents=54), Wait)
+    assert mine.settle_the_dead() == 0
+    theirs.record_id(claim.attempt, "p", 54)
+    found = mine.claim(identity(1), run_id="r2", price_cents=54)
+    assert isinstance(found, Found)
+    assert found.standing.latest.prediction_id == "p"
+
+
+def test_a_claim_whose_lease_ran_out_is_unknown_and_its_price_at_risk(opened, registers, identity, money, expires):
+    mine, theirs = opened(), opened()
+    registers(theirs)
+    registers(mine, "r2")
+    for n in (1, 2):
+        theirs.claim(identity(n), run_id="r1", price_cents=54)
+    expires(mine, theirs)
+    assert mine.standing(identity(1)).latest.state == State.UNKNOWN
+    assert isinstance(mine.claim(identity(1), run_id="r2", price_cents=54), Found)
+    assert money(mine) == (0, 54, 54)
+    assert mine.settle_the_dead() == 1
+    assert money(mine) == (0, 0, 108)
+    assert not mine.run("r1").alive
+
+
+def test_a_post_may_leave_only_well_before_the_lease_ends(ledger, registers, identity, monkeypatch):
+    registers(ledger)
+    before = awake_and_asleep()
+    claim = ledger.claim(identity(1), run_id="r1", price_cents=54)
+    assert before < claim.leave_by <= awake_and_asleep() + LEASE_SECONDS - MARGIN_SECONDS
+    later = awake_and_asleep() + LEASE_SECONDS  # nobody has renewed the lease: the event loop stood still
+    monkeypatch.setattr(book_module, "awake_and_asleep", lambda: later)
+    assert claim.leave_by < later
+    assert ledger.claim(identity(2), run_id="r1", price_cents=54).leave_by > later
+
+
+def test_an_id_is_recorded_even_by_one_that_lost_its_lease(opened, registers, identity, money, expires):
+    mine, theirs = opened(), opened()
+    registers(theirs)
+    claim = theirs.claim(identity(1), run_id="r1", price_cents=54)
+    expires(mine, theirs)
+    mine.settle_the_dead()
+    assert money(mine) == (0, 0, 54)
+    late = theirs.record_id(claim.attempt, "late", 54)
+    assert (late.number, late.state, money(mine)) == (1, State.SUBMITTED, (54, 0, 0))
+
+
+def test_a_refusal_that_comes_after_the_takeover_still_frees_the_money(opened, registers, identity, money, expires):
+    mine, theirs = opened(), opened()
+    registers(theirs)
+    claim = theirs.claim(identity(1), run_id="r1", price_cents=54)
+    expires(mine, theirs)
+    mine.settle_the_dead()
+    assert theirs.record_refused(claim.attempt, "rejected", "No.").state == State.REFUSED
+    assert money(mine) == (0, 0, 0)
+
+
+def test_a_late_id_whose_place_was_taken_anew_gets_one_beside_it(opened, registers, identity, money, expires):
+    mine, theirs = opened(), opened()
+    registers(theirs)
+    registers(mine, "r2")
+    stalled = theirs.claim(identity(1), run_id="r1", price_cents=54)
+    expires(mine, theirs)
+    mine.settle_the_dead()
+    mine.resolve(identity(1), None)  # the dashboard showed nothing yet
+    anew = mine.claim(identity(1), run_id="r2", price_cents=54)
+    assert anew.attempt.number == 1
+    late = theirs.record_id(stalled.attempt, "late", 54)
+    assert (late.number, late.state) == (2, State.SUBMITTED)
+    mine.record_id(anew.attempt, "mine", 54)
+    assert {a.number: a.prediction_id for a in mine.standing(identity(1)).attempts} == {1: "mine", 2: "late"}
+    assert (money(mine), money(mine, "r2")) == ((54, 0, 0), (54, 0, 0))
+
+
+def test_an_id_that_another_row_has_is_none(ledger, registers, identity, money):
+    registers(ledger)
+    first, second = (ledger.claim(identity(n), run_id="r1", price_cents=54).attempt for n in (1, 2))
+    ledger.record_id(first, "p", 54)
+    told = ledger.record_id(second, "p", 54)
+    assert told.state == State.UNKNOWN
+    assert "another row" in (told.error or "")
+    assert money(ledger) == (54, 0, 54)
+
+
+def test_the_same_id_told_twice_is_recorded_once(ledger, registers, identity, money):
+    registers(ledger)
+    attempt = ledger.claim(identity(1), run_id="r1", price_cents=54).attempt
+    ledger.record_id(attempt, "p", 54)
+    assert ledger.record_id(attempt, "p", 54).number == 1
+    assert len(ledger.standing(identity(1)).attempts) == 1
+    assert money(ledger) == (54, 0, 0)
+
+
+def test_a_verdict_comes_only_after_an_id_and_never_changes(ledger, registers, identity):
+    registers(ledger)
+    attempt = ledger.claim(identity(1), run_id="r1", price_cents=54).attempt
+    assert ledger.record_completed(attempt, None).state == State.CLAIMED
+    submitted = ledger.record_id(attempt, "p", 54)
+    assert ledger.record_unknown(submitted, "late").state == State.SUBMITTED
+    assert ledger.record_refused(submitted, "rejected", "late").state == State.SUBMITTED
+    done = ledger.record_completed(submitted, 5.0)
+    assert ledger.record_failed(done, "generation_failed", "late", None).state == State.COMPLETED
+
+
+# A person settles it
+
+
+def test_an_unknown_row_settled_with_an_id_is_paid_and_polled_like_any_other(ledger, registers, identity, money):
+    registers(ledger)
+    ledger.record_unknown(ledger.claim(identity(1), run_id="r1", price_cents=54).attempt, "lost")
+    standing = ledger.resolve(identity(1), "from-the-dashboard")
+    assert (standing.latest.state, standing.latest.prediction_id) == (State.SUBMITTED, "from-the-dashboard")
+    assert money(ledger) == (54, 0, 0)
+
+
+@pytest.mark.parametrize("given", ["p2", None])
+def test_only_an_unknown_row_can_be_settled(ledger, registers, identity, given):
+    registers(ledger)
+    with pytest.raises(LedgerError, match="nothing was ever paid"):
+        ledger.resolve(identity(1), given)
+    ledger.record_id(ledger.claim(identity(1), run_id="r1", price_cents=54).attempt, "p1", 54)
+    with pytest.raises(LedgerError, match="not unknown"):
+        ledger.resolve(identity(1), given)
+
+
+def test_an_id_that_another_clip_has_settles_nothing(ledger, registers, identity, money):
+    registers(ledger)
+    ledger.record_id(ledger.claim(identity(1), run_id="r1", price_cents=54).attempt, "p1", 54)
+    ledger.record_unknown(ledger.claim(identity(2), run_id="r1", price_cents=54).attempt, "lost")
+    with pytest.raises(LedgerError, match="another clip"):
+        ledger.resolve(identity(2), "p1")
+    assert money(ledger) == (54, 0, 54)
+
+
+def test_a_row_that_a_living_run_is_sending_cannot_be_settled(opened, registers, identity):
+    mine, theirs = opened(), opened()
+    registers(theirs)
+    theirs.claim(identity(1), run_id="r1", price_cents=54)
+    with pytest.raises(LedgerError, match="just now"):
+        mine.resolve(identity(1), None)
+
+
+# Caps
+
+
+def test_a_claim_that_would_pass_a_cap_leaves_no_trace(ledger, registers, identity, money):
+    registers(ledger, cap_cents=54)
+    assert isinstance(ledger.claim(identity(1), run_id="r1", price_cents=54), Claimed)
+    assert ledger.claim(identity(2), run_id="r1", price_cents=54) == OverBudget("run", 54)
+    assert ledger.standing(identity(2)) is None
+    registers(ledger, "r2")
+    assert ledger.claim(identity(2), run_id="r2", price_cents=54, daily_cap_cents=107) == OverBudget("day", 107)
+    assert (money(ledger), money(ledger, "r2")) == ((0, 54, 0), (0, 0, 0))
+    assert [day[1:] for day in ledger.days()] == [(0, 54, 0)]
+
+
+def test_money_at_risk_counts_against_the_caps_until_it_is_settled(ledger, registers, identity):
+    registers(ledger, cap_cents=54)
+    ledger.record_unknown(ledger.claim(identity(1), run_id="r1", price_cents=54).attempt, "lost")
+    assert isinstance(ledger.claim(identity(2), run_id="r1", price_cents=54), OverBudget)
+    ledger.resolve(identity(1), None)
+    assert isinstance(ledger.claim(identity(2), run_id="r1", price_cents=54), Claimed)
+
+
+def test_after_a_quote_above_the_cap_nothing_more_is_claimed(ledger, registers, identity, money):
+    registers(ledger, cap_cents=108)
+    ledger.record_id(ledger.claim(identity(1), run_id="r1", price_cents=54).attempt, "p", 200)
+    assert money(ledger) == (200, 0, 0)
+    assert isinstance(ledger.claim(identity(2), run_id="r1", price_cents=1), OverBudget)
+
+
+def test_each_utc_day_has_its_own_total(ledger, registers, identity):
+    registers(ledger)
+    noon = 1_700_000_000.0
+    for n in range(2):
+        made = ledger.claim(identity(n), run_id="r1", price_cents=54, daily_cap_cents=54, now=noon + n * 86_400)
+        assert isinstance(made, Claimed)
+    assert [(day, reserved) for day, _, reserved, _ in ledger.days()] == [("2023-11-15", 54), ("2023-11-14", 54)]
+
+
+def test_a_run_that_is_not_in_the_ledger_claims_nothing(ledger, identity):
+    with pytest.raises(LedgerError, match="not in the ledger"):
+        ledger.claim(identity(1), run_id="nobody", price_cents=54)
+    assert ledger.standing(identity(1)) is None

@@ -1,0 +1,217 @@
+"""The command line: what it says when it is not meant like that, and what it refuses before anything slow."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reelsheet import __version__
+from reelsheet.cli import VERBS, call, execute, verb_first
+from reelsheet.cli.verbs import app
+
+HEAVY = ("apprise", "boto3", "jinja2", "openpyxl", "pandas", "PIL", "prefect", "pydantic", "rich.table", "sqlalchemy")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty working folder: no .env, no manifest."""
+    monkeypatch.chdir(tmp_path)
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = call(list(words))
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+# Help
+
+
+def test_nothing_heavy_is_imported_for_help():
+    script = f"import sys, reelsheet.cli.verbs; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run(  # noqa: S603 - ourselves
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_alone_it_shows_its_verbs(capsys):
+    code, out, _ = said(capsys)
+    assert code == 0
+    assert all(re.search(rf"│ {verb}\b", out) for verb in VERBS)
+
+
+def test_the_verbs_known_to_the_door_are_those_of_the_program():
+    assert {name for name in app if not name.startswith("-")} == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_every_flag_a_sentence(verb, capsys):
+    code, out, _ = said(capsys, verb, "--help")
+    assert code == 0
+    assert "[default" not in out
+    for argument in app[verb].assemble_argument_collection():
+        assert (argument.parameter.help or "").endswith("."), argument.name
+
+
+def test_the_version_is_told(capsys):
+    assert said(capsys, "--version") == (0, f"reelsheet {__version__}\n", "")
+
+
+# What is not meant like that
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("rnu", "x"), "There is no verb 'rnu'. Did you mean run?"),
+        (("--json",), "--json needs a verb beside it, such as run."),
+        (("run",), "`reelsheet run` needs MANIFEST."),
+        (("run", "a", "b"), "'b' is one word too many; what holds spaces belongs in quotes."),
+        (("run", "x", "--max-costs", "3"), "There is no --max-costs. Did you mean --max-cost?"),
+        (("run", "x", "--to", "y", "--limit", "abc"), "--limit takes a whole number, not 'abc'."),
+        (("run", "x", "--to", "y", "--deadline", "soon"), "--deadline takes a number, not 'soon'."),
+        (("run", "x", "--to", "y", "--to", "z"), "--to is given twice."),
+        (("run", "x", "--concurrency"), "--concurrency needs a value after it."),
+        (("plan", "x", "--limit", "0"), "--limit must be at least 1."),
+        (("run", "x", "--to", "y", "--deadline", "1e9"), "--deadline must be at most 86400."),
+        (("run", "x", "--to", "y", "--max-cost", "lots"), "'lots' is no amount in US dollars; write it like 12.50."),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_2(words, sentence, capsys):
+    code, out, err = said(capsys, *words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"reelsheet: {sentence}")
+    assert err.count("\n") == 1
+
+
+def test_the_hint_names_the_verb(capsys):
+    assert "`reelsheet run --help` shows how it is meant." in said(capsys, "run")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["--json", "run", "m.csv"], ["run", "--json", "m.csv"]),
+        (["--to", "run", "plan", "m.csv"], ["plan", "--to", "run", "m.csv"]),
+        (["--help", "run"], ["run", "--help"]),
+        (["run", "--to", "plan"], ["run", "--to", "plan"]),
+        (["--version"], ["--version"]),
+    ],
+)
+def test_flags_may_come_before_the_verb(words, meant):
+    assert verb_first(words) == meant
+
+
+# What is refused before anything slow
+
+
+def test_without_a_destination_a_run_is_refused(capsys):
+    code, _, err = said(capsys, "run", "m.csv", "--yes")
+    assert code == 2
+    assert "--to" in err
+
+
+def test_without_a_terminal_a_run_wants_consent_before_it_looks_at_anything(capsys, monkeypatch):
+    monkeypatch.setenv("VIBEDREAM_API_KEY", "a-key-of-some-length")
+    code, out, err = said(capsys, "run", "there-is-no-such.csv", "--to", "clips")
+    assert (code, out) == (2, "")
+    assert "--yes, or --max-cost USD. Nothing was spent." in err
+    assert not Path("clips").exists()
+
+
+def test_without_a_key_a_run_is_refused_before_prefect_is_started(capsys, monkeypatch):
+    monkeypatch.setattr("subprocess.Popen", None)  # nothing may be started
+    code, _, err = said(capsys, "run", "m.csv", "--to", "clips", "--yes")
+    assert code == 2
+    assert "VIBEDREAM_API_KEY" in err
+
+
+def test_ctrl_c_at_the_question_ends_the_command():
+    """asyncio alone would note the signal and go on waiting for an answer."""
+    script = (
+        "import asyncio\nfrom reelsheet.cli import execute\n"
+        "async def ask():\n    execute._agreed(100)\n"
+        "try:\n    asyncio.run(ask())\nexcept KeyboardInterrupt:\n    raise SystemExit(130)\n"
+    )
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(  # noqa: S603 - ourselves
+        [sys.executable, "-c", script], stdin=theirs, stderr=theirs, stdout=subprocess.DEVNULL
+    )
+    os.close(theirs)
+    shown = b""
+    while b"[y/N]" not in shown:
+        shown += os.read(ours, 1024)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    os.close(ours)
+    assert b"Spend up to $1.00?" in shown
+
+
+@pytest.mark.parametrize(
+    ("answer", "agreed"), [("y\n", True), ("Ja\n", True), ("n\n", False), ("\n", False), ("", False)]
+)
+def test_only_a_yes_is_a_yes(answer, agreed, monkeypatch, tmp_path):
+    (tmp_path / "answer").write_text(answer)
+    before = signal.getsignal(signal.SIGINT)
+    with (tmp_path / "answer").open() as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        assert execute._agreed(100) is agreed
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# plan
+
+
+def sheet(*rows: str) -> str:
+    Path("m.csv").write_text("\n".join(["sku,image,prompt", *rows]) + "\n")
+    return "m.csv"
+
+
+def test_a_plan_needs_no_key_and_no_destination(capsys):
+    code, out, err = said(capsys, "plan", sheet("A,https://example.com/a.jpg,push in"), "--no-preflight")
+    assert (code, err) == (0, "")
+    assert "m.csv: 1 row" in out
+    assert "$0.54 (1 × $0.54)" in out  # noqa: RUF001
+
+
+def test_a_plan_with_bad_rows_is_still_a_plan(capsys):
+    code, out, _ = said(capsys, "plan", sheet("A,,push in"), "--no-preflight", "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert (told["invalid"], told["problems"][0]["line"]) == (1, 2)
+
+
+def test_a_manifest_that_cannot_be_read_is_exit_2(capsys):
+    code, out, err = said(capsys, "plan", "there-is-no-such.csv")
+    assert (code, out) == (2, "")
+    assert err.startswith("reelsheet: ")
+
+
+def test_a_template_over_columns_that_are_not_there_is_exit_2(capsys):
+    code, _, err = said(capsys, "plan", sheet("A,https://example.com/a.jpg,x"), "--no-preflight", "--name", "{brand}")
+    assert code == 2
+    assert "{brand}" in err
+    assert "{sku}" in err
+
+
+def test_what_the_run_logs_stands_where_stderr_is_at_that_moment(capsys, monkeypatch):
+    import io
+    import logging
+
+    before = logging.getLogger("reelsheet")
+    kept = (before.handlers, before.level, before.propagate)
+    try:
+        execute.prefect_quietly()
+        later = io.StringIO()
+        monkeypatch.setattr("sys.stderr", later)
+        logging.getLogger("reelsheet").warning("stopped \x1b[2J")
+        assert later.getvalue() == "reelsheet: stopped ␛[2J\n"
+    finally:
+        before.handlers, before.level, before.propagate = kept
