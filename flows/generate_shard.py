@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows import fan_out, states, telling
+from flows.form import form
 
 RunId = Annotated[str, Field(min_length=1, max_length=64, description="The run that this is a part of.")]
 Number = Annotated[int, Field(ge=1, description="Which part of it, counted from 1.")]
@@ -16,9 +16,7 @@ Ceiling = Annotated[
 ]
 
 
-@flow(
-    name="generate-shard", flow_run_name=telling.shard_name, validate_parameters=True, persist_result=False, retries=0
-)
+@form("generate-shard", run_name=telling.shard_name)
 async def generate_shard(run_id: RunId, shard: Number, concurrency: Ceiling = None) -> states.Outcome:
     """Bring a shard's rows as far as they get, in the name and under the cap of its run.
 

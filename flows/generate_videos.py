@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from prefect import flow
 from pydantic import Field
 
 from flows import states, telling
 from flows.deliver import deliver
+from flows.form import form
 from reelsheet import options as o
 
 Manifest = Annotated[
@@ -15,13 +15,7 @@ Manifest = Annotated[
 Destination = Annotated[str, Field(min_length=1, description="Where the clips go: s3://bucket/prefix or a folder.")]
 
 
-@flow(
-    name="generate-videos",
-    flow_run_name=telling.run_name,
-    validate_parameters=True,
-    persist_result=False,
-    retries=0,
-)
+@form("generate-videos", run_name=telling.run_name)
 async def generate_videos(
     manifest: Manifest,
     destination: Destination,

@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from prefect import flow
 from pydantic import Field
 
 from flows import states, telling
 from flows.deliver import deliver
+from flows.form import form
 from reelsheet import options as o
 
 Results = Annotated[
@@ -15,13 +15,7 @@ Results = Annotated[
 Destination = Annotated[str | None, Field(description="Where the clips go; empty: where the earlier run put them.")]
 
 
-@flow(
-    name="reprocess-failed",
-    flow_run_name=telling.run_name,
-    validate_parameters=True,
-    persist_result=False,
-    retries=0,
-)
+@form("reprocess-failed", run_name=telling.run_name)
 async def reprocess_failed(
     results: Results,
     destination: Destination = None,

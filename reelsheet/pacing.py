@@ -189,7 +189,9 @@ class Pace:
         if until > now:
             return until - now
         if math.isinf(self._limit):
-            most = min(self._burst, AHEAD + self._running / 8, max(1, CANARY - self._accepted) + 2 * self._accepted)
+            most = min(self._burst, AHEAD + self._running / 8)
+            if self._accepted < CANARY:
+                most = CANARY - self._accepted
             return 0.0 if self._unanswered < most else math.inf
         beyond = self.in_flight + 1 - self._limit
         if beyond <= 0:
@@ -284,7 +286,7 @@ class Pace:
         if not self._cuts:
             # Held for long, and with nothing that may be done unseen, it was no chance.
             steady = now - self._raised > 1.5 * self._others.turnaround
-            certain = self._unseen is not None and unseen < 0.5  # noqa: PLR2004 - half a place
+            certain = self._unseen is not None and unseen < 0.5
             if self._others.taken(now, surely=steady and certain) or fallen:
                 self._limit = self._others.give(now, self._limit)
         self._cuts += 1

@@ -5,11 +5,18 @@ from typing import Any
 from prefect import State, Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
+from prefect.results import ResultRecord, ResultRecordMetadata  # type: ignore[attr-defined]  # where Prefect has it
+from prefect.serializers import JSONSerializer
 from prefect.states import Completed, Failed
 
 from reelsheet.outcomes import Status
 from reelsheet.plan import Step
 from reelsheet.run import live
+
+# Left to itself, Prefect resolves a path for the result of each row: a fifth of what a task run costs.
+NOTHING: ResultRecord[None] = ResultRecord(
+    result=None, metadata=ResultRecordMetadata(serializer=JSONSerializer(), storage_key="nothing")
+)
 
 
 def unexpected(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -30,7 +37,7 @@ async def generate_video(row: str, identity: str, run_id: str) -> State[None]:
     """Bring a row to a finished prediction. `row` is its name for people."""
     work = await live(run_id).generate(identity)
     if work.step is Step.COPY:
-        return Completed(message=f"{row} is ready to be copied")
+        return Completed(message=f"{row} is ready to be copied", data=NOTHING)
     return outcome(work.status, work.error, row)
 
 
@@ -39,5 +46,5 @@ def outcome(status: Status | None, error: str, row: str) -> State[None]:
     if status in {Status.FAILED, Status.UNDELIVERED, Status.UNKNOWN}:
         return Failed(name="Undelivered", message=f"{row}: {error}")
     if status is Status.SKIPPED:
-        return Completed(name="Skipped", message=f"{row}: {error}")
-    return Completed(message=f"{row} needs no more work here")
+        return Completed(name="Skipped", message=f"{row}: {error}", data=NOTHING)
+    return Completed(message=f"{row} needs no more work here", data=NOTHING)

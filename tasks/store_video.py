@@ -6,7 +6,7 @@ from prefect.states import Completed
 
 from reelsheet.plan import Step
 from reelsheet.run import live
-from tasks.generate_video import outcome, unexpected
+from tasks.generate_video import NOTHING, outcome, unexpected
 
 
 @task(
@@ -22,5 +22,5 @@ async def store_video(row: str, identity: str, run_id: str) -> State[None]:
     """Copy every output of a row's prediction. `row` is its name for people."""
     work = await live(run_id).store(identity)
     if work.step is Step.DONE:
-        return Completed(message=f"{row} is stored")
+        return Completed(message=f"{row} is stored", data=NOTHING)
     return outcome(work.status, work.error, row)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -322,7 +323,7 @@ def _days(ledger: "Ledger") -> list[dict[str, Any]]:
 _STATES = {
     "running": "is running",
     "finished": "is finished",
-    "died": "is not running and never finished: it was killed",
+    "died": "was killed: it never finished",
 }
 
 
@@ -339,7 +340,8 @@ def _status_lines(record: "RunRecord", found: Mapping[str, Any]) -> Iterator[str
     took = f", {length(ended - record.started_at)}" if ended is not None else ""
     yield f"  Started  {_clock(record.started_at)}{took}"
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in found["counts"].items())
-    yield f"  Rows     {counted(record.rows, 'row')}{': ' + kinds if kinds else ''}"
+    rows = f"  Rows     {counted(record.rows, 'row')}{': ' + kinds if kinds else ''}"
+    yield from textwrap.wrap(rows, 80, subsequent_indent=" " * 11)
     yield ""
     yield f"  {'':<12}{'confirmed':>12}{'reserved':>12}{'at risk':>12}{'cap':>12}"
     cap = "" if record.cap_cents is None else dollars(record.cap_cents)
@@ -364,7 +366,7 @@ def _next(record: "RunRecord", found: Mapping[str, Any]) -> Iterator[str]:
         return
     if found["state"] == "died":
         yield "The same command again goes on where it stopped, and pays for nothing twice."
-    yield f"reelsheet report {record.run_id}  writes its results and gallery as of now"
+    yield f"reelsheet report {record.run_id}  writes its results anew"
     if found["counts"].get("unknown"):
         yield "reelsheet resolve ROW --id PREDICTION, or --abandon  settles an unknown row"
 

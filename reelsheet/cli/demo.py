@@ -4,10 +4,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from reelsheet.money import dollars
 from reelsheet.options import Options
+
+if TYPE_CHECKING:
+    from reelsheet.run import Run
 
 OUT = Path("out")
 STATE = OUT / ".sandbox"
@@ -31,19 +36,23 @@ def demonstrate(options: Options, *, as_json: bool) -> int:
         os.environ["REELSHEET_DAILY_CAP_USD"] = os.environ["REELSHEET_NOTIFY_URL"] = ""  # whatever .env says
         manifest = OUT / "manifest.csv"
         manifest.write_text(demo_manifest(sandbox.api), encoding="utf-8")
-        options = options.model_copy(
-            update={"source": str(manifest), "destination": f"s3://{sandbox.bucket}/{PREFIX}"}
-        )
-        code = execute(options, yes=True, as_json=as_json)
-    home = OUT / sandbox.bucket / PREFIX
-    if not as_json:
-        sys.stdout.write(f"As files: {home}/results.csv, {home}/videos/, {_latest_gallery(home)}\n")
-    return code
+        options = options.model_copy(update={"source": str(manifest), "destination": f"s3://{sandbox.bucket}/{PREFIX}"})
+        home = OUT / sandbox.bucket / PREFIX
+        return execute(options, yes=True, as_json=as_json, closing=partial(_closing, home))
 
 
-def _latest_gallery(home: Path) -> str:
-    found = sorted(home.glob("runs/*/gallery.html"))
-    return str(found[-1]) if found else f"{home}/runs/"
+def _closing(home: Path, run: "Run", summary: Mapping[str, Any]) -> None:
+    """Five lines: what was made, what it would have cost, where to look."""
+    made = dollars(round(summary["cost_usd"] * 100))
+    missed = summary["rows"] - summary["succeeded"]
+    lines = [
+        f"{summary['succeeded']} of {summary['rows']} rows have their clip, {summary['reused']} without paying again",
+        f"With a real account this would have cost {made}; here nothing was charged",
+        f"Clips    {home}/videos/",
+        f"Results  {home}/results.csv" + (f"  ({missed} rows did not succeed, and say why)" if missed else ""),
+        f"Gallery  {home}/runs/{run.run_id}/gallery.html  (open it in a browser)",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def serve(flags: Mapping[str, Any]) -> int:

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -35,6 +35,9 @@ FLAGS = {
 }
 
 
+Closing = Callable[[Any, Mapping[str, Any]], None]
+
+
 def options_of(verb: str, source: str, flags: Mapping[str, Any]) -> Options:
     """The flags as options. Raises UsageError in words of the flags."""
     given: dict[str, Any] = {option: flags[flag] for flag, option in FLAGS.items() if flags.get(flag) is not None}
@@ -59,8 +62,11 @@ def _bound(item: Any) -> str:
     return f"must be at most {limits['le']:g}" if "le" in limits else f"cannot be used ({item['msg']})"
 
 
-def execute(options: Options, *, yes: bool, as_json: bool) -> int:
-    """One run in this process, its exit code. What needs no look at the sheet is refused before anything slow."""
+def execute(options: Options, *, yes: bool, as_json: bool, closing: Closing | None = None) -> int:
+    """One run in this process, its exit code. What needs no look at the sheet is refused before anything slow.
+
+    `closing` says how it went where the usual last lines would not do.
+    """
     told = settings.load()
     if options.destination is None and options.verb == "run":
         raise UsageError("Where to? Name the destination with --to s3://bucket/prefix or --to FOLDER.")
@@ -74,12 +80,14 @@ def execute(options: Options, *, yes: bool, as_json: bool) -> int:
     server = EmbeddedServer()
     server.start()  # it comes up while the sheet is read and the pictures are looked at
     try:
-        return asyncio.run(_execute(options, told, server, yes=yes, as_json=as_json))
+        return asyncio.run(_execute(options, told, server, yes=yes, as_json=as_json, closing=closing))
     finally:
         server.stop()
 
 
-async def _execute(options: Options, told: settings.Settings, server: Any, *, yes: bool, as_json: bool) -> int:
+async def _execute(
+    options: Options, told: settings.Settings, server: Any, *, yes: bool, as_json: bool, closing: Closing | None
+) -> int:
     from reelsheet import display, preparation
 
     with display.looking() as looking:
@@ -105,7 +113,7 @@ async def _execute(options: Options, told: settings.Settings, server: Any, *, ye
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
     else:
-        display.show_closing(run, summary)
+        (closing or display.show_closing)(run, summary)
     sys.stdout.flush()
     return int(summary["exit_code"])
 
@@ -177,6 +185,7 @@ def prefect_quietly() -> None:
     for name, value in {
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "reelsheet",
+        "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",  # its state says how a row's task ended
         "PREFECT_SERVER_ANALYTICS_ENABLED": "0",
         "DO_NOT_TRACK": "1",
     }.items():

@@ -124,7 +124,9 @@ class Stack:
         raise AssertionError(f"waited {seconds:.0f} s for {what}\n{self.logs()}")
 
     def logs(self) -> str:
-        return "\n".join(f"== {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in self.folder.glob("*.log"))
+        return "\n".join(
+            f"== {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in self.folder.glob("*.log")
+        )
 
     def prefect(self, *words: str) -> str:
         """Prefect's own command line, as an operator would use it."""
@@ -144,7 +146,9 @@ class Stack:
 
     def _here(self, value: str) -> str:
         value = re.sub(r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)?\}", lambda m: self.extra.get(m[1]) or m[2] or "", value)
-        value = re.sub(r"postgresql(\+asyncpg)?://prefect:.*", rf"postgresql\1{self._server()}/{self.databases[0]}", value)
+        value = re.sub(
+            r"postgresql(\+asyncpg)?://prefect:.*", rf"postgresql\1{self._server()}/{self.databases[0]}", value
+        )
         value = re.sub(r"postgresql://reelsheet:.*", self.ledger_url, value)
         value = re.sub(r"redis://redis:6379/\d", f"{REDIS}/{self.redis_db}", value)
         return value.replace("http://server:4200", f"http://127.0.0.1:{self.port}").replace(":4200", f":{self.port}")

@@ -85,9 +85,7 @@ async def test_a_cut_without_an_amount_is_asked_again(
 async def test_a_refused_run_is_cancelled_and_costs_nothing(
     sandbox: SandboxProcess, sheet: Callable[..., str], destination: str
 ) -> None:
-    going = asyncio.create_task(
-        generate_videos(sheet("a", "b"), destination, approve_above_usd=1.0, return_state=True)
-    )
+    going = asyncio.create_task(generate_videos(sheet("a", "b"), destination, approve_above_usd=1.0, return_state=True))
     flow_run, _ = await paused()
     await answer(flow_run, decision="refuse")
     state = await going

@@ -43,12 +43,8 @@ async def test_every_shard_is_a_flow_run_and_every_identity_belongs_to_one(
     assert [row["prompt"] for row in table(destination)] == [*prompts, "p0", "p5"]
 
 
-async def test_one_budget_over_all_shards(
-    sandbox: SandboxProcess, sheet: Callable[..., str], destination: str
-) -> None:
-    summary = await generate_videos(
-        sheet(*(f"p{n}" for n in range(9))), destination, shard_size=3, max_cost_usd=2.2
-    )
+async def test_one_budget_over_all_shards(sandbox: SandboxProcess, sheet: Callable[..., str], destination: str) -> None:
+    summary = await generate_videos(sheet(*(f"p{n}" for n in range(9))), destination, shard_size=3, max_cost_usd=2.2)
     assert (summary["succeeded"], summary["skipped"], summary["cost_usd"], summary["exit_code"]) == (4, 5, 2.16, 4)
     assert len(sandbox.charges()) == 4
 
