@@ -54,7 +54,7 @@ def jump(main: Coroutine[Any, Any, Any]) -> Any:
 class Limit(Protocol):
     """Says of each submission whether it is taken. `running`: predictions in flight at the provider."""
 
-    def refuses(self, now: float, running: int) -> float | None:
+    def refuses(self, now: float, running: int, soonest: float) -> float | None:
         """None: taken. Else the Retry-After in seconds, 0.0 for none. Counts what it takes."""
 
 
@@ -63,11 +63,13 @@ class Places:
     """So many predictions at once; `capacity` is a number or a function of the time."""
 
     capacity: float | Callable[[float], float]
-    retry_after: float = 0.0
+    retry_after: float | None = 0.0  # None: whole seconds until the next place is free, at least one
 
-    def refuses(self, now: float, running: int) -> float | None:
+    def refuses(self, now: float, running: int, soonest: float) -> float | None:
         capacity = self.capacity(now) if callable(self.capacity) else self.capacity
-        return None if running < capacity else self.retry_after
+        if running < capacity:
+            return None
+        return max(1.0, math.ceil(soonest)) if self.retry_after is None else self.retry_after
 
 
 @dataclass
@@ -83,7 +85,7 @@ class TokenBucket:
     def __post_init__(self) -> None:
         self.tokens = self.burst
 
-    def refuses(self, now: float, running: int) -> float | None:
+    def refuses(self, now: float, running: int, soonest: float) -> float | None:
         rate = self.per_minute / 60
         self.tokens = min(self.burst, self.tokens + (now - self.since) * rate)
         self.since = now
@@ -102,7 +104,7 @@ class FixedWindow:
     minute: int = -1
     used: int = 0
 
-    def refuses(self, now: float, running: int) -> float | None:
+    def refuses(self, now: float, running: int, soonest: float) -> float | None:
         if int(now // 60) != self.minute:
             self.minute, self.used = int(now // 60), 0
         if self.used < self.per_minute:
@@ -118,9 +120,9 @@ class Both:
     first: Limit
     second: Limit
 
-    def refuses(self, now: float, running: int) -> float | None:
-        told = self.first.refuses(now, running)
-        return told if told is not None else self.second.refuses(now, running)
+    def refuses(self, now: float, running: int, soonest: float) -> float | None:
+        told = self.first.refuses(now, running, soonest)
+        return told if told is not None else self.second.refuses(now, running, soonest)
 
 
 @dataclass
@@ -144,7 +146,7 @@ class Provider:
     def submit(self, now: float) -> tuple[float, None] | tuple[None, float]:
         """(when it will be done, None) or (None, Retry-After)."""
         self.settle(now)
-        told = self.limit.refuses(now, self.running)
+        told = self.limit.refuses(now, self.running, self._ends[0] - now if self._ends else 0.0)
         if told is not None:
             self.refused += 1
             self.refusals.append(now)
@@ -171,6 +173,11 @@ def log_normal(median: float, sigma: float) -> Callable[[random.Random], float]:
     return lambda rng: median * math.exp(rng.gauss(0.0, sigma))
 
 
+def whole_seconds(latency: float) -> float:
+    """An honest estimate, as people like to read it."""
+    return max(1.0, round(latency))
+
+
 def greedy(latencies: Sequence[float], places: int) -> float:
     """Seconds that the same latencies take, in order, where each place is taken again the moment it is free."""
     free = [0.0] * places
@@ -191,7 +198,7 @@ class Client:
     starts: float = 0.0
     trip: float = 0.03  # seconds there and back
     anticipate: bool = True
-    estimate: float | None = None
+    estimate: float | Callable[[float], float] | None = None  # what the provider tells of a latency
     told: bool = True  # the provider says when a prediction was done
     seed: int = 7
     polls_aim: float | None = None
@@ -246,7 +253,8 @@ class Client:
         gate.accepted()
         self.accepted_at.append(clock())
         polls = 0
-        await watch.started(key, clock() - sent, self.estimate)
+        estimate = self.estimate(done - created) if callable(self.estimate) else self.estimate
+        await watch.started(key, clock() - sent, estimate)
         while True:
             polls += 1
             await asyncio.sleep(self.trip / 2)

@@ -26,7 +26,8 @@ PATIENCE = 0.5  # seconds without any event until one more is tried; doubles
 LONGEST_PATIENCE = 10.0
 PAUSE = 0.05  # seconds after a refusal where the provider names none; doubles
 LONGEST_PAUSE = 5.0
-JITTER = 0.1  # of a pause that the provider names, on top
+JITTER = 0.05  # of a pause that the provider names, on top
+MOST_JITTER = 0.25  # seconds
 CUT = 0.05  # of a limit that has fallen; doubles
 CLOSE = 0.9  # of the limit: refused above this it was a little high, below it has fallen
 LOOK_AGAIN = 0.03  # seconds, while completions are expected that nobody has seen
@@ -137,7 +138,9 @@ class Pace:
         self._unanswered -= 1
         self.refusals += 1
         if retry_after is not None:
-            self._until = max(self._until, now + retry_after * self._rng.uniform(1.0, 1.0 + JITTER))
+            self._until = max(
+                self._until, now + retry_after + self._rng.random() * min(MOST_JITTER, JITTER * retry_after)
+            )
         if self._old:
             self._old -= 1
             self._limit = max(1.0, min(self._limit, known - 1))
@@ -146,7 +149,7 @@ class Pace:
         self._streak += 1
         if retry_after is None:
             self._until = max(self._until, now + self._pause(now) * self._rng.uniform(0.75, 1.25))
-        self._cost += (self._idle - self._cost) / 4
+        self._cost += (self._idle - self._cost) / 2
         self._idle = 0.0
         self._burst = max(1.0, min(self._burst, self._limit) / 4)
         self._rate.refused(now, below=known <= self._limit, in_flight=known)
@@ -261,6 +264,7 @@ class Pace:
         unseen = self._anticipated()
         if math.isinf(self._limit):
             self._limit = known - 1 - unseen
+            self._patience = max(self._patience, retry_after or 0.0)
             if self._accepted <= CANARY:  # a small account, or one that others have filled
                 self._others.meet(now)
         elif self._stride > 1:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from reelsheet import carried, columns, manifest, money, plan, run, sentences
 from reelsheet.errors import ConfigurationError, ManifestError, UsageError
 from reelsheet.identity import identity_of
-from reelsheet.ledger import PAID, Attempt, Delivery, Ledger, RunRecord, State
+from reelsheet.ledger import PAID, Attempt, Delivery, Ledger, RunRecord, Shared, State
 from reelsheet.manifest import Manifest, Row
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
@@ -225,6 +225,7 @@ def _reach(
     ledger: Ledger, destination: "Destination | None", *, spending: bool
 ) -> tuple[int, frozenset[str] | None, tuple[str, ...]]:
     """Probe the destination, learn what it carries, list its clips."""
+    ledger.settle_the_dead()  # a claim of a dead run is unknown, and may take the id that the destination knows
     if destination is None:
         return 0, None, ()
     notes: tuple[str, ...] = ()
@@ -248,15 +249,17 @@ def _has_permission(options: Options) -> bool:
     return options.fresh or options.retry_unknown or options.verb == "retry"
 
 
-def _permission(options: Options, shared: Mapping[str, int] | None) -> Callable[[Work], bool]:
-    """Which paid attempts these options allow to replace; `shared`: those of the unfinished run that goes on."""
+def _permission(options: Options, shared: Shared | None) -> Callable[[Work], bool]:
+    """Which paid attempts these options allow to replace; `shared`: what the unfinished run that goes on was allowed."""
 
     def may_replace(work: Work) -> bool:
         if work.standing is None:
             return False
         latest = work.standing.latest
-        if shared is not None:
-            return shared.get(work.identity) == latest.number and latest.state != State.CLAIMED
+        if shared is not None and work.identity in shared.grants:
+            return shared.grants[work.identity] == latest.number and latest.state != State.CLAIMED
+        if shared is not None and any(attempt.run_id in shared.runs for attempt in work.standing.attempts):
+            return False  # what it paid for itself is not paid for again
         if latest.state == State.UNKNOWN:
             return options.retry_unknown
         if latest.state in PAID and options.fresh:

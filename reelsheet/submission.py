@@ -274,10 +274,11 @@ def _code(answer: Answer) -> ErrorCode:
 
 def learn(run: "Run", work: Work, attempt: Attempt, answer: Answer) -> None:
     """What an answer means for the row and for the rest of the run."""
-    if answer.proof not in {Proof.NOT_SENT, Proof.UNKNOWN}:
+    collided = answer.proof is Proof.ACCEPTED and attempt.state != State.SUBMITTED
+    if answer.proof not in {Proof.NOT_SENT, Proof.UNKNOWN} and not collided:
         run.no_answer = 0
     match answer.proof:
-        case Proof.ACCEPTED if attempt.state == State.SUBMITTED:
+        case Proof.ACCEPTED if not collided:
             run.accepted_at = run.now()
             run.gate.accepted()
             work.in_flight, work.status = True, None

@@ -39,13 +39,25 @@ class Storage:
 
     def kept(self, handler: BaseHTTPRequestHandler) -> bytes | None:
         """What is stored of a body; None where its checksum is wrong."""
-        raw = handler.rfile.read(int(handler.headers["Content-Length"]))
+        raw = received(handler)
         framed = "aws-chunked" in (handler.headers.get("Content-Encoding") or "")
         body, trailer = unframed(raw) if framed else (raw, {})
         told = trailer.get("x-amz-checksum-crc32") or handler.headers.get("x-amz-checksum-crc32")
         if self.verifies and told not in {None, base64.b64encode(zlib.crc32(body).to_bytes(4)).decode()}:
             return None
         return self.spoil(body if self.unframes or not framed else raw)
+
+
+def received(handler: BaseHTTPRequestHandler) -> bytes:
+    """The body as HTTP carries it."""
+    if "Content-Length" in handler.headers:
+        return handler.rfile.read(int(handler.headers["Content-Length"]))
+    body = b""
+    while size := int(handler.rfile.readline(), 16):
+        body += handler.rfile.read(size)
+        handler.rfile.readline()
+    handler.rfile.readline()
+    return body
 
 
 def unframed(raw: bytes) -> tuple[bytes, dict[str, str]]:
@@ -61,7 +73,7 @@ def unframed(raw: bytes) -> tuple[bytes, dict[str, str]]:
         at = end + 4 + size
 
 
-def handler_of(storage: Storage) -> type[BaseHTTPRequestHandler]:
+def handler_of(storage: Storage) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - the methods of one server
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -110,10 +122,14 @@ def handler_of(storage: Storage) -> type[BaseHTTPRequestHandler]:
                 body, metadata = storage.objects[parts.path]
                 self.answer(200, body, {} if storage.forgets else metadata)
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815 - http.server's own name
 
         def do_DELETE(self) -> None:
-            storage.objects.pop(urlsplit(self.path).path, None)
+            parts = urlsplit(self.path)
+            if "uploadId" in parts.query:
+                storage.parts.clear()
+            else:
+                storage.objects.pop(parts.path, None)
             self.answer(204)
 
         def log_message(self, *_: object) -> None:
