@@ -6,7 +6,6 @@ is made up. Nothing sleeps, nothing is random but by seed, and the figures are t
 
 import asyncio
 import heapq
-import itertools
 import math
 import random
 import selectors
@@ -85,7 +84,7 @@ class TokenBucket:
     def __post_init__(self) -> None:
         self.tokens = self.burst
 
-    def refuses(self, now: float, running: int, soonest: float) -> float | None:
+    def refuses(self, now: float, running: int, soonest: float) -> float | None:  # noqa: ARG002 - the clock decides
         rate = self.per_minute / 60
         self.tokens = min(self.burst, self.tokens + (now - self.since) * rate)
         self.since = now
@@ -104,7 +103,7 @@ class FixedWindow:
     minute: int = -1
     used: int = 0
 
-    def refuses(self, now: float, running: int, soonest: float) -> float | None:
+    def refuses(self, now: float, running: int, soonest: float) -> float | None:  # noqa: ARG002 - the clock decides
         if int(now // 60) != self.minute:
             self.minute, self.used = int(now // 60), 0
         if self.used < self.per_minute:
@@ -134,10 +133,10 @@ class Provider:
     seed: int = 1
     running: int = 0
     most: int = 0
-    refused: int = 0
     latencies: list[float] = field(default_factory=list)
     trace: list[tuple[float, int]] = field(default_factory=list)
-    refusals: list[float] = field(default_factory=list)
+    refusals: list[tuple[float, float]] = field(default_factory=list)  # (when, Retry-After)
+    arrivals: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -146,10 +145,10 @@ class Provider:
     def submit(self, now: float) -> tuple[float, None] | tuple[None, float]:
         """(when it will be done, None) or (None, Retry-After)."""
         self.settle(now)
+        self.arrivals.append(now)
         told = self.limit.refuses(now, self.running, self._ends[0] - now if self._ends else 0.0)
         if told is not None:
-            self.refused += 1
-            self.refusals.append(now)
+            self.refusals.append((now, told))
             return None, told
         seconds = self.latency(self.rng)
         self.latencies.append(seconds)
@@ -160,9 +159,22 @@ class Provider:
         return now + seconds, None
 
     def settle(self, now: float) -> None:
+        """Ends what is done by `now`."""
         while self._ends and self._ends[0] <= now:
             self.running -= 1
             self.trace.append((heapq.heappop(self._ends), self.running))
+
+    def busy(self, since: float, until: float) -> float:
+        """Predictions in flight on average between two moments; `settle` first."""
+        area, running, at = 0.0, 0, since
+        for moment, count in self.trace:
+            if moment >= until:
+                break
+            if moment > since:
+                area += running * (moment - at)
+                at = moment
+            running = count
+        return (area + running * (until - at)) / (until - since)
 
 
 def constant(seconds: float) -> Callable[[random.Random], float]:
@@ -271,10 +283,13 @@ class Client:
         self.last = clock()
 
     def figures(self) -> str:
+        """The run in a line."""
         late = self.lateness
         return (
-            f"{self.seconds:7.1f} s  refusals/row {self.refusals / max(1, self.rows):.3f}  polls {self.polls / max(1, self.done):.2f}"
-            f"  seen median {statistics.median(late):.2f} mean {statistics.mean(late):.2f}  most {self.most}"
+            f"{self.seconds:7.1f} s  refusals a row {self.refusals / max(1, self.rows):.3f}  "
+            f"polls {self.polls / max(1, self.done):.2f}  "
+            f"seen after {statistics.median(late):.2f} s (median), {statistics.mean(late):.2f} s (mean)  "
+            f"most in flight {self.most}"
         )
 
 
@@ -293,6 +308,3 @@ def simulate(provider: Provider, *clients: Client, until: float = math.inf) -> P
     jump(main())
     provider.settle(math.inf)
     return provider
-
-
-_ = itertools

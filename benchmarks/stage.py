@@ -62,6 +62,16 @@ class Stage:
         with SandboxProcess(clips="tiny", cache=self.folder / "clips", **options) as sandbox:
             yield sandbox
 
+    def warm_up(self) -> None:
+        """Let Prefect make its database and Python compile what all of them import."""
+        with self.sandbox(latency=0) as sandbox:
+            environment = self.surroundings(sandbox)
+            for peer in ("empty_flow", "tutorial_prefect", "plain_asyncio"):
+                name = f"benchmarks.peers.{peer}"
+                code = f"import {name}" + (f"; {name}.main()" if peer == "empty_flow" else "")
+                seconds([sys.executable, "-c", code], environment)
+            self.run(sandbox, self.sheet(sandbox, 1))
+
     def sheet(self, sandbox: SandboxProcess | None, rows: int) -> Path:
         """`rows` different prompts for one picture."""
         pictures = sandbox.pictures if sandbox else "https://pictures.example.com"
@@ -76,8 +86,10 @@ class Stage:
         """Environment variables of a new account with an empty ledger."""
         ours = ("PREFECT_", "REELSHEET_", "VIBEDREAM_", "AWS_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        kept.pop("PYTHONDONTWRITEBYTECODE", None)  # without it, each start would compile Prefect anew
         return {
             **kept,
+            "PYTHONPYCACHEPREFIX": str(self.folder / "compiled"),
             **(sandbox.environment() if sandbox else {"VIBEDREAM_API_KEY": "none"}),
             "XDG_STATE_HOME": str(self.folder / f"state-{uuid.uuid4().hex[:6]}"),
             "PREFECT_HOME": str(self.folder / "prefect"),

@@ -100,29 +100,33 @@ def campaigns(run: Run) -> list[str]:
 @contextlib.asynccontextmanager
 async def progress(run: Run) -> AsyncIterator[None]:
     """A bar in Prefect's UI, and a warning event before a cap is reached."""
-    watching = asyncio.create_task(_watch(run))
+    todo = len(run.to_do())
+    bar: UUID | None = None
+    if todo >= WORTH_A_BAR:
+        async with _quietly("progress"):
+            bar = await acreate_progress_artifact(0.0, key=f"progress-{_key(run)}", description=_rows(run))
+    watching = asyncio.create_task(_watch(run, bar, todo))
     try:
         yield
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+        await _show(run, bar, todo)
 
 
-async def _watch(run: Run) -> None:
-    todo = len(run.to_do())
-    bar = None
-    if todo >= WORTH_A_BAR:
-        async with _quietly("progress"):
-            bar = await acreate_progress_artifact(0.0, key=f"progress-{_key(run)}", description=_rows(run))
+async def _watch(run: Run, bar: UUID | None, todo: int) -> None:
     warned: set[str] = set()
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        left = len(run.to_do())
-        if bar is not None:
-            async with _quietly("progress"):
-                await aupdate_progress_artifact(bar, progress=round(100 * (1 - left / todo), 1))
+        await _show(run, bar, todo)
         with contextlib.suppress(LedgerError):
             await _warn(run, warned)
+
+
+async def _show(run: Run, bar: UUID | None, todo: int) -> None:
+    if bar is not None:
+        async with _quietly("progress"):
+            await aupdate_progress_artifact(bar, progress=round(100 * (1 - len(run.to_do()) / todo), 1))
 
 
 async def _warn(run: Run, warned: set[str]) -> None:

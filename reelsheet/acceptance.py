@@ -6,9 +6,8 @@
 | 2xx with a usable id                            | ACCEPTED     | paid; polled, never sent again              |
 | 2xx without one, cut off, HTML                  | UNKNOWN      | may be paid; a person decides               |
 | 429                                             | THROTTLED    | not accepted; sent again when there is room |
-| 429 or 400 whose code says: no credit           | NO_BALANCE   | not accepted; the run stops submitting      |
+| 402, or any 4xx whose code says: no credit      | NO_BALANCE   | not accepted; the run stops submitting      |
 | 401, 403                                        | KEY_REFUSED  | not accepted; the run stops submitting      |
-| 402                                             | NO_BALANCE   | not accepted; the run stops submitting      |
 | 408, 409, 425, 499                              | UNKNOWN      | proxies say these of requests that arrived  |
 | any other 4xx                                   | REJECTED     | not accepted; final for the row             |
 | 1xx, 3xx (never followed), 5xx                  | UNKNOWN      | a gateway may have passed it on             |
@@ -65,23 +64,24 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, *, whole: bool, 
     data = _object(body) if whole else None
     told = _told(data, body, headers)
     if 200 <= status < 300:
-        found = _id(data, headers) if whole else _id_in_fragment(body)
+        found = _id(data, headers) if data is not None or not body.strip() else _id_in_fragment(body)
         if not found:
-            return Answer(Proof.UNKNOWN, status, told=told)
+            return Answer(Proof.UNKNOWN, status, told=told or _excerpt(body))
         cents = quoted_cents(data.get("costCents")) if data else None
         return Answer(
             Proof.ACCEPTED, status, found, cents, data.get("estimatedTime") if data else None, told, retry_after
         )
     code = _code(data)
+    if status == 402 or (400 <= status < 500 and status not in PROVES_NOTHING and code in NO_CREDIT):
+        return Answer(Proof.NO_BALANCE, status, told=told)
     if status == 429:
-        proof = Proof.NO_BALANCE if code in NO_CREDIT else Proof.THROTTLED
-        return Answer(proof, status, told=told, retry_after=retry_after)
+        return Answer(Proof.THROTTLED, status, told=told, retry_after=retry_after)
     if status in {401, 403}:
         return Answer(Proof.KEY_REFUSED, status, told=told)
-    if status == 402 or (status == 400 and code in NO_CREDIT):
-        return Answer(Proof.NO_BALANCE, status, told=told)
     if 400 <= status < 500 and status not in PROVES_NOTHING:
         return Answer(Proof.REJECTED, status, told=told, moderated="moderat" in code or "content_policy" in code)
+    if 300 <= status < 400 and headers.get("location"):
+        told = f"a redirect to {_excerpt(headers['location'].encode('utf-8', 'replace'))}, which is never followed"
     return Answer(Proof.UNKNOWN, status, told=told)
 
 
@@ -99,20 +99,53 @@ def _object(body: bytes) -> dict[str, Any] | None:
 
 
 def _id(data: dict[str, Any] | None, headers: Mapping[str, str]) -> str:
-    if data is None:
-        return ""
+    """Where the API's page puts it, else where other APIs of this kind do; never an `id` that is none."""
+    data = data or {}
     inner = data.get("data")
     found = usable_id(data.get("id")) or (usable_id(inner.get("id")) if isinstance(inner, dict) else "")
     if found or "id" in data:
         return found
-    path = headers.get("location", "").split("?")[0].rstrip("/")
-    return usable_id(path.rpartition("/")[2]) if "/predictions/" in path else ""
+    return _id_in_address(headers.get("location"))
+
+
+def _id_in_address(address: object) -> str:
+    """…/predictions/ID → ID."""
+    if not isinstance(address, str) or "/predictions/" not in address:
+        return ""
+    return usable_id(re.split("[?#]", address)[0].rstrip("/").rpartition("/predictions/")[2])
 
 
 def _id_in_fragment(body: bytes) -> str:
-    """A complete `"id": "…"` at the beginning of an object that was cut off."""
-    match = re.match(rb'\s*\{\s*"id"\s*:\s*"([^"\\]{1,200})"\s*,', body)
-    return usable_id(match[1].decode("ascii", "replace")) if match else ""
+    """A complete `"id": "…"` of an object that was cut off somewhere behind it."""
+    decoder = json.JSONDecoder()
+    text = body.decode("utf-8", "replace")
+    at = _past(text, 0, "{")
+    try:
+        while at is not None:
+            name, end = decoder.raw_decode(text, at)
+            start = _past(text, end, ":")
+            if start is None or not isinstance(name, str):
+                break
+            value, end = decoder.raw_decode(text, start)
+            at = _past(text, end, ",")
+            if name == "id":
+                return usable_id(value)
+    except (ValueError, RecursionError):
+        pass
+    return ""
+
+
+def _past(text: str, at: int, sign: str) -> int | None:
+    """Where the next thing begins behind `sign`; None where something else is there."""
+    match = re.compile(rf"\s*{re.escape(sign)}\s*").match(text, at)
+    return match.end() if match else None
+
+
+def _excerpt(body: bytes) -> str:
+    """The beginning of a body that says nothing for people, for whoever looks for what it was."""
+    from reelsheet.redaction import clean
+
+    return clean(body[:4096].decode("utf-8", "replace"), limit=160)
 
 
 def _code(data: dict[str, Any] | None) -> str:
@@ -147,7 +180,8 @@ def _words(data: dict[str, Any]) -> list[str]:
         if isinstance(value, list) and value:
             value = value[0]
         if isinstance(value, dict):
-            value = next((value[n] for n in ("message", "msg", "detail", "error") if isinstance(value.get(n), str)), None)
+            texts = (value.get(inner) for inner in ("message", "msg", "detail", "error"))
+            value = next((text for text in texts if isinstance(text, str)), None)
         if isinstance(value, str) and value.strip():
             found.append(value)
     # The longest says most: {"error": "Unprocessable", "message": "prompt is too long"}.

@@ -6,6 +6,7 @@ answers were lost and what the provider refused, so that nothing of it is paid f
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,11 +15,16 @@ from typing import TYPE_CHECKING
 
 from reelsheet.acceptance import usable_id
 from reelsheet.ledger import Attempt, Delivery, Ledger, State
-from reelsheet.outcomes import RESULT_COLUMNS, Status
+from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, Status
+from reelsheet.redaction import clean
 
 if TYPE_CHECKING:
     from reelsheet.destination import Destination
+    from reelsheet.manifest import Earlier
 
+LAST_ATTEMPT = 10_000
+_MOST = Decimal(10) ** 30
+_FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.INVALID})
 RECOVERY = "recovery"  # runs/RUN/recovery-*.csv: ids that the ledger could not take
 
 
@@ -55,10 +61,11 @@ def read_table(content: bytes) -> Iterator[Told]:
         if start is None:
             return
         for record in records:
-            cells = dict(zip(RESULT_COLUMNS, record[start : start + len(RESULT_COLUMNS)], strict=False))
-            told = _told(cells)
-            if told is not None:
-                yield told
+            told = zip(RESULT_COLUMNS, record[start : start + len(RESULT_COLUMNS)], strict=False)
+            cells = dict.fromkeys(RESULT_COLUMNS, "") | dict(told)
+            row = _told(cells)
+            if row is not None:
+                yield row
     except csv.Error:
         return
 
@@ -80,7 +87,9 @@ def take_over(ledger: Ledger, destination: "Destination") -> int:
         content = destination.read(key)
         if content is not None:
             rows = list(read_table(content))
-            new += ledger.import_attempts(_attempts(rows, ledger, destination), destination.address, {key: unread[key]})
+            # A table that may still change, and to the same length at that, is read again the next time.
+            version = unread[key] if all(row.status in _FINAL for row in rows) else ""
+            new += ledger.import_attempts(_attempts(rows, ledger, destination), destination.address, {key: version})
     return new
 
 
@@ -102,7 +111,7 @@ def _attempts(
     for row in rows:
         first.setdefault(row.identity, row)  # money stands on an identity's first row
     for identity, row in first.items():
-        state = _state(row)
+        state = _state(row.status, row.prediction_id)
         if state is None:
             continue
         standing = known.get(identity)
@@ -119,7 +128,7 @@ def _attempts(
             price_cents=row.at_risk_cents if state == State.UNKNOWN else max(0, row.total_cents - before),
             quoted_cents=None if state == State.UNKNOWN else max(0, row.total_cents - before),
             prediction_id=row.prediction_id or None,
-            error_code=row.error_code or None,
+            error_code=row.error_code if row.error_code in set(ErrorCode) else None,
             error=row.error or None,
             claimed_at=submitted,
             submitted_at=None if state == State.UNKNOWN else submitted,
@@ -153,14 +162,27 @@ def _deliveries(row: Told, destination: "Destination") -> Sequence[Delivery]:
     ]
 
 
-def _state(row: Told) -> State | None:
-    if row.status == Status.UNKNOWN:
+def attempt_of(identity: str, earlier: "Earlier", price_cents: int) -> Attempt | None:
+    """What a row of an earlier results file says of an attempt; None where nothing was paid for."""
+    state = _state(earlier.status, usable_id(earlier.prediction_id))
+    if state is None:
+        return None
+    unknown = state == State.UNKNOWN
+    return Attempt(
+        id=0, identity=identity, number=min(max(1, earlier.attempt or 1), LAST_ATTEMPT), state=state, owner=None,
+        run_id="", day="1970-01-01", price_cents=price_cents, quoted_cents=None if unknown else price_cents,
+        prediction_id=None if unknown else earlier.prediction_id, imported=True,
+    )  # fmt: skip
+
+
+def _state(status: str, prediction_id: str) -> State | None:
+    if status == Status.UNKNOWN:
         return State.UNKNOWN
-    if not row.prediction_id:
+    if not prediction_id:
         return None  # refused, skipped, invalid: nothing was charged
-    if row.status == Status.FAILED:
+    if status == Status.FAILED:
         return State.FAILED
-    if row.status == Status.SUCCEEDED:
+    if status == Status.SUCCEEDED:
         return State.COMPLETED
     return State.SUBMITTED
 
@@ -176,32 +198,33 @@ def _block(header: Sequence[str]) -> int | None:
 
 def _is(name: str, ours: str) -> bool:
     bare = name.strip().casefold()
-    return bare == ours or (bare.startswith(f"reelsheet_{ours}") and not bare.removeprefix(f"reelsheet_{ours}").strip("_0123456789"))
+    return bare == ours or re.fullmatch(rf"reelsheet_{ours}[_\d]*", bare) is not None
 
 
 def _told(cells: Mapping[str, str]) -> Told | None:
     identity = cells.get("identity", "").strip()
-    if len(identity) != 64 or not identity.isalnum():
+    if not re.fullmatch(r"[0-9a-f]{64}", identity):
         return None
+    sha256, duration = cells["video_sha256"].strip(), _number(cells["duration_s"])
     return Told(
         identity=identity,
         status=cells["status"].strip(),
-        error_code=cells["error_code"].strip(),
-        error=_plain(cells["error"]),
-        attempt=_whole(cells["attempt"]) or 1,
+        error_code=cells["error_code"].strip().casefold(),
+        error=clean(_plain(cells["error"]), limit=1000),
+        attempt=_whole(cells["attempt"], LAST_ATTEMPT) or 1,
         prediction_id=usable_id(_plain(cells["prediction_id"].strip())),
         total_cents=_cents(cells["total_cost_usd"]),
         at_risk_cents=_cents(cells["at_risk_usd"]),
-        video_uri=_plain(cells["video_uri"]),
-        more_video_uris=tuple(_plain(cells["more_video_uris"]).split()),
+        video_uri=_plain(cells["video_uri"]).replace("\0", ""),
+        more_video_uris=tuple(_plain(cells["more_video_uris"]).replace("\0", "").split()),
         submitted_at=_time(cells["submitted_at"]),
         completed_at=_time(cells["completed_at"]),
-        bytes=_whole(cells["video_bytes"]) or 0,
-        sha256=cells["video_sha256"].strip(),
+        bytes=_whole(cells["video_bytes"], 2**62) or 0,
+        sha256=sha256 if re.fullmatch(r"[0-9a-f]{64}", sha256) else "",
         width=_whole(cells["width"]),
         height=_whole(cells["height"]),
-        duration_s=_number(cells["duration_s"]),
-        run_id=cells["run_id"].strip()[:64],
+        duration_s=None if duration is None else float(duration),
+        run_id=re.sub(r"[^\w.:-]", "", _plain(cells["run_id"].strip()))[:64],
     )
 
 
@@ -210,22 +233,23 @@ def _plain(cell: str) -> str:
     return cell[1:] if cell[:1] == "'" else cell
 
 
-def _whole(cell: str) -> int | None:
+def _whole(cell: str, most: int = 2**31 - 1) -> int | None:
     number = _number(cell)
-    return None if number is None else int(number)
+    return None if number is None or not 0 <= number <= most else int(number)
 
 
-def _number(cell: str) -> float | None:
+def _number(cell: str) -> Decimal | None:
+    """Spreadsheets may have put a comma for the point."""
     try:
         value = Decimal(cell.strip().replace(",", "."))
     except InvalidOperation:
         return None
-    return float(value) if value.is_finite() else None
+    return value if value.is_finite() and abs(value) < _MOST else None
 
 
 def _cents(cell: str) -> int:
     number = _number(cell)
-    return 0 if number is None else max(0, round(number * 100))
+    return 0 if number is None else min(max(0, round(number * 100)), 2**31 - 1)
 
 
 def _time(cell: str) -> float | None:
@@ -236,7 +260,7 @@ def _time(cell: str) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def recovery_table(rows: Iterable[tuple[str, int, str, int]]) -> bytes:
+def recovery_table(rows: Iterable[tuple[str, int, str, int]], run_id: str) -> bytes:
     """(identity, attempt, prediction id, cents) → a table that `take_over` reads."""
     out = io.StringIO(newline="")
     writer = csv.writer(out)
@@ -250,6 +274,7 @@ def recovery_table(rows: Iterable[tuple[str, int, str, int]]) -> bytes:
             "prediction_id": prediction_id,
             "total_cost_usd": f"{Decimal(cents) / 100:.2f}",
             "submitted_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "run_id": run_id,
         }
         writer.writerow([cells[name] for name in RESULT_COLUMNS])
     return out.getvalue().encode()

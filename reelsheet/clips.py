@@ -27,6 +27,8 @@ from reelsheet.destination import (
     StorageConflict,
     StorageError,
     StorageMissing,
+    StorageSpoiled,
+    StorageTaken,
     Stored,
     Upload,
     conflict,
@@ -164,13 +166,20 @@ class _Job:
     deadline: float
     clock: Callable[[], float]
     seen: set[tuple[int, str]] = field(default_factory=set)
+    spoiled: bool = False  # what this job wrote did not come back as it was: what lies there is not taken for the clip
+    taken: bool = False  # something is at the destination
 
     async def once(self) -> Clip:
         """One try. Raises ClipError, or _Again for what may pass."""
         try:
+            if self.destination.refuses and not self.taken:
+                try:
+                    return await self._fetched(None, new=True)
+                except StorageTaken:
+                    self.taken = True
             stored = await in_thread(self.destination.stat, self.key)
             owner = stored.belongs_to(self.metadata) if stored is not None else None
-            if stored is not None and owner:
+            if stored is not None and owner and not self.spoiled:
                 adopted = await self._adopted(stored)
                 if adopted is not None:
                     return adopted
@@ -182,6 +191,7 @@ class _Job:
         except BlockedAddress as error:
             raise ClipError(ErrorCode.ASSET_UNAVAILABLE, f"The clip is not fetched: {error}", again=False) from error
         except StorageError as error:
+            self.spoiled = self.spoiled or isinstance(error, StorageSpoiled)
             told = ClipError(
                 ErrorCode.STORAGE,
                 f"The clip is ready, but could not be stored: {error}",
@@ -206,27 +216,33 @@ class _Job:
             return None
         return clip if stored.metadata.get("sha256", clip.sha256) == clip.sha256 else None
 
-    async def _fetched(self, nameless: Stored | None) -> Clip:
+    async def _fetched(self, nameless: Stored | None, *, new: bool = False) -> Clip:
         """From the provider into the destination; `nameless` is an object there that does not say whose it is."""
         async with fetch.open_url(self.client, self.url) as response:
             await self._refuse_pages(response)
             upload = (
-                self.destination.open_upload(self.key, CONTENT_TYPE, self.metadata) if nameless is None else _Nowhere()
+                self.destination.open_upload(self.key, CONTENT_TYPE, self.metadata, new=new)
+                if nameless is None
+                else _Nowhere()
             )
+            stored = False
             try:
-                body = await self._streamed(response, upload)
+                body, rest = await self._streamed(response, upload)
                 if not (body.film.length_proven or body.framed):
                     await self._again_the_same(body)
                 if nameless is not None:
                     await self._taken_as_is(body)
                 else:
-                    await in_thread(upload.complete, {"sha256": body.sha256})
+                    await in_thread(_completed, upload, rest, body.sha256)
+                stored = True
                 return self._clip(body)
             finally:
-                # also when cancelled: nothing half-done stays, and a `complete` that is under way is waited for
-                await asyncio.shield(in_thread(upload.abort))
+                if not stored:
+                    # also when cancelled: nothing half-done stays, and a `complete` that is under way is waited for
+                    await asyncio.shield(in_thread(upload.abort))
 
-    async def _streamed(self, response: httpx.Response, upload: Upload) -> _Body:
+    async def _streamed(self, response: httpx.Response, upload: Upload) -> tuple[_Body, bytes]:
+        """What came, and the end of it that is still to be uploaded."""
         walk, digest, size = mp4.BoxWalk(), hashlib.sha256(), 0
         batch = bytearray()
         chunks = fetch.stream(response, limit=self.limit, deadline=self.deadline, clock=self.clock)
@@ -246,11 +262,9 @@ class _Job:
         except mp4.CorruptMp4 as error:
             told = ClipError(ErrorCode.ASSET_CORRUPT, f"The clip that came cannot be used: {error}", expired=True)
             raise _Again(told, seen=(size, digest.hexdigest())) from error
-        if batch:
-            await in_thread(upload.part, bytes(batch))
         chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
         framed = chunked or fetch.declared_length(response) == size
-        return _Body(size, digest.hexdigest(), film, framed)
+        return _Body(size, digest.hexdigest(), film, framed), bytes(batch)
 
     async def _again_the_same(self, body: _Body) -> None:
         """Where neither file nor server says how long it is, two equal downloads do."""
@@ -354,6 +368,13 @@ class _Nowhere:
         raise NotImplementedError
 
     def abort(self) -> None: ...
+
+
+def _completed(upload: Upload, rest: bytes, sha256: str) -> None:
+    """The last bytes and the end in one go: most clips are small, and threads are not free."""
+    if rest:
+        upload.part(rest)
+    upload.complete({"sha256": sha256})
 
 
 def _walked(destination: Destination, key: str) -> tuple[mp4.Mp4, str, int]:

@@ -42,6 +42,7 @@ _PROBE: Final = ".reelsheet-probe-"
 _TEMPORARY: Final = ".reelsheet-"
 _OURS: Final = ("videos/", "runs/", _PROBE)  # where `sweep` may tidy up
 _XATTR: Final = "user.reelsheet"
+_TAKEN: Final = frozenset({"PreconditionFailed", "412"})
 
 
 class StorageError(ReelsheetError):
@@ -57,6 +58,14 @@ class StorageError(ReelsheetError):
 
 class StorageConflict(StorageError):  # noqa: N818 - says what it is
     """Something else has the name; it is never overwritten."""
+
+
+class StorageTaken(StorageError):  # noqa: N818 - says what it is
+    """Something is there already, and was left as it is: look whose it is."""
+
+
+class StorageSpoiled(StorageError):  # noqa: N818 - says what it is
+    """What was stored is not what was sent."""
 
 
 class StorageMissing(StorageError):  # noqa: N818 - says what it is
@@ -112,7 +121,15 @@ class Destination(Protocol):
     def read(self, key: str) -> bytes | None: ...
     def chunks(self, key: str) -> Iterator[bytes]: ...
     def write(self, key: str, content: bytes, content_type: str) -> None: ...
-    def open_upload(self, key: str, content_type: str, metadata: Mapping[str, str]) -> Upload: ...
+    def open_upload(self, key: str, content_type: str, metadata: Mapping[str, str], *, new: bool = False) -> Upload:
+        """`new`, only where it `refuses`: raises StorageTaken in place of overwriting."""
+        ...
+
+    @property
+    def refuses(self) -> bool:
+        """It is known to refuse to overwrite, when asked to: one need not look beforehand."""
+        ...
+
     def copy_from(self, other: "Destination", key: str, to: str, metadata: Mapping[str, str]) -> Stored:
         """Fill this destination from another at no cost. Raises StorageMissing, StorageConflict, StorageError."""
         ...
@@ -153,6 +170,7 @@ class S3Destination:
         self.bucket = bucket
         self.prefix = prefix
         self._base = f"{prefix}/" if prefix else ""
+        self.refuses = False  # until `probe` has seen it
 
     @property
     def address(self) -> str:
@@ -168,6 +186,7 @@ class S3Destination:
                 client.list_objects_v2(Bucket=self.bucket, Prefix=self._base, MaxKeys=1)
             for content in (secrets.token_bytes(1024), secrets.token_bytes(1000)):
                 self._probe_once(client, key, content, warnings)
+            self.refuses = self._probe_refusal(client, key)
             if not self._probe_checksum(client, key):
                 warnings.append(
                     f"{s3.endpoint()} does not verify checksums of uploads; every clip is checked after it is stored."
@@ -230,8 +249,8 @@ class S3Destination:
     def write(self, key: str, content: bytes, content_type: str) -> None:
         self._put(key, content, content_type, {})
 
-    def open_upload(self, key: str, content_type: str, metadata: Mapping[str, str]) -> Upload:
-        return S3Upload(self, key, content_type, metadata)
+    def open_upload(self, key: str, content_type: str, metadata: Mapping[str, str], *, new: bool = False) -> Upload:
+        return S3Upload(self, key, content_type, metadata, new=new)
 
     def copy_from(self, other: Destination, key: str, to: str, metadata: Mapping[str, str]) -> Stored:
         """Within S3 the server copies; else the bytes come through this machine, a part at a time."""
@@ -287,9 +306,12 @@ class S3Destination:
             return s3.client().head_bucket(Bucket=self.bucket).get("BucketRegion") or None
         return None
 
-    def _put(self, key: str, content: bytes | bytearray, content_type: str, metadata: Mapping[str, str]) -> Stored:
+    def _put(
+        self, key: str, content: bytes | bytearray, content_type: str, metadata: Mapping[str, str], *, new: bool = False
+    ) -> Stored:
         """One request, then proof that what is there is what was sent."""
         full = self._full(key)
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if new else {}
         with self._asking("s3:PutObject", full):
             answer = s3.client().put_object(
                 Bucket=self.bucket,
@@ -297,6 +319,7 @@ class S3Destination:
                 Body=bytes(content),
                 ContentType=content_type,
                 Metadata=_portable(metadata),
+                **condition,
             )
         if not _confirmed(answer, content):
             self._read_back(key, len(content), hashlib.sha256(content).hexdigest())
@@ -309,11 +332,20 @@ class S3Destination:
             digest.update(chunk)
             found += len(chunk)
         if found != size or digest.hexdigest() != sha256:
-            raise StorageError(
+            first = "" if self._discard(key) else "delete it, "
+            raise StorageSpoiled(
                 f"S3: {self.uri(key)} does not hold what was sent ({found:,} of {size:,} bytes came back); "
-                "repeat the command, and use another endpoint if it persists.",
+                f"{first}repeat the command, and use another endpoint if it persists.",
                 passing=True,
             )
+
+    def _discard(self, key: str) -> bool:
+        """Take away what was just written and is not what was sent: by its metadata it would pass for the clip."""
+        full = self._full(key)
+        with contextlib.suppress(StorageError), self._asking("s3:DeleteObject", full):
+            s3.client().delete_object(Bucket=self.bucket, Key=full)
+            return True
+        return False
 
     def _server_copy(self, other: "S3Destination", key: str, to: str, metadata: Mapping[str, str]) -> Stored | None:
         """None where the server cannot do it: the caller streams instead."""
@@ -354,6 +386,14 @@ class S3Destination:
         if answer.get("Metadata", {}).get("identity") != "probe":
             warnings.append(f"{s3.endpoint()} does not keep metadata: the bucket alone cannot prove deliveries.")
 
+    def _probe_refusal(self, client: "S3Client", key: str) -> bool:
+        """Whether `If-None-Match: *` keeps what is there; some endpoints ignore it, some do not take it."""
+        try:
+            client.put_object(Bucket=self.bucket, Key=key, Body=b"probe", IfNoneMatch="*")
+        except s3.failures() as error:
+            return s3.code_of(error) in _TAKEN
+        return False
+
     def _probe_checksum(self, client: "S3Client", key: str) -> bool:
         from botocore.exceptions import ClientError
 
@@ -379,6 +419,8 @@ class S3Destination:
         try:
             yield
         except s3.failures() as error:
+            if s3.code_of(error) in _TAKEN:
+                raise StorageTaken(s3.explain(error, action, self.bucket, full)) from error
             if s3.is_missing(error):
                 # an upload in parts can vanish as well, when somebody tidies up: it may be begun again
                 raise StorageMissing(s3.explain(error, action, self.bucket, full), passing=True) from error
@@ -396,8 +438,11 @@ class S3Upload:
     leave a second version in a versioned bucket, and change the object after it was proven. The results have it.
     """
 
-    def __init__(self, destination: S3Destination, key: str, content_type: str, metadata: Mapping[str, str]) -> None:
+    def __init__(
+        self, destination: S3Destination, key: str, content_type: str, metadata: Mapping[str, str], *, new: bool
+    ) -> None:
         self._to = destination
+        self._new = new
         self._key = key
         self._full = destination._full(key)  # noqa: SLF001 - two halves of one thing
         self._content_type = content_type
@@ -427,7 +472,7 @@ class S3Upload:
                 raise StorageError(f"The upload of {self._to.uri(self._key)} was given up.")
             merged = {**self._metadata, **(metadata or {})}
             if self._id is None:
-                stored = self._to._put(self._key, self._buffer, self._content_type, merged)  # noqa: SLF001
+                stored = self._to._put(self._key, self._buffer, self._content_type, merged, new=self._new)  # noqa: SLF001
             else:
                 self._send(bytes(self._buffer))
                 stored = self._join()
@@ -445,6 +490,10 @@ class S3Upload:
             self._done = True
 
     def _send(self, content: bytes) -> None:
+        if (
+            self._id is None and self._new and self._to.stat(self._key) is not None
+        ):  # parts have no condition everywhere
+            raise StorageTaken(f"S3: {self._to.uri(self._key)} is there already.")
         client = s3.client()
         with self._to._asking("s3:PutObject", self._full):  # noqa: SLF001
             if self._id is None:
@@ -480,7 +529,9 @@ class S3Upload:
         if trouble is not None and not whole:
             raise trouble
         if stored is None or not whole:
-            raise StorageError(
+            if stored is not None and stored.belongs_to(self._metadata):
+                self._to._discard(self._key)  # noqa: SLF001 - two halves of one thing
+            raise StorageSpoiled(
                 f"S3: {self._to.uri(self._key)} has {stored.size if stored else 0:,} bytes instead of {self._size:,} "
                 "after its upload; repeat the command.",
                 passing=True,
@@ -500,6 +551,8 @@ def part_size(done: int) -> int:
 
 class FolderDestination:
     """Files below one folder, each written beside its place and renamed into it."""
+
+    refuses = False
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -591,7 +644,14 @@ class FolderDestination:
         finally:
             upload.abort()
 
-    def open_upload(self, key: str, content_type: str, metadata: Mapping[str, str]) -> Upload:  # noqa: ARG002 - as above
+    def open_upload(
+        self,
+        key: str,
+        content_type: str,  # noqa: ARG002 - as above
+        metadata: Mapping[str, str],
+        *,
+        new: bool = False,  # noqa: ARG002 - never asked for: to look at a file costs nothing
+    ) -> Upload:
         return FolderUpload(self, key, metadata)
 
     def copy_from(self, other: Destination, key: str, to: str, metadata: Mapping[str, str]) -> Stored:

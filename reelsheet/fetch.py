@@ -34,6 +34,7 @@ from reelsheet.redaction import clean, clean_url, hush
 from reelsheet.retry_after import retry_after
 
 CONNECT_TIMEOUT: Final = 10.0
+KEPT: Final = 10  # idle connections: httpcore looks at each of them for each, twice a request
 RATE_WINDOW: Final = 30.0  # seconds over which the minimum rate is measured
 FLOOR: Final = 16_000  # bytes a second
 _PASSING: Final = frozenset({408, 425, 429})  # 4xx that may go away by themselves
@@ -319,7 +320,7 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=roots,
             max_connections=connections,
-            max_keepalive_connections=connections,
+            max_keepalive_connections=KEPT,
             keepalive_expiry=15.0,
             network_backend=backend,
         )

@@ -1,7 +1,7 @@
-"""How long predictions take, learned from those that are done and those that are not yet, and when to look at one.
+"""How long predictions take, learned from those that are done and from those that are not, and when to look at one.
 
-`Latencies` is the learned distribution; `plan` turns it into the ages at which a poll is worth its price.
-All times in seconds since submission.
+`learn` gives the distribution, `plan` the ages at which a poll is worth its price. All times in seconds; an age counts
+from submission, or from whatever else the caller counts from, and may then be negative.
 """
 
 import math
@@ -10,99 +10,91 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-STEPS = 48  # of the distribution in a plan; finer gains nothing that can be measured
-BLIND_WEIGHT = 1.0  # how many samples the guess before the first sample is worth
-BLIND_SPREAD = 0.35
-PROMPT = 0.3  # seconds; seen within this counts as prompt
-PROMPTNESS = 1.0  # what missing that costs, in seconds of lateness
+STEPS = 48  # of a distribution; finer gains nothing that can be measured
+GUESS = 1.0  # how many samples it is worth that the next may be unlike all before
+GUESS_SPREAD = 0.35  # of the scale
+TAIL = tuple(0.8**step for step in range(12))  # how what has lasted longer than all seen thins out
+TAIL_STEP = 1.08
+PROMPT = 0.3  # seconds; seen within this is prompt
+PROMPTNESS = 1.0  # seconds of lateness that missing it is worth
 
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """A distribution as a line through (age, share that is done by then); the shares end at 1."""
+    """A line through (age, share done by then): `shares` rise from 0 to 1."""
 
     ages: tuple[float, ...]
     shares: tuple[float, ...]
 
     def done_by(self, age: float) -> float:
-        """The share that is done at `age`, 0 to 1."""
+        """The share that is done at `age`."""
         ages, shares = self.ages, self.shares
         if age <= ages[0]:
             return shares[0]
         if age >= ages[-1]:
             return 1.0
         k = bisect_right(ages, age)
-        low, high = ages[k - 1], ages[k]
-        return shares[k - 1] + (shares[k] - shares[k - 1]) * (age - low) / (high - low)
+        return shares[k - 1] + (shares[k] - shares[k - 1]) * (age - ages[k - 1]) / (ages[k] - ages[k - 1])
 
     def quantile(self, share: float) -> float:
         """The age at which `share` is done."""
-        k = bisect_left(self.shares, share)
-        if k <= 0:
-            return self.ages[0]
-        if k >= len(self.ages):
-            return self.ages[-1]
-        low, high = self.shares[k - 1], self.shares[k]
-        return self.ages[k - 1] + (self.ages[k] - self.ages[k - 1]) * (share - low) / (high - low)
+        ages, shares = self.ages, self.shares
+        k = min(max(bisect_left(shares, share), 1), len(ages) - 1)
+        return ages[k - 1] + (ages[k] - ages[k - 1]) * (share - shares[k - 1]) / (shares[k] - shares[k - 1])
 
 
-def learn(done: Iterable[float], waiting: Iterable[float]) -> Latencies:
-    """The distribution behind ages at completion and ages at which others were not done (Kaplan and Meier).
+def learn(done: Iterable[float], waiting: Iterable[float], *, scale: float | None = None) -> Latencies:
+    """The distribution behind ages at completion (at least one) and ages at which others were not done.
 
-    Without those still waiting, the first ones done, which are the quick ones, would be taken for all.
-    At least one in `done`.
+    Kaplan and Meier: without those still waiting, the first ones done, which are the quick ones, would stand for all.
+    `scale` is how far off the unseen may be; by default the ages themselves.
     """
-    ages = sorted(done)
-    others = sorted(waiting)
+    ages, others = sorted(done), sorted(waiting)
+    middle = ages[len(ages) // 2]
     atoms: list[tuple[float, float]] = []
-    left, count, k = 1.0, len(ages), 0
-    peers = len(others)
+    left, k = 1.0, 0
     for index, age in enumerate(ages):
-        while k < peers and others[k] < age:
+        while k < len(others) and others[k] < age:
             k += 1
-        mass = left / (count - index + peers - k)
+        mass = left / (len(ages) - index + len(others) - k)
         left -= mass
         atoms.append((age, mass))
-    # What is left lies beyond the longest seen: nobody knows how far, so it thins out.
-    longest = max(ages[-1], others[-1] if others else 0.0)
-    if left > 1e-9:
-        weights = [0.8**step for step in range(12)]
-        atoms += [(longest * 1.08 ** (step + 1), left * w / sum(weights)) for step, w in enumerate(weights)]
-    guess = BLIND_WEIGHT / (BLIND_WEIGHT + count)
-    middle = ages[count // 2]
+    longest = max(ages[-1], others[-1]) if others else ages[-1]
+    reach = scale or longest
+    weight = left / sum(TAIL)
+    atoms += [(longest + reach * (TAIL_STEP ** (step + 1) - 1), weight * thin) for step, thin in enumerate(TAIL)]
+    guess = GUESS / (GUESS + len(ages))
     atoms = [(age, mass * (1 - guess)) for age, mass in atoms]
-    atoms += [(middle * math.exp(BLIND_SPREAD * z), guess / len(_NORMAL)) for z in _NORMAL]
+    spread = GUESS_SPREAD * (scale or middle)
+    atoms += [(middle + spread * z, guess / len(_NORMAL)) for z in _NORMAL]
     atoms.sort()
-    return _smooth(atoms)
-
-
-def _smooth(atoms: Sequence[tuple[float, float]]) -> Latencies:
-    """A line through at most STEPS points, equal shares apart; each atom's mass lies between it and the one before."""
-    ages = [age for age, _ in atoms]
-    shares = list(accumulate(mass for _, mass in atoms))
-    total = shares[-1]
-    points: list[tuple[float, float]] = [(max(0.0, ages[0] - max(0.005, 0.01 * ages[0])), 0.0)]
-    taken = 0.0
-    for age, share in zip(ages, shares, strict=True):
-        reached = share / total
-        if reached - taken >= 1 / STEPS or (reached > 1 - 1e-9 and taken < 1):
-            points.append((max(age, points[-1][0] + 1e-6), reached))
-            taken = reached
-    points[-1] = (points[-1][0], 1.0)
-    return Latencies(tuple(age for age, _ in points), tuple(share for _, share in points))
+    return _line(atoms)
 
 
 _NORMAL = (-1.53, -0.89, -0.49, -0.16, 0.16, 0.49, 0.89, 1.53)  # eighths of the normal distribution
 
 
+def _line(atoms: Sequence[tuple[float, float]]) -> Latencies:
+    """At most STEPS points, about equal shares apart; the mass of each atom lies between it and the one before."""
+    shares = list(accumulate(mass for _, mass in atoms))
+    first = atoms[0][0]
+    points = [(first - max(0.005, 0.01 * abs(first)), 0.0)]
+    for (age, _), share in zip(atoms, shares, strict=True):
+        reached = share / shares[-1]
+        if reached - points[-1][1] >= 1 / STEPS or reached > 1 - 1e-9 > points[-1][1]:
+            points.append((max(age, points[-1][0] + 1e-6), reached))
+    points[-1] = (points[-1][0], 1.0)
+    return Latencies(tuple(age for age, _ in points), tuple(share for _, share in points))
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """When to poll. `ages` are polls one after the other for a prediction that was never looked at before."""
+    """When to poll, by what is known of the latencies."""
 
     latencies: Latencies
-    price: float  # of a poll, in seconds of lateness
     polls: float  # expected for one prediction
-    lateness: float  # expected, mean
+    lateness: float  # expected: from completion to the poll that sees it
+    cost: float  # of lateness, missed promptness and polls together, in seconds of lateness
     following: tuple[int, ...] = field(repr=False)
 
     def first(self) -> float:
@@ -113,37 +105,30 @@ class Plan:
         """The age at the next poll of one that was not done at `age`; None beyond all that is known."""
         ages = self.latencies.ages
         k = bisect_right(ages, age) - 1
-        if k >= len(ages) - 1:
-            return None
-        return ages[self.following[max(k, 0)]]
+        return ages[self.following[max(k, 0)]] if k < len(ages) - 1 else None
 
 
 def plan(latencies: Latencies, price: float) -> Plan:
-    """The cheapest poll ages where each poll costs `price` seconds of lateness; exact, by backward induction."""
+    """The cheapest ages to poll at, where a poll costs `price` seconds of lateness; exact, by backward induction."""
     ages, shares = latencies.ages, latencies.shares
     n = len(ages)
-    # Up to k: the share-weighted ages, for the mean lateness; what is done PROMPT before k, for the promptness.
-    moments = [0.0] * n
+    moments = [0.0] * n  # ages weighed by shares, for the mean lateness
     for k in range(1, n):
         moments[k] = moments[k - 1] + (shares[k] - shares[k - 1]) * (ages[k] + ages[k - 1]) / 2
-    prompt = [latencies.done_by(age - PROMPT) for age in ages]
-    cost = [0.0] * n
-    polls = [0.0] * n
-    late = [0.0] * n
+    missed = [latencies.done_by(age - PROMPT) for age in ages]
+    cost, polls, late = [0.0] * n, [0.0] * n, [0.0] * n
     following = [n - 1] * n
     for i in range(n - 2, -1, -1):
-        open_, moment = shares[i], moments[i]
+        done, moment = shares[i], moments[i]
         best, choice = math.inf, n - 1
         for j in range(i + 1, n):
-            lateness = ages[j] * (shares[j] - open_) - (moments[j] - moment)
-            missed = prompt[j] - open_
-            if missed > 0:
-                lateness += PROMPTNESS * missed
-            total = lateness + cost[j]
+            total = ages[j] * (shares[j] - done) - (moments[j] - moment) + cost[j]
+            if missed[j] > done:
+                total += PROMPTNESS * (missed[j] - done)
             if total < best:
                 best, choice = total, j
         following[i] = choice
-        cost[i] = best + price * (1 - open_)
-        polls[i] = polls[choice] + 1 - open_
-        late[i] = late[choice] + ages[choice] * (shares[choice] - open_) - (moments[choice] - moment)
-    return Plan(latencies, price, polls[0], late[0], tuple(following))
+        cost[i] = best + price * (1 - done)
+        polls[i] = polls[choice] + 1 - done
+        late[i] = late[choice] + ages[choice] * (shares[choice] - done) - (moments[choice] - moment)
+    return Plan(latencies, polls[0], late[0], cost[0], tuple(following))

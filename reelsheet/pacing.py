@@ -367,11 +367,12 @@ class Gate:
 
     def close(self, error: BaseException) -> None:
         """Wakes every waiter, now and later, with `error`."""
-        self._error = error
+        if self._error is None:
+            self._error = error
         self._disarm()
         for _, _, turn in self._queue:
             if not turn.done():
-                turn.set_exception(error)
+                turn.set_exception(self._error)
         self._queue.clear()
 
     def changed(self) -> None:

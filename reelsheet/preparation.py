@@ -11,19 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelsheet import carried, columns, manifest, money, plan, run, sentences
+from reelsheet.acceptance import usable_id
 from reelsheet.errors import ConfigurationError, ManifestError, UsageError
 from reelsheet.identity import identity_of
-from reelsheet.ledger import PAID, Attempt, Delivery, Ledger, RunRecord, Shared, State
+from reelsheet.ledger import PAID, Attempt, Delivery, Ledger, RunRecord, Shared, Sheet, State
 from reelsheet.manifest import Manifest, Row
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.plan import Plan, Step, Work
-from reelsheet.provider import Key, Provider
+from reelsheet.provider import OUTPUTS_LIMIT, Key, Provider
 from reelsheet.settings import Settings
 
 if TYPE_CHECKING:
     from reelsheet.destination import Destination
 
+LAST_ADOPTED = 20  # attempts of one row that are looked for at a destination
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
 Progress = Callable[[str, int, int], None]  # what, done, of
 
@@ -90,9 +92,14 @@ async def prepare(
         raise ConfigurationError(
             "There is no API key: set VIBEDREAM_API_KEY in the environment or in .env. Nothing was spent."
         )
+    from reelsheet.destination import StorageError
+
     ledger = await asyncio.to_thread(Ledger.open, settings.ledger_url)
     try:
         return await _prepare(options, settings, ledger, progress, spending=spending)
+    except StorageError as error:
+        ledger.close()
+        raise ConfigurationError(f"{error} Nothing was spent.") from error
     except BaseException:
         ledger.close()
         raise
@@ -117,9 +124,10 @@ async def _prepare(
             from reelsheet.names import Template
 
             Template.parse(options.name, found.columns, found.roles)
+        identities = await asyncio.to_thread(_identities, found, settings)
         if options.verb == "retry" and destination is not None:
             learnt += await asyncio.to_thread(_take_over_file, ledger, options, destination)
-        identities = await asyncio.to_thread(_identities, found, settings)
+            learnt += await asyncio.to_thread(_take_over_rows, ledger, found, identities, settings, destination)
         command = run.command_key(options, destination.address if destination else "")
         shared = ledger.shared_permissions(command) if _has_permission(options) else None
         standings = await asyncio.to_thread(ledger.standings, identities.values())
@@ -146,7 +154,7 @@ async def _prepare(
     permissions = {
         work.identity: work.standing.latest.number
         for work in drawn.having(Step.PAY)
-        if work.standing is not None and work.standing.latest.state not in {State.REFUSED, State.ABANDONED}
+        if work.standing is not None and not work.standing.is_free
     }
     return Preparation(
         options, settings, found, ledger, destination, drawn, identities, told, learnt, command, permissions, objects
@@ -172,8 +180,8 @@ async def begin(prepared: Preparation, *, flow_run_id: str | None, run_id: str |
         rows=len(prepared.manifest.rows),
         cap_cents=prepared.cap_cents,
         permissions=prepared.permissions,
+        sheet=_sheet(prepared),
     )
-    await asyncio.to_thread(ledger.settle_the_dead)
     live = run.Run(
         record=record,
         plan=prepared.plan,
@@ -187,11 +195,21 @@ async def begin(prepared: Preparation, *, flow_run_id: str | None, run_id: str |
         _narrow(prepared, ledger.permissions(record.run_id))
     if record.continues:
         live.remarks.append(
-            f"This goes on with run {record.continues}, which was not finished: what it paid for again is not paid for once more."
+            f"This goes on with run {record.continues}, which was not finished: "
+            "what it paid for again is not paid for once more."
         )
     if prepared.key[0] is Key.REFUSED and prepared.plan.having(Step.PAY, Step.POLL):
         live.stop(ErrorCode.AUTH, sentences.key_refused(prepared.key[1]))
     return live
+
+
+def _sheet(prepared: Preparation) -> Sheet:
+    rows = prepared.manifest.rows
+    return Sheet(
+        tuple(row.line for row in rows),
+        tuple(row.name for row in rows),
+        tuple(prepared.identities.get(row.position, "") for row in rows),
+    )
 
 
 def _narrow(prepared: Preparation, granted: Mapping[str, int]) -> None:
@@ -250,7 +268,7 @@ def _has_permission(options: Options) -> bool:
 
 
 def _permission(options: Options, shared: Shared | None) -> Callable[[Work], bool]:
-    """Which paid attempts these options allow to replace; `shared`: what the unfinished run that goes on was allowed."""
+    """Which paid attempts these options allow to replace; `shared`: what an unfinished run of this command may."""
 
     def may_replace(work: Work) -> bool:
         if work.standing is None:
@@ -283,25 +301,14 @@ def _is_redo(row: Row, latest: Attempt) -> bool:
 
 
 def _never_pay_for_undelivered(drawn: Plan) -> None:
+    """A clip that was paid for, by what the results say, though no prediction id is known: nobody pays for it here."""
     for work in drawn.having(Step.PAY):
         earlier = work.row.earlier
-        if work.standing is None and earlier is not None and earlier.identity == work.identity:
-            if earlier.status == Status.UNDELIVERED:
-                work.step = Step.REPORT
-                work.say(
-                    Status.UNDELIVERED,
-                    ErrorCode.LOST,
-                    "Paid for by an earlier run, but no prediction id is known here; ask the provider's support, "
-                    "or `reelsheet run` it to pay again.",
-                )
-            elif earlier.status == Status.UNKNOWN:
-                work.step = Step.REPORT
-                work.say(
-                    Status.UNKNOWN,
-                    ErrorCode.SUBMIT_UNKNOWN,
-                    "An earlier run lost the answer for this row: it may have been charged. "
-                    "Look in the provider's dashboard before you run it again.",
-                )
+        if work.standing is not None or earlier is None or earlier.identity != work.identity:
+            continue
+        if earlier.status in {Status.UNDELIVERED, Status.SUCCEEDED}:
+            work.step = Step.REPORT
+            work.say(Status.UNDELIVERED, ErrorCode.LOST, sentences.paid_without_id())
 
 
 def _adopt(
@@ -314,34 +321,56 @@ def _adopt(
 ) -> None:
     """Objects that carry a row's identity are its clips, whatever this ledger knows."""
     for work in drawn.having(Step.PAY, Step.COPY):
-        if work.step is Step.PAY and work.standing is not None:
+        if work.standing is None:
+            numbers = range(1, LAST_ADOPTED + 1)
+        elif work.step is Step.COPY:
+            numbers = range(work.standing.latest.number, work.standing.latest.number + 1)
+        else:
             continue
-        number = work.standing.latest.number if work.standing else 1
-        key = run.object_key(options, drawn.manifest, work, number, 0)
+        found = [one for number in numbers if (one := _adopted(drawn, work, number, destination, objects, options))]
+        if found:
+            ledger.import_attempts(found, destination.address, {})
+            work.standing = ledger.standing(work.identity)
+            work.step = plan.step_of(work, destination.address, objects, may_replace)
+
+
+def _adopted(
+    drawn: Plan, work: Work, number: int, destination: "Destination", objects: frozenset[str], options: Options
+) -> tuple[Attempt, list[Delivery]] | None:
+    """An attempt and its deliveries as the stored clip itself tells them; None where there is none of that number."""
+    keys = []
+    for output in range(OUTPUTS_LIMIT):
+        key = run.object_key(options, drawn.manifest, work, number, output)
         if key not in objects:
-            continue
-        stored = destination.stat(key)
-        if stored is None or stored.metadata.get("identity") != work.identity:
-            continue
-        told = stored.metadata
-        if int(told.get("attempt") or 0) != number or not told.get("prediction-id"):
-            continue
-        if work.standing is not None and work.standing.latest.prediction_id != told["prediction-id"]:
-            continue
-        cents = int(told["cost-cents"]) if told.get("cost-cents", "").isdigit() else drawn.price_cents
-        moment = stored.modified.timestamp() if stored.modified else time.time()
-        attempt = Attempt(
-            id=0, identity=work.identity, number=number, state=State.COMPLETED, owner=None,
-            run_id=told.get("run-id", ""), day=time.strftime("%Y-%m-%d", time.gmtime(moment)), price_cents=cents,
-            quoted_cents=cents, prediction_id=told["prediction-id"], claimed_at=moment, submitted_at=moment,
-            completed_at=moment, imported=True,
-        )  # fmt: skip
-        delivery = Delivery(
-            number, destination.address, 0, 1, key, stored.size, told.get("sha256", ""), None, None, None
+            break
+        keys.append(key)
+    stored = [one for key in keys if (one := destination.stat(key)) is not None]
+    if not stored or len(stored) != len(keys):
+        return None
+    told = stored[0].metadata
+    proof = {"identity": work.identity, "attempt": str(number), "prediction-id": told.get("prediction-id")}
+    if any(one.metadata.get(name) != value for one in stored for name, value in proof.items()):
+        return None
+    prediction = usable_id(proof["prediction-id"])
+    if not prediction or (work.standing is not None and work.standing.latest.prediction_id != prediction):
+        return None
+    price = told.get("cost-cents", "")
+    cents = int(price) if re.fullmatch(r"\d{1,7}", price) else drawn.price_cents
+    moment = stored[0].modified.timestamp() if stored[0].modified else time.time()
+    attempt = Attempt(
+        id=0, identity=work.identity, number=number, state=State.COMPLETED, owner=None,
+        run_id=told.get("run-id", "")[:64], day=time.strftime("%Y-%m-%d", time.gmtime(moment)), price_cents=cents,
+        quoted_cents=cents, prediction_id=prediction, claimed_at=moment, submitted_at=moment,
+        completed_at=moment, imported=True,
+    )  # fmt: skip
+    deliveries = [
+        Delivery(
+            number, destination.address, output, len(keys), key, one.size, one.metadata.get("sha256", "")[:64],
+            None, None, None,
         )
-        ledger.import_attempts([(attempt, [delivery])], destination.address, {})
-        work.standing = ledger.standing(work.identity)
-        work.step = plan.step_of(work, destination.address, objects, may_replace)
+        for output, (key, one) in enumerate(zip(keys, stored, strict=True))
+    ]  # fmt: skip
+    return attempt, deliveries
 
 
 async def _look(drawn: Plan, options: Options, settings: Settings, progress: Progress | None) -> Plan:
@@ -429,7 +458,7 @@ def _home_of(source: str, ledger: Ledger) -> str:
     from reelsheet.destination import open_destination
 
     parts = source.split("/")
-    if len(parts) > 3 and parts[-3] == "runs":  # noqa: PLR2004 - runs/RUN/results.csv
+    if len(parts) > 3 and parts[-3] == "runs":  # runs/RUN/results.csv
         return "/".join(parts[:-3])
     content = _content(source)
     rows = list(carried.read_table(content)) if content is not None else []
@@ -454,6 +483,23 @@ def _content(source: str) -> bytes | None:
         return Path(source).expanduser().read_bytes()
     except OSError:
         return None
+
+
+def _take_over_rows(
+    ledger: Ledger, found: Manifest, identities: Mapping[int, str], settings: Settings, destination: "Destination"
+) -> int:
+    """What the rows themselves say of attempts that nobody else tells of: an earlier workbook, say."""
+    known = ledger.standings(identities.values())
+    told = {
+        identity: row.earlier
+        for row in reversed(found.rows)  # the first row of an identity counts
+        if (identity := identities.get(row.position)) is not None
+        and identity not in known
+        and row.earlier is not None
+        and row.earlier.identity == identity
+    }
+    attempts = (carried.attempt_of(identity, earlier, settings.price_cents) for identity, earlier in told.items())
+    return ledger.import_attempts([(one, ()) for one in attempts if one is not None], destination.address, {})
 
 
 def _take_over_file(ledger: Ledger, options: Options, destination: "Destination") -> int:

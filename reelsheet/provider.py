@@ -5,18 +5,21 @@ Nothing is repeated here and no redirect is followed; the key goes to the API's 
 
 import json
 import re
+import ssl
 import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 from urllib.parse import quote, unquote, urljoin
 
 import httpx
 
 from reelsheet.acceptance import Answer, Proof, judge
+from reelsheet.errors import ConfigurationError
 from reelsheet.outcomes import ErrorCode
 from reelsheet.redaction import clean, hush, keep_out
 from reelsheet.retry_after import retry_after
@@ -27,6 +30,7 @@ LINK_LIMIT = 8192  # characters of an output's address
 CONNECT_SECONDS = 10.0
 POLL_SECONDS = 30.0
 OUTPUTS_LIMIT = 16
+KEPT = 10  # idle connections: httpcore looks at each of them, twice a request, and at each for each
 
 COMPLETED = frozenset({"completed", "complete", "succeeded", "success", "done", "finished"})
 FAILED = frozenset(
@@ -34,7 +38,9 @@ FAILED = frozenset(
      "moderated", "aborted"}
 )  # fmt: skip
 RUNNING = frozenset({"processing", "queued", "pending", "starting", "started", "running", "in_progress", "in_queue"})
-_MODERATION = re.compile(r"\b(moderat\w*|nsfw|safety|content[ _-]polic\w+|flagged|prohibited|sensitive)\b", re.IGNORECASE)
+_MODERATION = re.compile(
+    r"\b(moderat\w*|nsfw|safety|content[ _-]polic\w+|flagged|prohibited|sensitive)\b", re.IGNORECASE
+)
 
 
 class LeaseLost(Exception):
@@ -83,7 +89,11 @@ class Provider:
     def __init__(self, settings: Settings, *, connections: int = 100) -> None:
         self._base = settings.base_url
         self._model = settings.model
-        self._secret = settings.api_key.get_secret_value() if settings.api_key else ""
+        self._secret = settings.api_key.get_secret_value().strip() if settings.api_key else ""
+        if not (self._secret.isascii() and self._secret.isprintable()):
+            raise ConfigurationError(
+                "VIBEDREAM_API_KEY holds signs that no key has; copy it from the provider's page once more."
+            )
         keep_out(self._secret)
         hush()
         headers = {
@@ -96,14 +106,16 @@ class Provider:
         self._posts = httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(settings.submit_timeout, connect=CONNECT_SECONDS, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=connections, keepalive_expiry=2.0),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=KEPT, keepalive_expiry=2.0),
             follow_redirects=False,
+            verify=_roots(),
         )
         self._gets = httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(POLL_SECONDS, connect=CONNECT_SECONDS, pool=None),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=KEPT),
             follow_redirects=False,
+            verify=_roots(),
         )
         self._submit_timeout = settings.submit_timeout
 
@@ -125,20 +137,18 @@ class Provider:
             asked["enable_prompt_expansion"] = expansion
         left = False
 
-        async def watch(event: str, _info: Any) -> None:
+        async def watch(event: str, info: Any) -> None:
             nonlocal left
-            if event.endswith("send_request_headers.started"):
-                may_leave()
+            if event.endswith("send_request_headers.started") and info["request"].method == b"POST":
+                may_leave()  # a proxy's CONNECT, which comes before, costs nothing
                 left = True
-
-        import asyncio
 
         url = f"{self._base}/api/v1/models/{quote(self._model, safe='')}/generate"
         try:
             request = self._posts.build_request(
                 "POST",
                 url,
-                content=json.dumps(asked, ensure_ascii=False).encode(),
+                content=json.dumps(asked).encode(),  # in ASCII, so that no sign can fail
                 headers={"content-type": "application/json"},
                 extensions={"trace": watch},
             )
@@ -185,7 +195,8 @@ class Provider:
         """Look at a prediction that cannot exist: 401 refuses the key, 404 accepts it; costs nothing."""
         url = f"{self._base}/api/v1/predictions/00000000-0000-0000-0000-000000000000"
         try:
-            status, headers, body, whole = await self._get(url)
+            async with asyncio.timeout(CONNECT_SECONDS):  # nobody waits long for what is only good to know
+                status, headers, body, whole = await self._get(url)
         except (httpx.TransportError, httpx.InvalidURL, TimeoutError, OSError) as error:
             return Key.UNTESTED, clean(_fault(error), (self._secret,))
         if status in {401, 403}:
@@ -195,8 +206,6 @@ class Provider:
         return Key.UNTESTED, f"HTTP {status}"
 
     async def _get(self, url: str) -> tuple[int, httpx.Headers, bytes, bool]:
-        import asyncio
-
         async with asyncio.timeout(POLL_SECONDS + CONNECT_SECONDS):
             response = await self._gets.send(self._gets.build_request("GET", url), stream=True)
             try:
@@ -255,6 +264,12 @@ class Provider:
 
     def _tells_the_key(self, text: str) -> bool:
         return bool(self._secret) and self._secret in unquote(text)
+
+
+@cache
+def _roots() -> ssl.SSLContext:
+    """What httpx trusts by itself, read once: it takes 30 ms."""
+    return httpx.create_ssl_context()
 
 
 async def _body(response: httpx.Response) -> tuple[bytes, bool]:

@@ -1,8 +1,10 @@
 """A run's files: written whole or not at all, at its start, every few seconds, and in full at its end."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from reelsheet import carried, results, thumbnails
+from reelsheet.errors import LedgerError
 from reelsheet.outcomes import RowResult, Status
 from reelsheet.settings import state_home
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("reelsheet")
 
 CSV = "text/csv; charset=utf-8"
+HURRY_SECONDS = 2.0  # for the table, and for the pages, after a signal
 LINK_SECONDS = 7 * 86_400  # the longest that a presigned link may live
 
 
@@ -45,17 +49,21 @@ async def begin(run: "Run") -> None:
 
 async def checkpoint(run: "Run") -> None:
     """The table as of now, where the latest is looked for."""
-    found = run.results()
+    number, found = next(run.tables), run.results()
     content = await run.in_thread(results.results_csv, run.manifest, found)
-    await run.in_thread(_write_tables, run, content)
+    await run.in_thread(_write_tables, run, content, number)
 
 
-def _write_tables(run: "Run", content: bytes, *, latest: bool = True) -> None:
-    run.destination.write(f"runs/{run.run_id}/results.csv", content, CSV)
-    if latest:
-        run.destination.write("results.csv", content, CSV)
-    if run.options.results:
-        write_local(run.options.results, content)
+def _write_tables(run: "Run", content: bytes, number: int, *, latest: bool = True) -> None:
+    with run.writing:  # a thread that hung with an older table must not write it over this one
+        if number < run.written:
+            return
+        run.destination.write(f"runs/{run.run_id}/results.csv", content, CSV)
+        if latest:
+            run.destination.write("results.csv", content, CSV)
+        if run.options.results:
+            write_local(run.options.results, content)
+        run.written = number
 
 
 async def finish(run: "Run", found: list[RowResult], summary: "Summary", *, latest: bool = True) -> Files:
@@ -69,35 +77,43 @@ async def finish(run: "Run", found: list[RowResult], summary: "Summary", *, late
         run.destination.uri(f"{folder}/gallery.html"),
     )  # fmt: skip
     content = results.results_csv(run.manifest, found)
-    pictures = await (run.album or thumbnails.album(run)).end(thumbnails.SECONDS if run.signal is None else 0.0)
+    patience = None if run.signal is None else HURRY_SECONDS
     try:
-        await run.in_thread(_write_all, run, found, summary, content, pictures, latest)
+        async with asyncio.timeout(patience):
+            await run.in_thread(_write_last, run, content, next(run.tables), summary, latest)
     except Exception as error:  # noqa: BLE001 - whatever ails the destination, the table is not lost
         kept = state_home() / "runs" / run.run_id / "results.csv"
-        log.error("The results could not be written to %s (%s); they are in %s.", at.folder, error, kept)  # noqa: TRY400
-        await run.in_thread(write_local, str(kept), content)
+        told = str(error) or "it did not answer in time"
+        log.error("The results could not be written to %s (%s); they are in %s.", at.folder, told, kept)  # noqa: TRY400
+        await asyncio.to_thread(write_local, str(kept), content)
         return Files(at.folder, at.results, at.gallery, str(kept))
+    pictures = await (run.album or thumbnails.album(run)).end(thumbnails.SECONDS if run.signal is None else 0.0)
+    try:
+        async with asyncio.timeout(patience):
+            await run.in_thread(_write_pages, run, found, summary, pictures)
+    except Exception as error:  # noqa: BLE001 - the table is there, and `report` writes the pages anew
+        told = str(error) or "no answer in time"
+        log.error("The gallery could not be written (%s); `reelsheet report %s` writes it.", told, run.run_id)  # noqa: TRY400
     return at
 
 
-def _write_all(
-    run: "Run",
-    found: list[RowResult],
-    summary: "Summary",
-    content: bytes,
-    pictures: Mapping[int, bytes],
-    latest: bool,
-) -> None:
+def _write_last(run: "Run", content: bytes, number: int, summary: "Summary", latest: bool) -> None:
+    folder = f"runs/{run.run_id}"
+    _write_tables(run, content, number, latest=latest)
+    written = run.destination.listing(f"{folder}/").get(f"{folder}/results.csv")
+    if written is not None:
+        with suppress(LedgerError):  # then it is read once more, to no harm
+            carried.seen_now(run.ledger, run.destination, f"{folder}/results.csv", written)
+    told = json.dumps(summary.as_json(), indent=2).encode() + b"\n"
+    run.destination.write(f"{folder}/summary.json", told, "application/json")
+
+
+def _write_pages(run: "Run", found: list[RowResult], summary: "Summary", pictures: Mapping[int, bytes]) -> None:
     from reelsheet import gallery, workbook
 
     write = run.destination.write
     folder = f"runs/{run.run_id}"
-    _write_tables(run, content, latest=latest)
-    written = run.destination.listing(f"{folder}/").get(f"{folder}/results.csv")
-    if written is not None:
-        carried.seen_now(run.ledger, run.destination, f"{folder}/results.csv", written)
     write(f"{folder}/failed.csv", results.failed_csv(run.manifest, found), CSV)
-    write(f"{folder}/summary.json", json.dumps(summary.as_json(), indent=2).encode() + b"\n", "application/json")
     links, more, expires = page_links(run, found, folder)
     title = Path(run.manifest.source.split("?")[0]).name or "reelsheet"
     posters = thumbnails.posters({row.position: row.image for row in run.manifest.rows}, pictures)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reelsheet.money import dollars
+from reelsheet.redaction import clean
 
 if TYPE_CHECKING:
     from reelsheet.acceptance import Answer
@@ -18,9 +19,15 @@ def no_answer(answer: "Answer") -> str:
         happened = answer.told or "no answer"
     else:
         happened = f"HTTP {answer.status}" + (f", {answer.told}" if answer.told else "")
-        if 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP's own classes
+        if 200 <= answer.status < 300:
             happened += ", without an id that could be read"
     return f"Sent, but the answer was lost ({happened}): it may be running and charged. {_SETTLE}"
+
+
+def unsigned_image(error: BaseException) -> str:
+    """The picture's own address could not be made into one that the provider can fetch."""
+    told = clean(str(error), limit=160) or type(error).__name__
+    return f"The picture's address could not be prepared for the provider ({told}); nothing was sent for this row."
 
 
 def crashed_while_sending(attempt: "Attempt") -> str:
@@ -37,8 +44,12 @@ _SETTLE = (
 
 def refused(answer: "Answer") -> str:
     """A 4xx of this row's own."""
-    told = f": {answer.told}" if answer.told else ""
-    return f"The provider did not accept this row (HTTP {answer.status}{told}). Nothing was charged; change the row and run again."
+    told = f": {answer.told.rstrip('.')}" if answer.told else ""
+    if answer.status in {404, 405}:
+        todo = "If every row says so, check VIBEDREAM_BASE_URL and REELSHEET_MODEL; else change the row, and run again."
+    else:
+        todo = "Change the picture's address or the prompt, and run again."
+    return f"The provider did not accept this row (HTTP {answer.status}{told}). Nothing was charged. {todo}"
 
 
 def generation_failed(look: "Look") -> str:
@@ -125,6 +136,13 @@ def poll_rejected(prediction: str, last: str) -> str:
 
 def lost(prediction: str) -> str:
     return f"Paid for, but the provider does not know prediction {prediction} any more; ask their support about it."
+
+
+def paid_without_id() -> str:
+    return (
+        "Paid for by an earlier run, but no prediction id is known here; ask the provider's support, "
+        "or `reelsheet run` it to pay again."
+    )
 
 
 def no_output(prediction: str) -> str:

@@ -22,8 +22,9 @@ from reelsheet.manifest import Manifest, Row
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.plan import Plan, Step, Work, step_of
-from reelsheet.run import NO_ANSWER_STREAK, Run
+from reelsheet.run import Run
 from reelsheet.settings import Settings
+from reelsheet.submission import NO_ANSWER_STREAK
 
 NOTES_SECONDS = 3.0  # between two looks at what stopped the others
 OPEN = (Step.PAY, Step.POLL, Step.COPY)
@@ -44,16 +45,16 @@ class Shard(Run):
         first = self.stop_code is None
         super().stop(code, error)
         if first:
-            self._tell(self._in_ledger(book.mark_stop, self.ledger, self.run_id, self.number, code, error))
+            self._tell(self.in_ledger(book.mark_stop, self.ledger, self.run_id, self.number, code, error))
 
-    def _learn(self, work: Work, attempt: Attempt, answer: Answer) -> None:
-        super()._learn(work, attempt, answer)
+    def answered(self, work: Work, attempt: Attempt, answer: Answer) -> None:
+        super().answered(work, attempt, answer)
         if answer.proof is Proof.UNKNOWN and not self.stopping:
             self._tell(self._streak_everywhere(answer.told))
 
     async def _streak_everywhere(self, told: str) -> None:
         """Five submissions in a row without an answer stop the run, whichever machines they left from."""
-        streak = await self._in_ledger(book.no_answers, self.ledger, self.run_id, NO_ANSWER_STREAK)
+        streak = await self.in_ledger(book.no_answers, self.ledger, self.run_id, NO_ANSWER_STREAK)
         if streak >= NO_ANSWER_STREAK:
             self.stop(ErrorCode.PROVIDER_DOWN, sentences.provider_down(told))
 
@@ -65,8 +66,8 @@ class Shard(Run):
 
     async def _look_up(self) -> None:
         try:
-            await self._in_ledger(self.ledger.write_notes, self.run_id, self.notes())
-            stop = await self._in_ledger(book.stop_of, self.ledger, self.run_id)
+            await self.in_ledger(self.ledger.write_notes, self.run_id, self.notes())
+            stop = await self.in_ledger(book.stop_of, self.ledger, self.run_id)
         except LedgerError:
             return  # the next look, or the next claim, will say so
         if stop is not None and self.stop_code is None:
@@ -76,9 +77,9 @@ class Shard(Run):
         """Say what became of every row and give the shard back: finished, or for another process."""
         if self._told:
             await asyncio.gather(*self._told, return_exceptions=True)
-        await self._in_ledger(self.ledger.write_notes, self.run_id, self.notes())
+        await self.in_ledger(self.ledger.write_notes, self.run_id, self.notes())
         done = book.finish if self.signal is None else book.give_back
-        await self._in_ledger(done, self.ledger, self.run_id, self.number)
+        await self.in_ledger(done, self.ledger, self.run_id, self.number)
 
     def _tell(self, telling: Any) -> None:
         task = asyncio.get_running_loop().create_task(telling)

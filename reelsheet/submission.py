@@ -85,7 +85,7 @@ async def secure(run: "Run", work: Work) -> Attempt | None:
     tries = _Tries()
     while work.claimed or await run.admit(work):
         if run.stopping:
-            run.leave(work)
+            run.skip(work)
             return None
         image = await _image(run, work)
         if image is None:
@@ -198,9 +198,7 @@ async def _answer(run: "Run", work: Work, claim: Claimed, image: str) -> Answer:
         left = True
 
     sending = asyncio.create_task(
-        run.provider.submit(
-            image=image, prompt=work.row.prompt, expansion=work.row.expansion, may_leave=may_leave
-        )
+        run.provider.submit(image=image, prompt=work.row.prompt, expansion=work.row.expansion, may_leave=may_leave)
     )
     run.posts.track_sending(sending)
     try:
@@ -230,9 +228,11 @@ async def _committed(run: "Run", work: Work, attempt: Attempt, answer: Answer) -
         await _rescue(run, attempt, answer)
     known = failure if isinstance(failure, LedgerError) else LedgerError(f"{type(failure).__name__}: {failure}")
     run.stop(ErrorCode.STORAGE, sentences.ledger_down(known))
+    attempt = replace(attempt, state=state, error=told or None)
+    if state != State.SUBMITTED:
+        return attempt
     cents = attempt.price_cents if answer.cents is None else answer.cents
-    paid = {"prediction_id": answer.prediction_id, "quoted_cents": cents, "submitted_at": time.time()}
-    return replace(attempt, state=state, error=told or None, **(paid if state == State.SUBMITTED else {}))
+    return replace(attempt, prediction_id=answer.prediction_id, quoted_cents=cents, submitted_at=time.time())
 
 
 def _entry(run: "Run", attempt: Attempt, answer: Answer) -> tuple[Callable[[], Attempt], State, str]:
@@ -338,6 +338,6 @@ async def _may_try_again(run: "Run", work: Work, answer: Answer, tries: _Tries) 
     else:
         return False
     if run.stopping:
-        run.leave(work)
+        run.skip(work)
         return False
     return True

@@ -25,6 +25,7 @@ from reelsheet.destination import (
     StorageConflict,
     StorageError,
     StorageMissing,
+    StorageTaken,
     Stored,
     open_destination,
     part_size,
@@ -437,6 +438,32 @@ def test_a_probe_leaves_nothing(place, s3):
     if isinstance(place, S3Destination):
         assert s3.list_objects_v2(Bucket=place.bucket)["KeyCount"] == 0
     assert not [one for one in warnings if "stays behind" in one]
+
+
+@pytest.mark.parametrize("answer", ["ignored", "NotImplemented", "AccessDenied"])
+def test_an_endpoint_that_knows_no_condition_is_looked_at_before_every_upload(in_bucket, monkeypatch, answer):
+    client = s3_module.client(attempts=3)
+    put = client.put_object
+
+    def unconditional(**asked):
+        if asked.pop("IfNoneMatch", None) and answer != "ignored":
+            raise ClientError({"Error": {"Code": answer}}, "PutObject")
+        return put(**asked)
+
+    monkeypatch.setattr(client, "put_object", unconditional)
+    in_bucket.probe()
+    assert not in_bucket.refuses
+
+
+def test_a_new_upload_leaves_what_is_there(in_bucket):
+    in_bucket.probe()
+    assert in_bucket.refuses
+    in_bucket.write("videos/a.mp4", b"theirs", "video/mp4")
+    upload = in_bucket.open_upload("videos/a.mp4", "video/mp4", MINE, new=True)
+    upload.part(b"ours")
+    with pytest.raises(StorageTaken):
+        upload.complete()
+    assert in_bucket.read("videos/a.mp4") == b"theirs"
 
 
 def test_an_endpoint_that_does_not_verify_checksums_is_told(in_bucket):

@@ -36,14 +36,13 @@ async def generate(api: httpx.AsyncClient, row: dict[str, str]) -> str:
         look.raise_for_status()
         told = look.json()
         if told["status"] == "completed":
-            return told["outputs"][0]
+            return str(told["outputs"][0])
         if told["status"] == "failed":
             raise RuntimeError(told["error"])
 
 
-async def main_async(sheet: str, bucket: str, prefix: str, in_flight: int) -> None:
-    with Path(sheet).open(newline="") as file:
-        rows = list(csv.DictReader(file))
+async def deliver(rows: list[dict[str, str]], bucket: str, prefix: str, in_flight: int) -> None:
+    """Every row, with its status, clip and error."""
     s3 = boto3.client("s3")
     gate = asyncio.Semaphore(in_flight)
     threads = ThreadPoolExecutor(16)
@@ -68,17 +67,19 @@ async def main_async(sheet: str, bucket: str, prefix: str, in_flight: int) -> No
                 row.update(status="failed", video="", error=str(error))
 
         await asyncio.gather(*(one(row) for row in rows))
+
+
+def main() -> None:
+    sheet, bucket, prefix, in_flight = sys.argv[1:]
+    with Path(sheet).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    asyncio.run(deliver(rows, bucket, prefix, int(in_flight)))
     with Path(sheet).with_suffix(".results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     if any(row["status"] != "succeeded" for row in rows):
         sys.exit(1)
-
-
-def main() -> None:
-    sheet, bucket, prefix, in_flight = sys.argv[1:]
-    asyncio.run(main_async(sheet, bucket, prefix, int(in_flight)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The job as a tutorial on Prefect shows it: tasks, `.map`, a pool of threads.
 
-    python -m benchmarks.peers.tutorial_prefect SHEET BUCKET PREFIX IN_FLIGHT
+python -m benchmarks.peers.tutorial_prefect SHEET BUCKET PREFIX IN_FLIGHT
 """
 
 import csv
@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import boto3
 import httpx
@@ -32,7 +33,7 @@ def generate(row: dict[str, str]) -> str:
         answer.raise_for_status()
         told = answer.json()
         if told["status"] == "completed":
-            return told["outputs"][0]
+            return str(told["outputs"][0])
         if told["status"] == "failed":
             raise RuntimeError(told["error"])
 
@@ -57,7 +58,8 @@ def make_videos(sheet: str, bucket: str, prefix: str) -> list[str]:
 
 def main() -> None:
     sheet, bucket, prefix, in_flight = sys.argv[1:]
-    made = make_videos.with_options(task_runner=ThreadPoolTaskRunner(max_workers=int(in_flight)))(sheet, bucket, prefix)
+    threads: Any = ThreadPoolTaskRunner(max_workers=int(in_flight))
+    made = make_videos.with_options(task_runner=threads)(sheet, bucket, prefix)
     with Path(sheet).with_suffix(".results.csv").open("w") as file:
         file.writelines(f"{uri}\n" for uri in made)
 

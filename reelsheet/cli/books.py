@@ -256,11 +256,14 @@ def _status(record: "RunRecord", ledger: "Ledger", told: "Settings") -> dict[str
 def _counts(record: "RunRecord", ledger: "Ledger") -> dict[str, int]:
     """How many rows of each kind, as they stand now; none of a kind is left out.
 
-    Where the ledger was not told which rows the run has, `others` are those that it has no attempt and no word for.
+    Where the ledger was not told which rows the run has, they are as the run ended, or `other` are those of a run
+    without an end that it has no attempt and no word for.
     """
     from reelsheet.outcomes import Status
 
     sheet, notes = ledger.sheet(record.run_id), ledger.notes(record.run_id)
+    if sheet is None and record.finished_at is not None and record.summary:
+        return {str(status): count for status in Status if (count := record.summary.get(str(status)))}
     identities = sheet.identities if sheet is not None else _attempted(record, ledger)
     standings = ledger.standings(identity for identity in identities if identity)
     first: dict[str, int] = {}
@@ -271,7 +274,7 @@ def _counts(record: "RunRecord", ledger: "Ledger") -> dict[str, int]:
     if sheet is None:
         said = Counter(note.status for note in notes.values())
         found.update({status: said[status] for status in (Status.SKIPPED, Status.INVALID)})
-        found["others"] = max(0, record.rows - found.total())
+        found["other"] = max(0, record.rows - found.total())
     return {str(kind): count for kind, count in found.items() if count}
 
 

@@ -63,9 +63,7 @@ def test_no_race_passes_a_cap(opens):
     taken: list[str] = []
 
     def take(one, mine):
-        taken.extend(
-            row for row in mine if not isinstance(one.claim(row, daily_cap_cents=10_000), OverBudget)
-        )
+        taken.extend(row for row in mine if not isinstance(one.claim(row, daily_cap_cents=10_000), OverBudget))
 
     rows = [f"row{n}" for n in range(24)]
     at_once(*[lambda n=n, one=one: take(one, rows[n::8]) for n, one in enumerate(books)])

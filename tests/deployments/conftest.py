@@ -1,5 +1,6 @@
-"""The stack of deployments/compose.yaml as processes on this machine: same commands, same environment, other addresses."""
+"""The stack of deployments/compose.yaml as processes here: same commands and environment, other addresses."""
 
+import json
 import os
 import re
 import shutil
@@ -27,14 +28,14 @@ REDIS = os.environ.get("REELSHEET_TEST_REDIS", "redis://127.0.0.1:6379")
 class Stack:
     """Services by their names in compose.yaml. Everything it starts is ended by `close`."""
 
-    def __init__(self, folder: Path, extra: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, extra: Mapping[str, str], redis: str = "") -> None:
         self.folder = folder
         self.port = free_port()
         self.api = f"http://127.0.0.1:{self.port}/api"
         self.databases = [f"reelsheet_test_{which}_{uuid.uuid4().hex[:8]}" for which in ("prefect", "ledger")]
         self.server_url = POSTGRES.rpartition("/")[0]
         self.ledger_url = f"{self.server_url}/{self.databases[1]}"
-        self.redis_db = 8 + os.getpid() % 7
+        self.redis = redis or f"{REDIS}/{8 + os.getpid() % 7}"
         self.extra = dict(extra)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._sql(*(f'CREATE DATABASE "{name}"' for name in self.databases))
@@ -60,7 +61,7 @@ class Stack:
 
     def run(self, service: str, seconds: float = 120) -> str:
         """A service that ends, to its end; what it said."""
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - our own commands
             self.command(service), env=self.environment(service), cwd=self._cwd(), capture_output=True, text=True,
             timeout=seconds, check=False,
         )  # fmt: skip
@@ -71,7 +72,7 @@ class Stack:
         """A service that stays, under a name of its own."""
         name = name or service
         with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 - our own commands
                 [*self.command(service), *more], env={**self.environment(service), **environment}, cwd=self._cwd(),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
@@ -111,7 +112,8 @@ class Stack:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self._sql(*(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)' for name in self.databases))
-        self._flush()
+        with suppress(Exception):  # a test may have taken its Redis away
+            self._flush()
 
     def until(self, true: Callable[[], Any], seconds: float, what: str) -> Any:
         """Wait for something; fails with the ends of all logs."""
@@ -130,8 +132,9 @@ class Stack:
 
     def prefect(self, *words: str) -> str:
         """Prefect's own command line, as an operator would use it."""
-        done = subprocess.run(
-            ["prefect", *words], env=self.environment("bootstrap"), cwd=self._cwd(), capture_output=True, text=True,
+        program = str(Path(sys.executable).with_name("prefect"))
+        done = subprocess.run(  # noqa: S603 - our own commands
+            [program, *words], env=self.environment("bootstrap"), cwd=self._cwd(), capture_output=True, text=True,
             timeout=90, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
@@ -150,8 +153,31 @@ class Stack:
             r"postgresql(\+asyncpg)?://prefect:.*", rf"postgresql\1{self._server()}/{self.databases[0]}", value
         )
         value = re.sub(r"postgresql://reelsheet:.*", self.ledger_url, value)
-        value = re.sub(r"redis://redis:6379/\d", f"{REDIS}/{self.redis_db}", value)
+        value = re.sub(r"redis://redis:6379/\d", self.redis, value)
         return value.replace("http://server:4200", f"http://127.0.0.1:{self.port}").replace(":4200", f":{self.port}")
+
+    def call(self, path: str, body: Any = None) -> Any:
+        """One request to Prefect's API: a GET, or a POST where there is a body."""
+        content = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(  # noqa: S310 - http on loopback
+            f"{self.api}{path}", content, {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - http on loopback
+            return json.loads(answer.read() or b"null")
+
+    def runs_of(self, flow: str) -> list[dict[str, Any]]:
+        """Every flow run of a flow, the oldest first."""
+        asked = {"flows": {"name": {"any_": [flow]}}, "limit": 200, "sort": "EXPECTED_START_TIME_ASC"}
+        return list(self.call("/flow_runs/filter", asked))
+
+    def ended(self, flow_run_id: str) -> dict[str, Any] | None:
+        """A flow run in a final state, else None."""
+        found: dict[str, Any] = self.call(f"/flow_runs/{flow_run_id}")
+        return found if found["state"]["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
+
+    def family(self, name: str) -> list[int]:
+        """A service's process and all below it."""
+        return [self.processes[name].pid, *descendants(self.processes[name].pid)]
 
     def _server(self) -> str:
         return self.server_url.removeprefix("postgresql")
@@ -160,7 +186,7 @@ class Stack:
         return ROOT
 
     def _answers(self) -> bool:
-        with urllib.request.urlopen(f"{self.api}/health", timeout=2) as answer:
+        with urllib.request.urlopen(f"{self.api}/health", timeout=2) as answer:  # noqa: S310 - http on loopback
             return bool(answer.status == 200)
 
     def _sql(self, *statements: str) -> None:
@@ -173,7 +199,7 @@ class Stack:
     def _flush(self) -> None:
         import redis
 
-        with redis.Redis.from_url(f"{REDIS}/{self.redis_db}") as client:
+        with redis.Redis.from_url(self.redis) as client:
             client.flushdb()
 
 
@@ -201,9 +227,9 @@ def stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
 
     made: list[Stack] = []
 
-    def make(**extra: str) -> Stack:
+    def make(redis_url: str = "", **extra: str) -> Stack:
         try:
-            one = Stack(tmp_path, extra)
+            one = Stack(tmp_path, extra, redis_url)
         except (psycopg.OperationalError, redis.ConnectionError) as error:
             pytest.skip(f"no PostgreSQL or Redis on this machine: {error}")
         made.append(one)

@@ -2,14 +2,11 @@
 
 import csv
 import io
-import json
 import os
 import signal
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -48,16 +45,17 @@ def test_a_killed_worker_and_a_restarted_server_leave_every_row_delivered_and_pa
         "--param", f"destination=s3://{provider.bucket}/night",
         "--param", f"shard_size={SHARD}", "--param", "preflight=false",
     )  # fmt: skip
-    flow_run = night.until(lambda: runs_of(night, "generate-videos"), 60, "the flow run")[0]
+    flow_run = night.until(lambda: night.runs_of("generate-videos"), 60, "the flow run")[0]
 
     victim = night.until(lambda: busy_worker(night), 120, "a worker with shards at work, without the run itself")
     lost = kill_between_posts(night, victim)
+    night.start("worker", "worker-3", "--name", "worker-3")  # compose would: restart: unless-stopped
     night.stop("server")
     time.sleep(1)
     night.start("server")
     night.healthy()
 
-    ended = night.until(lambda: final(night, flow_run["id"]), 170, "the run to end")
+    ended = night.until(lambda: night.ended(flow_run["id"]), 170, "the run to end")
     look_at(night, flow_run["id"])
     assert lost >= 1
     assert ended["state"]["type"] == "COMPLETED", ended["state"]
@@ -69,7 +67,7 @@ def test_a_killed_worker_and_a_restarted_server_leave_every_row_delivered_and_pa
     assert {row["status"] for row in rows} == {"succeeded"}
     assert sum(float(row["cost_usd"]) for row in rows) == pytest.approx(0.54 * ROWS)
     assert len({row["video_uri"] for row in rows}) == ROWS
-    begun = runs_of(night, "generate-shard")
+    begun = night.runs_of("generate-shard")
     assert len(begun) == ROWS // SHARD + lost, "each lost shard was begun once more, no other"
 
 
@@ -79,22 +77,6 @@ def bucket_of(provider: SandboxProcess) -> Any:
         "s3", endpoint_url=told["AWS_ENDPOINT_URL_S3"], aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"], region_name=told["AWS_DEFAULT_REGION"],
     )  # fmt: skip
-
-
-def call(night: Any, path: str, body: Any = None) -> Any:
-    content = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"{night.api}{path}", content, {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.load(answer)
-
-
-def runs_of(night: Any, flow: str) -> list[dict[str, Any]]:
-    return list(call(night, "/flow_runs/filter", {"flows": {"name": {"any_": [flow]}}, "limit": 200}))
-
-
-def final(night: Any, flow_run_id: str) -> dict[str, Any] | None:
-    found: dict[str, Any] = call(night, f"/flow_runs/{flow_run_id}")
-    return found if found["state"]["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
 
 
 def busy_worker(night: Any) -> tuple[str, list[str]] | None:
@@ -109,25 +91,11 @@ def busy_worker(night: Any) -> tuple[str, list[str]] | None:
         except psycopg.errors.UndefinedTable:
             return None
     for name in ("worker-1", "worker-2"):
-        tree = set(family(night, name))
+        tree = set(night.family(name))
         owners = [owner for owner, pid, submitted in at_work if pid in tree and submitted >= SHARD // 5]
         if not parents & tree and len(owners) >= 2:
             return name, owners
     return None
-
-
-def family(night: Any, name: str) -> list[int]:
-    def below(pid: int) -> Iterator[int]:
-        for task in Path(f"/proc/{pid}/task").glob("*/children"):
-            try:
-                children = task.read_text().split()
-            except OSError:
-                continue
-            for child in children:
-                yield int(child)
-                yield from below(int(child))
-
-    return [night.processes[name].pid, *below(night.processes[name].pid)]
 
 
 def kill_between_posts(night: Any, victim: tuple[str, list[str]]) -> int:
@@ -137,7 +105,7 @@ def kill_between_posts(night: Any, victim: tuple[str, list[str]]) -> int:
     """
     name, _ = victim
     for _ in range(200):
-        pids = family(night, name)
+        pids = night.family(name)
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         with psycopg.connect(night.ledger_url) as connection:

@@ -17,6 +17,7 @@ from reelsheet import preparation, record, settings
 from reelsheet.options import Options
 from reelsheet.outcomes import RowResult
 from reelsheet.plan import Step
+from reelsheet.polling import Watch
 from reelsheet.results import Summary, summarise
 from reelsheet.run import Run
 from reelsheet.sandbox.process import SandboxProcess
@@ -150,12 +151,18 @@ def bench(
 
     The oracle of every test: no row is charged more often than a person allowed (the `charges` marker, else once).
     """
-    pause = Run._pause
+    pause = Run.pause
 
     async def hastily(self: Run, seconds: float) -> None:
         await pause(self, seconds * HASTE)
 
-    monkeypatch.setattr(Run, "_pause", hastily)
+    sleep = Watch._sleep
+
+    async def briefly(self: Watch, key: str, age: float, seconds: float) -> None:
+        await sleep(self, key, age, seconds * HASTE)
+
+    monkeypatch.setattr(Run, "pause", hastily)
+    monkeypatch.setattr(Watch, "_sleep", briefly)
     made = Bench(sandbox, tmp_path)
     yield made
     allowed = request.node.get_closest_marker("charges")

@@ -31,7 +31,7 @@ def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbo
 
 @dataclass(slots=True)
 class Elsewhere:
-    """Another host, which writes down every request and its headers, and answers 404."""
+    """Another host, which writes down every request, its headers and its body, and answers 404."""
 
     address: str = ""
     heard: list[str] = field(default_factory=list)
@@ -44,7 +44,8 @@ def elsewhere() -> Iterator[Elsewhere]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found.heard.append(f"{self.requestline}\n{self.headers}")
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode("utf-8", "replace")
+            found.heard.append(f"{self.requestline}\n{self.headers}{body}")
             self.send_response(404)
             self.send_header("Content-Length", "0")
             self.end_headers()

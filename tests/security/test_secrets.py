@@ -154,7 +154,7 @@ async def test_nothing_that_a_run_leaves_holds_the_key_or_a_signature(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_nothing_that_a_command_leaves_holds_a_secret_at_debug_level(odd_sheet, sandbox, elsewhere, key, tmp_path):
     """The true command: its output, Prefect's database and server log, the ledger, the bucket, the notification."""
     path, inputs = odd_sheet
@@ -183,7 +183,7 @@ def test_nothing_that_a_command_leaves_holds_a_secret_at_debug_level(odd_sheet, 
         capture_output=True,
         env=environment,
         cwd=tmp_path,
-        timeout=220,
+        timeout=380,
         check=False,
     )
     said = [line for line in done.stderr.decode().splitlines() if line.startswith("reelsheet:")]
@@ -195,6 +195,7 @@ def test_nothing_that_a_command_leaves_holds_a_secret_at_debug_level(odd_sheet, 
     stored = objects_in("debug")
     kept = left | stored | {"stdout": done.stdout, "stderr": done.stderr}
     heard = "\n".join(elsewhere.heard).encode()
+    assert HOOK.encode() in heard  # it was notified
     assert_nowhere(key, kept | {"elsewhere": heard})
     assert_nowhere(HOOK, kept)
     assert_nowhere(SIGNATURE, {name: without_input(name, content, inputs) for name, content in kept.items()})

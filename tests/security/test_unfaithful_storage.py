@@ -31,8 +31,17 @@ Spoil = Callable[[bytes], bytes]
 class Storage:
     """Just enough of S3: objects, metadata, multipart uploads, checksums in headers and trailers."""
 
-    def __init__(self, *, verifies: bool = True, unframes: bool = True, spoil: Spoil = bytes, forgets: bool = False):
-        self.verifies, self.unframes, self.spoil, self.forgets = verifies, unframes, spoil, forgets
+    def __init__(
+        self,
+        *,
+        verifies: bool = True,
+        unframes: bool = True,
+        spoil: Spoil = bytes,
+        forgets: bool = False,
+        deletes: bool = True,
+    ):
+        self.verifies, self.unframes, self.spoil = verifies, unframes, spoil
+        self.forgets, self.deletes = forgets, deletes
         self.objects: dict[str, tuple[bytes, dict[str, str]]] = {}
         self.parts: dict[int, bytes] = {}
         self.begun: dict[str, str] = {}
@@ -128,8 +137,11 @@ def handler_of(storage: Storage) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
             parts = urlsplit(self.path)
             if "uploadId" in parts.query:
                 storage.parts.clear()
-            else:
+            elif storage.deletes:
                 storage.objects.pop(parts.path, None)
+            else:
+                self.answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+                return
             self.answer(204)
 
         def log_message(self, *_: object) -> None:
@@ -254,10 +266,11 @@ def test_what_is_spoiled_on_its_way_is_no_clip_and_does_not_stay(serve, size):
     assert storage.objects == {}
 
 
+@pytest.mark.parametrize("deletes", [True, False])
 @pytest.mark.parametrize("size", [400_000, 9_000_000])
-async def test_a_spoiled_clip_is_never_adopted_by_the_next_try(serve, size, elsewhere_film):
+async def test_a_spoiled_clip_is_never_adopted_by_the_next_try(serve, size, deletes, elsewhere_film):
     """Its boxes are right and its metadata is ours: only the bytes are not."""
-    storage = Storage(verifies=False, spoil=flipped_if_large)
+    storage = Storage(verifies=False, spoil=flipped_if_large, deletes=deletes)
     place = serve(storage)
 
     async def at_once(_seconds: float) -> None:
@@ -270,7 +283,10 @@ async def test_a_spoiled_clip_is_never_adopted_by_the_next_try(serve, size, else
             )
     assert wrong.value.code is ErrorCode.STORAGE
     assert re.search("does not hold what was sent", str(wrong.value))
-    assert storage.objects == {}
+    if deletes:
+        assert storage.objects == {}
+    else:
+        assert "delete it, repeat the command" in str(wrong.value)
 
 
 @pytest.fixture

@@ -1,0 +1,147 @@
+"""PostgreSQL restarted, Redis gone: the next run completes the manifest, and nothing is paid for twice."""
+
+import csv
+import io
+import shutil
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psycopg
+import pytest
+
+from reelsheet.sandbox.process import SandboxProcess
+
+pytestmark = pytest.mark.slow
+
+ROWS = 40
+
+
+class OwnRedis:
+    """A Redis of this test's own, to be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        program = shutil.which("redis-server")
+        assert program is not None
+        self.process = subprocess.Popen(  # noqa: S603 - our own command
+            [program, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder), "--save", ""],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise AssertionError("redis-server did not start")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
+    if shutil.which("redis-server") is None:
+        pytest.skip("no redis-server on this machine")
+    server = OwnRedis(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    with SandboxProcess(clips="tiny", latency=3, capacity=8, cache=tmp_path_factory.mktemp("clips")) as process:
+        yield process
+
+
+@pytest.mark.timeout(420)
+def test_whatever_database_goes_away_the_next_run_finishes_the_night(
+    stack: Callable[..., Any], provider: SandboxProcess, own_redis: OwnRedis
+) -> None:
+    one = stack(redis_url=f"redis://127.0.0.1:{own_redis.port}/0", **provider.environment())
+    one.up(workers=1)
+
+    prompts = [f"restart {n}" for n in range(ROWS)]
+    flow_run = begun(one, provider, "restarted", prompts)
+    databases_gone(one, seconds=6)
+    one.until(lambda: one.ended(flow_run), 90, "the run that lost PostgreSQL to end")
+    finished(one, provider, "restarted", prompts)
+
+    prompts = [f"redis {n}" for n in range(ROWS)]
+    flow_run = begun(one, provider, "forgotten", prompts)
+    own_redis.kill()
+    time.sleep(5)
+    own_redis.start()
+    one.until(lambda: one.ended(flow_run), 120, "the run that lost Redis to end")
+    finished(one, provider, "forgotten", prompts)
+
+
+def begun(one: Any, provider: SandboxProcess, name: str, prompts: list[str]) -> str:
+    """Start a run and wait until it is in the middle."""
+    lines = "".join(f"{provider.pictures}/morning-mug.jpg,{prompt}\n" for prompt in prompts)
+    store(provider).put_object(Bucket=provider.bucket, Key=f"{name}.csv", Body=f"image,prompt\n{lines}".encode())
+    before = len(provider.charges())
+    flow_run = again(one, provider, name)
+    one.until(lambda: len(provider.charges()) >= before + ROWS // 4, 90, "the middle of the run")
+    return flow_run
+
+
+def again(one: Any, provider: SandboxProcess, name: str) -> str:
+    known = {found["id"] for found in one.runs_of("generate-videos")}
+    one.prefect(
+        "deployment", "run", "generate-videos/on-demand", "--param", "preflight=false",
+        "--param", f"manifest=s3://{provider.bucket}/{name}.csv",
+        "--param", f"destination=s3://{provider.bucket}/{name}",
+    )  # fmt: skip
+    (flow_run,) = [found["id"] for found in one.runs_of("generate-videos") if found["id"] not in known]
+    return str(flow_run)
+
+
+def databases_gone(one: Any, seconds: float) -> None:
+    """What a restart of PostgreSQL looks like from outside: every connection cut, no new one for a while."""
+    server = f"{one.server_url}/postgres"
+    with psycopg.connect(server, autocommit=True) as connection:
+        for name in one.databases:
+            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')  # type: ignore[call-overload]
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY(%s)", (one.databases,)
+        )
+        time.sleep(seconds)
+        for name in one.databases:
+            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')  # type: ignore[call-overload]
+
+
+def finished(one: Any, provider: SandboxProcess, name: str, prompts: list[str]) -> None:
+    """The next run leaves every row delivered, and the provider has charged each once."""
+    flow_run = again(one, provider, name)
+    ended = one.until(lambda: one.ended(flow_run), 90, "the next run to end")
+    assert ended["state"]["type"] == "COMPLETED", ended["state"]
+    body = store(provider).get_object(Bucket=provider.bucket, Key=f"{name}/results.csv")["Body"].read().decode()
+    rows = list(csv.DictReader(io.StringIO(body, newline="")))
+    assert Counter(row["status"] for row in rows) == {"succeeded": len(prompts)}, ended["state"]["message"]
+    paid = Counter(charge["prompt"] for charge in provider.charges() if charge["prompt"] in prompts)
+    assert paid == dict.fromkeys(prompts, 1)
+    assert sum(float(row["total_cost_usd"]) for row in rows) == pytest.approx(0.54 * len(prompts))
+
+
+def store(provider: SandboxProcess) -> Any:
+    told = provider.environment()
+    return boto3.client(
+        "s3", endpoint_url=told["AWS_ENDPOINT_URL_S3"], aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"], region_name=told["AWS_DEFAULT_REGION"],
+    )  # fmt: skip
