@@ -94,7 +94,7 @@ def draw(
     price_cents: int,
     limit: int | None = None,
 ) -> Plan:
-    """`identities`: position → identity of each valid row; `objects`: keys that are at the destination (None: not asked)."""
+    """`identities`: position → identity of each valid row; `objects`: keys at the destination (None: not asked)."""
     works: dict[str, Work] = {}
     for row in manifest.rows:
         identity = identities.get(row.position)

@@ -3,6 +3,7 @@
 Nothing is repeated here and no redirect is followed; the key goes to the API's own origin and nowhere else.
 """
 
+import asyncio
 import json
 import re
 import ssl
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, unquote, urljoin
 
 import httpx
@@ -119,7 +120,7 @@ class Provider:
         )
         self._submit_timeout = settings.submit_timeout
 
-    async def __aenter__(self) -> "Provider":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

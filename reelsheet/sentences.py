@@ -71,7 +71,10 @@ def key_refused(told: str) -> str:
 
 
 def key_refused_paid() -> str:
-    return "Paid for, but the provider refused the API key when asked for the clip; mend VIBEDREAM_API_KEY and run again at no cost."
+    return (
+        "Paid for, but the provider refused the API key when asked for the clip; "
+        "mend VIBEDREAM_API_KEY and run again at no cost."
+    )
 
 
 def no_balance(told: str) -> str:
@@ -81,7 +84,10 @@ def no_balance(told: str) -> str:
 
 def unreachable(told: str) -> str:
     said = f" ({told})" if told else ""
-    return f"The provider could not be reached{said}; nothing was sent. Check the network and VIBEDREAM_BASE_URL, then run again."
+    return (
+        f"The provider could not be reached{said}; nothing was sent. "
+        "Check the network and VIBEDREAM_BASE_URL, then run again."
+    )
 
 
 def provider_down(told: str) -> str:
@@ -110,7 +116,10 @@ def over_budget(over: "OverBudget", price_cents: int) -> str:
 
 
 def other_price(expected: int, quoted: int) -> str:
-    return f"The provider quotes {dollars(quoted)} a clip where {dollars(expected)} was expected; the cap is held with the new price."
+    return (
+        f"The provider quotes {dollars(quoted)} a clip where {dollars(expected)} was expected; "
+        "the cap is held with the new price."
+    )
 
 
 def ledger_down(error: "LedgerError") -> str:
@@ -127,11 +136,17 @@ def interrupted_paid() -> str:
 
 def deadline(prediction: str, seconds: float, last: str) -> str:
     said = f" (last answer: {last})" if last else ""
-    return f"Still not ready after {seconds:g} s{said}; prediction {prediction} is paid for, run again later to fetch it at no cost."
+    return (
+        f"Still not ready after {seconds:g} s{said}; prediction {prediction} is paid for, "
+        "run again later to fetch it at no cost."
+    )
 
 
 def poll_rejected(prediction: str, last: str) -> str:
-    return f"The provider does not answer for prediction {prediction} ({last}); it is paid for, run again later or ask their support."
+    return (
+        f"The provider does not answer for prediction {prediction} ({last}); it is paid for, "
+        "run again later or ask their support."
+    )
 
 
 def lost(prediction: str) -> str:
@@ -146,7 +161,10 @@ def paid_without_id() -> str:
 
 
 def no_output(prediction: str) -> str:
-    return f"The provider says that prediction {prediction} is complete but gives no clip; run again at no cost, or ask their support."
+    return (
+        f"The provider says that prediction {prediction} is complete but gives no clip; "
+        "run again at no cost, or ask their support."
+    )
 
 
 def no_link(prediction: str, told: str) -> str:

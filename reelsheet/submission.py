@@ -105,19 +105,27 @@ async def secure(run: "Run", work: Work) -> Attempt | None:
                 return latest if latest is not None and latest.state == State.SUBMITTED else None
             continue
         run.unsend(work)
-        match claim:
-            case Found(standing=standing):
-                return found(run, work, standing)
-            case Wait():
-                settled = await _settled(run, work)
-                if settled is None or not settled.is_free:
-                    return None if settled is None else found(run, work, settled)
-            case OverBudget() if not run.posts:  # else something reserved may yet be released
-                work.say(Status.SKIPPED, ErrorCode.OVER_BUDGET, sentences.over_budget(claim, run.price_cents))
-                run.stop_over_budget(work.error)
-                return None
-            case OverBudget():
-                await run.posts.quiet()
+        standing = await _unclaimed(run, work, claim)
+        if standing is not None:
+            return found(run, work, standing)
+        if work.status is not None or run.interrupted.is_set():
+            return None
+    return None
+
+
+async def _unclaimed(run: "Run", work: Work, claim: Found | Wait | OverBudget) -> Standing | None:
+    """The standing that makes a POST needless; None: ask again, unless the row says why not."""
+    match claim:
+        case Found(standing=standing):
+            return standing
+        case Wait():
+            settled = await _settled(run, work)
+            return None if settled is None or settled.is_free else settled
+        case OverBudget() if run.posts:  # something reserved may yet be released
+            await run.posts.quiet()
+        case OverBudget():
+            work.say(Status.SKIPPED, ErrorCode.OVER_BUDGET, sentences.over_budget(claim, run.price_cents))
+            run.stop_over_budget(work.error)
     return None
 
 
@@ -178,7 +186,7 @@ async def _post_and_commit(run: "Run", work: Work, claim: Claimed, image: str) -
     run.take(work, claim.attempt)
     try:
         answer = await _answer(run, work, claim, image)
-        attempt = await _committed(run, work, claim.attempt, answer)
+        attempt = await _committed(run, claim.attempt, answer)
     finally:
         run.ledger.let_go(claim.attempt)
     run.take(work, attempt)
@@ -213,7 +221,7 @@ async def _answer(run: "Run", work: Work, claim: Claimed, image: str) -> Answer:
     return Answer(Proof.UNKNOWN if left else Proof.NOT_SENT, told=told)
 
 
-async def _committed(run: "Run", work: Work, attempt: Attempt, answer: Answer) -> Attempt:
+async def _committed(run: "Run", attempt: Attempt, answer: Answer) -> Attempt:
     """The answer in the ledger; where that cannot take it, kept for when it can, and the run stops submitting."""
     record, state, told = _entry(run, attempt, answer)
     for pause in (*COMMIT_PAUSES, None):

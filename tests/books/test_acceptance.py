@@ -28,7 +28,6 @@ def test_2xx_with_an_id_is_accepted_at_its_quote(status):
     ("body", "headers"),
     [
         ({"data": {"id": UUID}}, {}),
-        ({"statusUrl": f"https://api.example.com/api/v1/predictions/{UUID}"}, {}),
         ({}, {"location": f"/api/v1/predictions/{UUID}?x=1"}),
         (b"", {"location": f"https://api.example.com/api/v1/predictions/{UUID}/"}),
     ],

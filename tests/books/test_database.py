@@ -131,10 +131,15 @@ def test_a_full_disk_is_a_sentence_and_spends_nothing(sqlite_url):
     ledger._db._engine.dispose()
     event.listen(ledger._db._engine, "connect", full)
     claimed = 0
-    with pytest.raises(LedgerError, match="full"):
+
+    def claim_all():
+        nonlocal claimed
         while claimed < 10_000:
             ledger.claim(f"{claimed:064d}", run_id="r1", price_cents=54)
             claimed += 1
+
+    with pytest.raises(LedgerError, match="full"):
+        claim_all()
     assert ledger.run("r1").reserved_cents == claimed * 54
     ledger.close()
 

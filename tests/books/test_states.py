@@ -167,7 +167,7 @@ class Books(RuleBasedStateMachine):
             assert row.confirmed_cents + row.reserved_cents + row.at_risk_cents <= self._cap_of(row, DAY_CAP)
 
     def _cap_of(self, row: Any, cap: int) -> int:
-        """A late id, or one that a person gives, is money that was spent already: it may pass a cap, never a new claim."""
+        """A late id, or one that a person gives, is money spent already: it may pass a cap, a claim never does."""
         return cap if row.confirmed_cents <= cap else row.confirmed_cents + row.reserved_cents + row.at_risk_cents
 
     def teardown(self) -> None:
