@@ -105,12 +105,12 @@ def _id(data: dict[str, Any] | None, headers: Mapping[str, str]) -> str:
     found = usable_id(data.get("id")) or (usable_id(inner.get("id")) if isinstance(inner, dict) else "")
     if found or "id" in data:
         return found
-    return _id_in_address(headers.get("location"))
+    return _id_in_address(headers.get("location", ""))
 
 
-def _id_in_address(address: object) -> str:
+def _id_in_address(address: str) -> str:
     """…/predictions/ID → ID."""
-    if not isinstance(address, str) or "/predictions/" not in address:
+    if "/predictions/" not in address:
         return ""
     return usable_id(re.split("[?#]", address)[0].rstrip("/").rpartition("/predictions/")[2])
 

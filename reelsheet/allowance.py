@@ -131,9 +131,12 @@ class Others:
             self.meet(now)
         return lately or self.near
 
-    def gained(self, now: float, limit: float) -> bool:
-        """One more than the limit was accepted. Whether to go on gently, because others try as well."""
-        if self.before and limit >= self.before:
+    def gained(self, now: float, limit: float, noise: float) -> bool:
+        """One more than the limit was accepted. Whether to go on gently, because others try as well.
+
+        `noise`: by how much the limit may be off.
+        """
+        if self.before and limit >= self.before - noise:
             self._regain(now)
         if not self.before and not self.near:
             self.try_at = math.inf
@@ -142,13 +145,17 @@ class Others:
         self._try_again(now)
         return True
 
-    def full(self, now: float, limit: float) -> None:
+    def full(self, now: float, limit: float, noise: float) -> None:
         """One more than the limit was refused."""
-        if self.before and limit < self.before - 0.5:  # somebody took what was given up
+        if self.before and limit < self.before - 0.5 - noise:  # somebody took what was given up
             self.meet(now)
         self.before = 0.0
         self._wait = 0.5 * self.turnaround
         self._try_again(now)
+
+    def forget(self) -> None:
+        """The limit has fallen: what was given up is gone for everybody."""
+        self.before = 0.0
 
     def meet(self, now: float) -> None:
         """Somebody is there."""

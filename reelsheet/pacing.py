@@ -253,7 +253,7 @@ class Pace:
             self._patience = max(0.8 * self._patience, PAUSE)
             if self._others.before:
                 self._limit = min(self._limit, self._others.before)
-            if self._others.gained(now, self._limit):
+            if self._others.gained(now, self._limit, self._noise()):
                 self._stride, self._credit = 1 + self._limit / 32, 0.0
         elif self.in_flight > self._limit - 1:
             self._credit += 1 / max(PROBE_ROWS, self._limit, self._cost / (LOSS * self._others.turnaround))
@@ -269,7 +269,7 @@ class Pace:
                 self._others.meet(now)
         elif self._stride > 1:
             self._limit = self._proven
-            self._others.full(now, self._limit)
+            self._others.full(now, self._limit, self._noise())
         elif known <= self._limit:
             self._give_way(now, known, unseen)
         else:
@@ -277,7 +277,7 @@ class Pace:
             if unseen:
                 self._mistrust(now, known, unseen)
             else:
-                self._others.full(now, self._limit)
+                self._others.full(now, self._limit, self._noise())
         self._limit = max(1.0, self._limit)
         self._stride, self._credit = 1.0, 0.0
 
@@ -293,6 +293,8 @@ class Pace:
             certain = self._unseen is not None and unseen < 0.5
             if self._others.taken(now, surely=steady and certain) or fallen:
                 self._limit = self._others.give(now, self._limit)
+        else:
+            self._others.forget()
         self._cuts += 1
 
     def _mistrust(self, now: float, known: int, unseen: float) -> None:
@@ -309,6 +311,10 @@ class Pace:
         """Seconds after a refusal where the provider names none: longer each time, and by what is known of the rate."""
         pause = PAUSE * 2 ** min(self._streak, 5) * 1.2 ** min(50, max(0, self._streak - 5))
         return min(LONGEST_PAUSE, max(pause, self._rate.usual(now) / 4))
+
+    def _noise(self) -> float:
+        """By how many places what is known of the limit may be off: completions that were not seen made room."""
+        return math.sqrt(self._unseen()) if self._unseen is not None else 0.0
 
     def _anticipated(self) -> float:
         """Expected done and unseen. With others near, these places are as much theirs."""

@@ -66,8 +66,9 @@ def test_2xx_without_a_usable_id_proves_nothing(body, whole):
 
 
 def test_an_id_that_is_none_is_not_looked_for_elsewhere():
-    """`"id": null` beside another address says that something changed; nothing is guessed from it."""
-    assert told(200, {"id": None, "statusUrl": f"https://x/predictions/{UUID}"}).proof is Proof.UNKNOWN
+    """`"id": null` says that something changed; nothing is guessed from what stands beside it."""
+    assert told(200, {"id": None}, location=f"/predictions/{UUID}").proof is Proof.UNKNOWN
+    assert told(200, {"statusUrl": f"https://x/predictions/{UUID}"}).proof is Proof.UNKNOWN
 
 
 def test_what_came_without_an_id_is_kept_for_whoever_looks_for_it():

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import unicodedata
 
 import pytest
 from hypothesis import example, given, settings
@@ -25,6 +26,11 @@ BODIES = (
 )
 
 
+def is_harmless(text: str) -> bool:
+    """One line, with nothing in it that a terminal or a reader's eye would obey."""
+    return not any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in text)
+
+
 @pytest.fixture(scope="module")
 def provider():
     return Provider(Settings(api_key="a-key-of-nobody"))
@@ -44,7 +50,7 @@ def test_no_answer_to_a_submission_crashes_and_only_a_2xx_with_an_id_is_accepted
         assert ID.fullmatch(answer.prediction_id)
     if answer.proof in {Proof.REJECTED, Proof.THROTTLED, Proof.KEY_REFUSED, Proof.NO_BALANCE}:
         assert 400 <= status < 500
-    assert answer.told.isprintable()
+    assert is_harmless(answer.told)
     assert len(answer.told) < 400
 
 
@@ -56,7 +62,7 @@ def test_no_answer_to_a_poll_crashes_and_a_clip_needs_the_asked_id(provider, ans
         if (answer | more).get("id") != ASKED:
             assert look.phase is Phase.BLIP
         assert all(isinstance(link, str) and len(link) < 8300 for link in look.outputs)
-        assert look.told.isprintable()
+        assert is_harmless(look.told)
 
 
 @pytest.mark.parametrize("depth", [*range(900, 1010, 3), 100_000])
