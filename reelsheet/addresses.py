@@ -54,7 +54,7 @@ _ALWAYS_NAMES: Final = ("example.com", "iana.org")
 _DENIED: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
-class UnknownHost(ReelsheetError):  # noqa: N818 - named like BlockedAddress
+class UnknownHost(ReelsheetError):
     """The host's name could not be looked up; `permanent` when there is surely no such host."""
 
     def __init__(self, message: str, host: str, *, permanent: bool) -> None:

@@ -133,7 +133,7 @@ async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     return await asyncio.get_running_loop().run_in_executor(_pool(), partial(call, *args, **kwargs))
 
 
-class _Again(Exception):  # noqa: N818 - a signal inside this module
+class _Again(Exception):
     """Worth another try; `final` is what is raised when tries have run out."""
 
     def __init__(self, final: ClipError, *, pause: float | None = None, seen: tuple[int, str] | None = None) -> None:
@@ -290,7 +290,7 @@ class _Job:
 
     async def _refuse_pages(self, response: httpx.Response) -> None:
         """A page or a message in place of the clip: what storage hosts say of an expired link, often with a 200."""
-        if response.status_code != 200:  # noqa: PLR2004 - nothing else is the whole of something
+        if response.status_code != 200:
             raise _Again(
                 ClipError(
                     ErrorCode.ASSET_UNAVAILABLE,

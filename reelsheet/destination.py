@@ -56,19 +56,19 @@ class StorageError(ReelsheetError):
         self.passing = passing
 
 
-class StorageConflict(StorageError):  # noqa: N818 - says what it is
+class StorageConflict(StorageError):
     """Something else has the name; it is never overwritten."""
 
 
-class StorageTaken(StorageError):  # noqa: N818 - says what it is
+class StorageTaken(StorageError):
     """Something is there already, and was left as it is: look whose it is."""
 
 
-class StorageSpoiled(StorageError):  # noqa: N818 - says what it is
+class StorageSpoiled(StorageError):
     """What was stored is not what was sent."""
 
 
-class StorageMissing(StorageError):  # noqa: N818 - says what it is
+class StorageMissing(StorageError):
     """The object that should be copied is not there."""
 
 
@@ -837,7 +837,7 @@ def _confirmed(answer: Mapping[str, Any], content: bytes | bytearray) -> bool:
 def _checked(key: str) -> str:
     """A key that stays below the destination on every system; names are made so, this only makes sure."""
     parts = key.split("/")
-    if any(part in ("", ".", "..") for part in parts) or "\\" in key or any(ord(letter) < 32 for letter in key):  # noqa: PLR2004 - control characters
+    if any(part in ("", ".", "..") for part in parts) or "\\" in key or any(ord(letter) < 32 for letter in key):
         raise ValueError(f"not a key below a destination: {key!r}")
     return key
 
@@ -861,7 +861,7 @@ def _open_bucket(address: str, rest: str) -> S3Destination:
     parts = prefix.split("/") if prefix else []
     if any(part in ("", ".", "..") for part in parts) or not prefix.isprintable():
         raise ConfigurationError(f"The prefix in {address!r} has empty or dotted parts; write s3://bucket/clips.")
-    if len(prefix.encode()) > 250:  # noqa: PLR2004 - S3 has 1,024 bytes for a key, and names may take 700
+    if len(prefix.encode()) > 250:
         raise ConfigurationError(f"The prefix {prefix[:40]}… is too long: at most 250 characters.")
     return S3Destination(bucket, prefix)
 

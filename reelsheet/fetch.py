@@ -206,14 +206,14 @@ async def read(
 def declared_length(response: httpx.Response) -> int | None:
     """Content-Length in bytes; None when absent or no number."""
     text = response.headers.get("content-length", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None  # noqa: PLR2004 - 15 digits: PB
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
 def size(count: int) -> str:
     """Bytes for people: "2.1 MB"."""
     amount = float(count)
     for unit in ("bytes", "kB", "MB"):
-        if amount < 1000:  # noqa: PLR2004 - SI units
+        if amount < 1000:
             return f"{amount:,.0f} {unit}" if unit == "bytes" else f"{amount:,.1f} {unit}"
         amount /= 1000
     return f"{amount:,.1f} GB"
@@ -439,7 +439,7 @@ async def _refusal(response: httpx.Response) -> FetchError:
         f"{_place(response.url)} answered {status} ({_phrase(status)}).",
         Reason.HTTP,
         status=status,
-        permanent=400 <= status < 500 and status not in _PASSING,  # noqa: PLR2004 - HTTP's own classes
+        permanent=400 <= status < 500 and status not in _PASSING,
         retry_after=retry_after(response.headers, now=lambda: datetime.now(UTC)),
         excerpt=clean(body.decode("utf-8", "replace"), limit=200),
     )

@@ -15,7 +15,7 @@ def dollars(cents: int) -> str:
     return f"${Decimal(cents) / 100:,.2f}"
 
 
-def cents(amount: str | int | float | Decimal) -> int:
+def cents(amount: str | float | Decimal) -> int:
     """ "1.08" → 108. A fraction of a cent is rounded down, so that a cap is never widened.
 
     Raises UsageError where it is no finite amount of zero or more.

@@ -25,7 +25,7 @@ class Mp4Error(Exception):
     """One sentence on what the bytes are or lack."""
 
 
-class NotMp4(Mp4Error):  # noqa: N818 - says what it is
+class NotMp4(Mp4Error):
     """Something else altogether; `what` names it ("a WebM video", "an HTML page")."""
 
     def __init__(self, what: str, *, text: bool = False) -> None:
@@ -34,7 +34,7 @@ class NotMp4(Mp4Error):  # noqa: N818 - says what it is
         self.text = text  # a page or a message instead of a file
 
 
-class CorruptMp4(Mp4Error):  # noqa: N818 - says what it is
+class CorruptMp4(Mp4Error):
     """An MP4 that is cut, contradicts itself or has no picture."""
 
 
@@ -211,11 +211,11 @@ class BoxWalk:
 
 
 def _is_kind(kind: bytes) -> bool:
-    return all(0x20 <= letter < 0x7F or letter == 0xA9 for letter in kind)  # noqa: PLR2004 - ASCII and ©
+    return all(0x20 <= letter < 0x7F or letter == 0xA9 for letter in kind)
 
 
 def _letters(kind: bytes) -> str:
-    return "".join(chr(letter) if 0x20 < letter < 0x7F else "?" for letter in kind)  # noqa: PLR2004 - ASCII
+    return "".join(chr(letter) if 0x20 < letter < 0x7F else "?" for letter in kind)
 
 
 # What is no MP4, by its first bytes
@@ -266,7 +266,7 @@ def _name_stranger(start: bytes | bytearray) -> None:
 
 def _refuse_brands(content: bytes) -> None:
     """ftyp: four bytes of major brand, four of version, then the compatible brands."""
-    if len(content) < 8:  # noqa: PLR2004 - brand and version
+    if len(content) < 8:
         raise CorruptMp4("The video is damaged: its first box does not say what kind of file it is.")
     brands = {content[at : at + 4] for at in (0, *range(8, len(content) - 3, 4))}
     major = content[:4]

@@ -162,7 +162,7 @@ def _segment(pieces: Sequence[tuple[str, str]], cells: Mapping[str, str], short:
     """The segment's text, and whether the identity starts or ends it (in the middle, cells could imitate it)."""
     tail = pieces[-1][0].strip() == "" and len(pieces) > 1 and pieces[-2][1] == "identity"
     head = pieces[0] == ("", "identity")
-    if head and tail and len(pieces) == 2:  # noqa: PLR2004 - the identity and the empty end
+    if head and tail and len(pieces) == 2:
         return short, True
     inner = pieces[1:] if head else pieces[:-2] if tail else pieces
     text = "".join(literal + _value(field, cells, short) for literal, field in inner)

@@ -2,7 +2,6 @@
 
 Headers are read by hand: nothing is decoded, so nothing can unfold into gigabytes.
 """
-# ruff: noqa: PLR2004 - the numbers are the formats' own marker bytes and offsets
 
 import hashlib
 import re

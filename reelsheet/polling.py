@@ -26,6 +26,7 @@ SLOW_DOWN = 5.0  # seconds without polls after a 429 that names no time
 SAMPLES = 256  # kept at least
 MOST_SAMPLES = 8192
 BORROWED = 300  # predictions over which polls spent too early are saved again
+RARE = 0.9  # of the predictions are done, and this one is not
 WORTH_ANTICIPATING = 0.08  # seconds of expected lateness
 UNSURE = 10  # samples that leave half a doubt
 DAY = 86400.0
@@ -175,12 +176,16 @@ class PollSchedule:
         if self._by_age is None:
             return self._blind(one, age)
         rule, origin = self._rule(one)
-        told = rule.first() if one.not_done == 0 else rule.after(age - origin)
-        patience = min(self._cap, max(CLOSEST, (0.25 if told is not None and not self._ending else 0.1) * age))
+        if one.not_done == 0:
+            return rule.first() + origin + MARGIN
+        # By when the latest poll left, not by when its answer came: in between it may have been done.
+        told = rule.after(one.not_done - origin)
+        patience = min(self._cap, max(CLOSEST, (0.1 if told is None or self._ending else 0.25) * age))
         if told is None:
             return age + patience
-        told += origin + MARGIN
-        return told if one.not_done == 0 else min(told, age + patience)
+        # For the last few of a distribution no poll seems worth its price, and yet somebody waits for them.
+        late = rule.latencies.done_by(one.not_done - origin) > RARE
+        return min(told + origin + MARGIN, age + patience if late or self._ending else math.inf)
 
     def _blind(self, one: _Watched, age: float) -> float:
         """The same while nothing is known: as documented, every 1 to 2 s, and less often as it gets old."""

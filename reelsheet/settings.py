@@ -27,12 +27,8 @@ class Settings(BaseSettings):
     model: str = Field("i2v-pro", validation_alias=AliasChoices("REELSHEET_MODEL", "model"), pattern=r"^[\w.:-]+$")
     ledger_url: str | None = Field(None, validation_alias=AliasChoices("REELSHEET_LEDGER_URL", "ledger_url"))
     price_cents: int = Field(54, ge=0, validation_alias=AliasChoices("REELSHEET_PRICE_CENTS", "price_cents"))
-    daily_cap_usd: str | None = Field(
-        None, validation_alias=AliasChoices("REELSHEET_DAILY_CAP_USD", "daily_cap_usd")
-    )
-    submit_timeout: float = Field(
-        60, gt=0, validation_alias=AliasChoices("REELSHEET_SUBMIT_TIMEOUT", "submit_timeout")
-    )
+    daily_cap_usd: str | None = Field(None, validation_alias=AliasChoices("REELSHEET_DAILY_CAP_USD", "daily_cap_usd"))
+    submit_timeout: float = Field(60, gt=0, validation_alias=AliasChoices("REELSHEET_SUBMIT_TIMEOUT", "submit_timeout"))
     notify_url: SecretStr | None = Field(None, validation_alias=AliasChoices("REELSHEET_NOTIFY_URL", "notify_url"))
     allow_private_hosts: bool = Field(
         False, validation_alias=AliasChoices("REELSHEET_ALLOW_PRIVATE_HOSTS", "allow_private_hosts")

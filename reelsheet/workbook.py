@@ -291,7 +291,7 @@ def _drawable(content: bytes) -> tuple[bytes, int, int] | None:
     A JPEG or PNG that is small goes in as it is. Others are drawn again, for XlsxWriter takes no WebP, and scales by
     the dots per inch that a file claims.
     """
-    from PIL import Image  # noqa: PLC0415 - only workbooks with thumbnails need it
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP", "GIF")) as picture:

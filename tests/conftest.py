@@ -66,7 +66,7 @@ def bucket(s3: BaseClient) -> str:
 @pytest.fixture(scope="session")
 def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SandboxProcess]":
     """The stand-in provider and a simulated S3, started once: small clips, quick, no limits."""
-    from reelsheet.sandbox.process import SandboxProcess  # noqa: PLC0415 - only tests that need it pay for it
+    from reelsheet.sandbox.process import SandboxProcess
 
     with SandboxProcess(clips="tiny", latency=0.05, cache=tmp_path_factory.mktemp("clips")) as process:
         yield process

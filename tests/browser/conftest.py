@@ -61,7 +61,7 @@ def browser() -> Iterator[Any]:
         if os.environ.get("CI", "").lower() in {"1", "true"}:
             pytest.fail(told)
         pytest.skip(told)
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - heavy, and only for these tests
+    from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
@@ -72,7 +72,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder `videos/` of six real clips of a second each, two of them upright."""
-    import av  # noqa: PLC0415 - heavy, and only for these tests
+    import av
 
     folder = tmp_path_factory.mktemp("media") / "videos"
     folder.mkdir()
@@ -92,7 +92,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def picture(n: int, width: int, height: int) -> Any:
     """A still life of sorts: a sky, a sun, a ground."""
-    from PIL import Image, ImageDraw  # noqa: PLC0415 - heavy, and only for these tests
+    from PIL import Image, ImageDraw
 
     hue = n * 47 % 360
     image = Image.new("RGB", (width, height))

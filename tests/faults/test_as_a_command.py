@@ -97,7 +97,9 @@ def test_a_run_its_status_its_report_and_a_second_run(command, bench):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_the_provider_does_not_answer_ends_the_run_in_time_with_its_table(command, bench, number, code):
     bench.sandbox.fault("submit", hang=True, charged=True, times=-1)
-    process = command.start("run", str(bench.sheet([f"row {n}" for n in range(5)])), "--to", str(bench.destination), "--yes")
+    process = command.start(
+        "run", str(bench.sheet([f"row {n}" for n in range(5)])), "--to", str(bench.destination), "--yes"
+    )
     until(lambda: bench.sandbox.books()["posts"])
     process.send_signal(number)
     seconds, told = ended(process)
@@ -146,13 +148,15 @@ def test_after_kill_9_the_table_is_whole_report_tells_the_truth_and_the_next_run
 
 def test_the_run_finishes_when_prefects_server_dies_in_the_middle(command, bench):
     bench.sandbox.settings(latency=3)
-    process = command.start("run", str(bench.sheet([f"row {n}" for n in range(4)])), "--to", str(bench.destination), "--yes", "--json")
-    until(lambda: bench.sandbox.charges())
+    process = command.start(
+        "run", str(bench.sheet([f"row {n}" for n in range(4)])), "--to", str(bench.destination), "--yes", "--json"
+    )
+    until(bench.sandbox.charges)
     server = children_of(process.pid, "flows.server")
     assert server
     for pid in server:
         os.kill(pid, signal.SIGKILL)
-    seconds, told = ended(process)
+    _seconds, told = ended(process)
     assert process.returncode == 0, told
     assert [row["status"] for row in rows(bench.destination / "results.csv")] == ["succeeded"] * 4
     assert len(bench.sandbox.charges()) == 4

@@ -35,7 +35,9 @@ async def test_blips_while_polling_are_absorbed(bench, case):
     assert done.exit_code == 0
 
 
-@pytest.mark.parametrize(("word", "code"), [("failed", "generation_failed"), ("canceled", "generation_failed"), ("nsfw", "moderated")])
+@pytest.mark.parametrize(
+    ("word", "code"), [("failed", "generation_failed"), ("canceled", "generation_failed"), ("nsfw", "moderated")]
+)
 async def test_words_for_failure_are_failures(bench, word, code):
     bench.sandbox.fault("poll", status=[word], patch={"error": None, "outputs": None})
     done = await bench.deliver(bench.sheet([ODD]))
@@ -141,7 +143,9 @@ ASSETS: dict[str, dict[str, Any]] = {
     "403 XML": {"answer": {"status": 403, "body": "<Error><Code>AccessDenied</Code></Error>"}},
     "410": {"answer": {"status": 410}},
     "500": {"answer": {"status": 500}},
-    "HTML with 200": {"answer": {"status": 200, "body": "<html>expired</html>", "headers": {"content-type": "text/html"}}},
+    "HTML with 200": {
+        "answer": {"status": 200, "body": "<html>expired</html>", "headers": {"content-type": "text/html"}}
+    },
     "empty": {"answer": {"status": 200, "headers": {"content-type": "video/mp4"}}},
     "cut with a length": {"cut": 1000},
     "cut without a length": {"cut": 1000, "framing": "none"},
@@ -160,7 +164,9 @@ async def test_a_clip_that_does_not_come_whole_at_first_is_fetched_again(bench, 
 
 
 async def test_a_clip_that_is_no_clip_is_undelivered_and_costs_nothing_more_later(bench):
-    bench.sandbox.fault("asset", times=-1, answer={"status": 200, "body": "not a movie", "headers": {"content-type": "video/mp4"}})
+    bench.sandbox.fault(
+        "asset", times=-1, answer={"status": 200, "body": "not a movie", "headers": {"content-type": "video/mp4"}}
+    )
     sheet = bench.sheet([ODD])
     first = await bench.deliver(sheet)
     assert (first.statuses(), first.codes()) == (["undelivered"], ["asset_corrupt"])

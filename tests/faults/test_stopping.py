@@ -101,7 +101,11 @@ def killed(bench, sheet: Path, stage: tuple[str, str, str], nth: int = 2, **opti
         options=options,
     )
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], env=dict(os.environ), capture_output=True, check=False, timeout=120
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=dict(os.environ),
+        capture_output=True,
+        check=False,
+        timeout=120,
     ).returncode
 
 
@@ -126,7 +130,9 @@ async def test_a_run_killed_at_any_stage_is_finished_by_the_same_command_without
 
 
 @pytest.mark.charges(2)
-@pytest.mark.parametrize("stage", ["after the id is committed", "after the delivery is kept", "before the results are written"])
+@pytest.mark.parametrize(
+    "stage", ["after the id is committed", "after the delivery is kept", "before the results are written"]
+)
 async def test_permission_to_pay_again_is_not_used_twice_by_the_same_command_after_a_kill(bench, stage):
     sheet = bench.sheet([f"prompt {n}" for n in range(3)])
     await bench.deliver(sheet)
@@ -257,7 +263,9 @@ async def test_a_stalled_claimant_that_wakes_up_does_not_post(bench, monkeypatch
     assert sum(bench.posted().values()) == 1
 
 
-async def test_a_ledger_that_cannot_take_the_id_keeps_it_elsewhere_and_nothing_is_paid_again(bench, monkeypatch, caplog):
+async def test_a_ledger_that_cannot_take_the_id_keeps_it_elsewhere_and_nothing_is_paid_again(
+    bench, monkeypatch, caplog
+):
     from reelsheet.errors import LedgerError
 
     record = Ledger.record_id

@@ -7,7 +7,6 @@ import pytest
 OK = "a calm push in"
 ODD = "the odd one"
 
-# name: (fault, charged, status, code)
 UNKNOWN: dict[str, tuple[dict[str, Any], bool]] = {
     "closed after reading, charged": ({"close": "after"}, True),
     "closed after reading, not charged": ({"close": "after"}, False),
@@ -113,7 +112,10 @@ async def test_a_refused_key_or_an_empty_balance_stops_submitting_and_leaves_row
 
 async def test_429_is_waited_out_and_the_row_is_paid_for_once(bench):
     bench.sandbox.fault(
-        "submit", prompt=ODD, times=3, answer={"status": 429, "headers": {"retry-after": "0"}, "body": {"error": "slow"}}
+        "submit",
+        prompt=ODD,
+        times=3,
+        answer={"status": 429, "headers": {"retry-after": "0"}, "body": {"error": "slow"}},
     )
     done = await bench.deliver(bench.sheet([ODD, OK]))
     assert done.statuses() == ["succeeded", "succeeded"]
