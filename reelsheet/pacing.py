@@ -309,7 +309,7 @@ class Pace:
 
     def _pause(self, now: float) -> float:
         """Seconds after a refusal where the provider names none: longer each time, and by what is known of the rate."""
-        pause = PAUSE * 2 ** min(self._streak, 5) * 1.2 ** min(50, max(0, self._streak - 5))
+        pause: float = PAUSE * 2 ** min(self._streak, 5) * 1.2 ** min(50, max(0, self._streak - 5))
         return min(LONGEST_PAUSE, max(pause, self._rate.usual(now) / 4))
 
     def _noise(self) -> float:

@@ -35,9 +35,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
 
 def test_nothing_heavy_is_imported_for_help():
     script = f"import sys, reelsheet.cli.verbs; print([name for name in {HEAVY!r} if name in sys.modules])"
-    done = subprocess.run(  # noqa: S603 - ourselves
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -141,9 +139,7 @@ def test_ctrl_c_at_the_question_ends_the_command():
         "try:\n    asyncio.run(ask())\nexcept KeyboardInterrupt:\n    raise SystemExit(130)\n"
     )
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(  # noqa: S603 - ourselves
-        [sys.executable, "-c", script], stdin=theirs, stderr=theirs, stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=theirs, stderr=theirs, stdout=subprocess.DEVNULL)
     os.close(theirs)
     shown = b""
     while b"[y/N]" not in shown:

@@ -667,7 +667,7 @@ def test_a_writer_that_is_killed_leaves_nothing_to_see(in_folder):
         "up = open_destination(sys.argv[1]).open_upload('videos/a.mp4', 'video/mp4', {})\n"
         "up.part(bytes(1000)); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    killed = subprocess.run([sys.executable, "-c", code, in_folder.address], check=False)  # noqa: S603 - this interpreter
+    killed = subprocess.run([sys.executable, "-c", code, in_folder.address], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert in_folder.listing() == {}
     assert in_folder.stat("videos/a.mp4") is None

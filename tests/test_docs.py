@@ -117,7 +117,7 @@ def test_every_command_of_a_page_does_what_it_is_there_for(page, copy, sandbox, 
         if block.startswith(NOT_RUN):
             continue
         commands = "\n".join(line for line in block.splitlines() if not line.strip().startswith("make "))
-        done = subprocess.run(  # noqa: S603 - what the documentation tells people to run
+        done = subprocess.run(
             ["/bin/sh", "-eu", "-c", commands],
             cwd=copy,
             env=environment,
@@ -360,7 +360,7 @@ def test_no_secret_is_committed():
 def test_a_run_leaves_the_files_that_the_readme_shows(sandbox, tmp_path):
     (tmp_path / "m.csv").write_text(f"id,image\nmug,{sandbox.pictures}/morning-mug.jpg\n")
     environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect"), "XDG_STATE_HOME": str(tmp_path / "state")}
-    subprocess.run(  # noqa: S603 - our own program
+    subprocess.run(
         [ROOT / ".venv" / "bin" / "reelsheet", "run", "m.csv", "--to", "out", "--yes", "--json"],
         cwd=tmp_path,
         env=environment,

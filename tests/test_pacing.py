@@ -20,7 +20,7 @@ from reelsheet.pacing import Gate, Pace, retry_after
 
 
 def _chance(seed: int) -> random.Random:
-    return random.Random(seed)  # noqa: S311 - made-up latencies
+    return random.Random(seed)
 
 
 def _benchmark(name: str) -> ModuleType:

@@ -19,7 +19,7 @@ from reelsheet.polling import PollSchedule, Watch, estimate_seconds
 
 
 def _chance(seed: int) -> random.Random:
-    return random.Random(seed)  # noqa: S311 - made-up latencies
+    return random.Random(seed)
 
 
 def _benchmark(name: str) -> ModuleType:

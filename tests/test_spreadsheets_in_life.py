@@ -160,7 +160,7 @@ def test_what_libreoffice_saves_is_read_or_refused_by_name(tmp_path, form, reads
     (tmp_path / "shop.xlsx").write_bytes(by_xlsxwriter())
     out = tmp_path / "out"
     profile = f"-env:UserInstallation=file://{tmp_path}/profile"
-    subprocess.run(  # noqa: S603 - the program that was found, on a file of ours
+    subprocess.run(
         [SOFFICE, "--headless", profile, "--convert-to", form, "--outdir", str(out), str(tmp_path / "shop.xlsx")],
         check=True,
         capture_output=True,

@@ -121,7 +121,7 @@ async def test_a_picture_that_hangs_is_not_waited_for(web):
     web.files = {"/slow": None, "/a.jpg": picture()}
     album = Album({0: f"{web.base}/slow", 1: f"{web.base}/a.jpg"}, allow_private=True)
     album.begin()
-    while not web.asked["/slow"] or not album._made:  # noqa: ASYNC110 - what a server has seen sets no event
+    while not web.asked["/slow"] or not album._made:
         await asyncio.sleep(0.01)
     assert set(await album.end(0.0)) == {1}
 

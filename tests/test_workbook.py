@@ -307,7 +307,7 @@ def test_libreoffice_opens_it_and_sees_the_same(tmp_path):
             "--convert-to",
             form,
         ]
-        subprocess.run([*command, "results.xlsx"], cwd=tmp_path, check=True, capture_output=True, timeout=120)  # noqa: S603 - our own arguments
+        subprocess.run([*command, "results.xlsx"], cwd=tmp_path, check=True, capture_output=True, timeout=120)
     with Path(tmp_path / "results.csv").open(encoding="utf-8", newline="") as table:
         head, *records = list(csv.reader(table))
     assert tuple(head[3:]) == RESULT_COLUMNS

@@ -33,7 +33,7 @@ def starts(sandbox, tmp_path, monkeypatch):
             async with asyncio.timeout(15), run.going():
                 await record.begin(run)
                 walking = asyncio.create_task(walk(run))
-                while not when(run, sandbox):  # noqa: ASYNC110 - what it looks at tells nobody
+                while not when(run, sandbox):
                     await asyncio.sleep(0.01)
                 run.interrupt(int(number))
                 await walking
@@ -90,7 +90,7 @@ async def test_a_claim_that_had_not_left_is_given_back(starts, sandbox, monkeypa
     post = submission._answer
 
     async def late(run, work, claim, image):
-        while run.signal is None:  # noqa: ASYNC110 - as above
+        while run.signal is None:
             await asyncio.sleep(0.01)
         return await post(run, work, claim, image)
 

@@ -61,7 +61,7 @@ class Stack:
 
     def run(self, service: str, seconds: float = 120) -> str:
         """A service that ends, to its end; what it said."""
-        done = subprocess.run(  # noqa: S603 - our own commands
+        done = subprocess.run(
             self.command(service), env=self.environment(service), cwd=self._cwd(), capture_output=True, text=True,
             timeout=seconds, check=False,
         )  # fmt: skip
@@ -72,7 +72,7 @@ class Stack:
         """A service that stays, under a name of its own."""
         name = name or service
         with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 - our own commands
+            process = subprocess.Popen(
                 [*self.command(service), *more], env={**self.environment(service), **environment}, cwd=self._cwd(),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
@@ -133,7 +133,7 @@ class Stack:
     def prefect(self, *words: str) -> str:
         """Prefect's own command line, as an operator would use it."""
         program = str(Path(sys.executable).with_name("prefect"))
-        done = subprocess.run(  # noqa: S603 - our own commands
+        done = subprocess.run(
             [program, *words], env=self.environment("bootstrap"), cwd=self._cwd(), capture_output=True, text=True,
             timeout=90, check=False,
         )  # fmt: skip

@@ -31,7 +31,7 @@ class Command:
 
     def start(self, *words: str) -> "subprocess.Popen[str]":
         environment = {**os.environ, "PREFECT_HOME": str(self.home), "PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(  # noqa: S603 - ourselves
+        process = subprocess.Popen(
             [*COMMAND, *words], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip

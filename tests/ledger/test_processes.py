@@ -55,7 +55,7 @@ class Child:
     """A process of ours; what it prints is read line by line."""
 
     def __init__(self, program: str, *arguments: str) -> None:
-        self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and program
+        self.process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(program), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -174,7 +174,7 @@ def test_nothing_that_a_command_leaves_holds_a_secret_at_debug_level(odd_sheet, 
         "PREFECT_DEBUG_MODE": "1",
         "REELSHEET_NOTIFY_URL": hook,
     }
-    done = subprocess.run(  # noqa: S603 - ourselves
+    done = subprocess.run(
         [
             *(sys.executable, "-c", "from reelsheet.cli import main; main()", "run"),
             *(f"{sandbox.s3}/debug/in/sheet.csv?{SIGNED}", "--to", "s3://debug/out"),

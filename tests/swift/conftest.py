@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "swift-up"
 def swift() -> Iterator[dict[str, str]]:
     """Its addresses, key and secret. Where it cannot be set up: skipped here, an error in CI."""
     # signals of the terminal are for pytest; the servers end with the pipe
-    with subprocess.Popen(  # noqa: S603 - our own script
+    with subprocess.Popen(
         [sys.executable, SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     ) as process:
         assert process.stdin
