@@ -1,5 +1,5 @@
 # make demo      the whole job against the embedded sandbox, no account needed
-# make test      every test that a change must pass; SLOW=1 (and CI) runs the slow ones too
+# make test      every test that a change must pass; SLOW=1 runs the slow ones too
 # make install   makes .venv/bin/reelsheet
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -34,7 +34,7 @@ demo: $(VENV)/.install
 	@$(BIN)/reelsheet demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(if $(SLOW)$(CI),,-m "not slow")
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(if $(SLOW),,-m "not slow")
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -91,6 +91,7 @@ async def _in_this_process(run: Run, todo: list[Work]) -> None:
     """One subflow after another; the next begins when the last row of the one before has been let go."""
     async with asyncio.TaskGroup() as going:
         for number, part in enumerate(shards.chunks(todo, run.options.shard_size), 1):
+            run.task_runs += 1  # Prefect counts a subflow among its parent's tasks
             admitted = asyncio.Event()
             subflow = going.create_task(_subflow(run, number, part, admitted.set))
             subflow.add_done_callback(lambda _, event=admitted: event.set())  # type: ignore[misc]

@@ -104,7 +104,7 @@ class EmbeddedServer:
                 stderr=log,
                 pass_fds=(fd,),
                 start_new_session=True,  # Ctrl-C is for the run, not for its server
-                env={**os.environ, **QUIET},
+                env={**_without_keys(), **QUIET},
             )
 
     def _keep_up(self) -> None:
@@ -155,7 +155,7 @@ class EmbeddedServer:
         await asyncio.to_thread(self._drain, flow_run_id, expected)
 
     def _drain(self, flow_run_id: str | None, expected: int) -> int:
-        """Wait until every task run of a flow run is recorded as ended; how many are."""
+        """Wait until every task run of a flow run and its shards is recorded as ended; how many are."""
         if self._process is None or flow_run_id is None or expected == 0:
             return expected
         until = time.monotonic() + DRAIN_SECONDS
@@ -175,7 +175,11 @@ class EmbeddedServer:
     def _ended(self, flow_run_id: str) -> int:
         body = json.dumps(
             {
-                "flow_runs": {"id": {"any_": [flow_run_id]}},
+                "flow_runs": {
+                    "operator": "or_",
+                    "id": {"any_": [flow_run_id]},
+                    "parent_flow_run_id": {"any_": [flow_run_id]},
+                },
                 "task_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}},
             }
         ).encode()
@@ -205,6 +209,13 @@ class EmbeddedServer:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _without_keys() -> dict[str, str]:
+    """The environment for a process that has no business with the provider, with S3 or with notifications."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("VIBEDREAM_", "REELSHEET_", "AWS_"))
+    }
 
 
 def serve(fd: int) -> None:

@@ -145,7 +145,7 @@ def _excerpt(body: bytes) -> str:
     """The beginning of a body that says nothing for people, for whoever looks for what it was."""
     from reelsheet.redaction import clean
 
-    return clean(body[:4096].decode("utf-8", "replace"), limit=160)
+    return clean(body[:65_536].decode("utf-8", "replace"), limit=160)
 
 
 def _code(data: dict[str, Any] | None) -> str:

@@ -134,9 +134,9 @@ class Others:
     def gained(self, now: float, limit: float, noise: float) -> bool:
         """One more than the limit was accepted. Whether to go on gently, because others try as well.
 
-        `noise`: by how much the limit may be off.
+        `noise`: by how much the limit may be off; with others near, this is no time to be lenient.
         """
-        if self.before and limit >= self.before - noise:
+        if self.before and limit >= self.before - (0.0 if self.near else noise):
             self._regain(now)
         if not self.before and not self.near:
             self.try_at = math.inf
@@ -147,7 +147,7 @@ class Others:
 
     def full(self, now: float, limit: float, noise: float) -> None:
         """One more than the limit was refused."""
-        if self.before and limit < self.before - 0.5 - noise:  # somebody took what was given up
+        if self.before and limit < self.before - 0.5 - (0.0 if self.near else noise):  # somebody took what was given up
             self.meet(now)
         self.before = 0.0
         self._wait = 0.5 * self.turnaround

@@ -1,8 +1,13 @@
 """Money is integer US cents inside and `Decimal` dollars with two places at the edges."""
 
+import re
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from typing import Final
 
 from reelsheet.errors import UsageError
+
+# A comma divides thousands and nothing else: "1,50" must not become a cap of $150.
+_WRITTEN: Final = re.compile(r"\$?(?:\d+|\d{1,3}(?:,\d{3})+|(?=\.\d))(?:\.\d*)?", re.ASCII)
 
 
 def usd(cents: int) -> str:
@@ -20,10 +25,12 @@ def cents(amount: str | float | Decimal) -> int:
 
     Raises UsageError where it is no finite amount of zero or more.
     """
+    text = str(amount).strip()
     try:
-        value = Decimal(str(amount).strip().removeprefix("$").replace(",", ""))
+        fits = not isinstance(amount, str) or _WRITTEN.fullmatch(text)
+        value = Decimal(text.removeprefix("$").replace(",", "") if fits else "nan")
     except InvalidOperation:
-        value = Decimal(-1)
+        value = Decimal("nan")
     if not value.is_finite() or value < 0 or value > 10_000_000:
         raise UsageError(f"{amount!r} is no amount in US dollars; write it like 12.50.")
     return int(value * 100)

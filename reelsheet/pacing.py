@@ -256,7 +256,8 @@ class Pace:
             if self._others.gained(now, self._limit, self._noise()):
                 self._stride, self._credit = 1 + self._limit / 32, 0.0
         elif self.in_flight > self._limit - 1:
-            self._credit += 1 / max(PROBE_ROWS, self._limit, self._cost / (LOSS * self._others.turnaround))
+            dear = min(self._cost / (LOSS * self._others.turnaround), 2 * self._limit)
+            self._credit += 1 / max(PROBE_ROWS, self._limit, dear)
             if unseen and self._running > self._limit:
                 self._margin -= LEARNT * 2 ** min(8.0, self._rate.since / 15)
 

@@ -22,6 +22,7 @@ FEWEST = 1.5
 CHEAPEST = 0.05  # seconds, and a hundredth of the latency: a poll that sees no earlier is not worth sending
 MARGIN = 0.02  # seconds after the expected moment
 CLOSEST = 0.1  # seconds between two polls of one prediction
+SLOWEST = 1.0  # seconds from a poll to its answer
 SLOW_DOWN = 5.0  # seconds without polls after a 429 that names no time
 SAMPLES = 256  # kept at least
 MOST_SAMPLES = 8192
@@ -105,7 +106,7 @@ class PollSchedule:
         if one is None:
             return self.started(key, age, None)
         one.asked = (age, one.not_done)
-        one.not_done = max(one.not_done, min(age, one.due))
+        one.not_done = max(one.not_done, min(age, max(one.due, age - SLOWEST)))
         if self._by_age is not None and age > self._by_age.latencies.ages[-1]:
             self._news += 0.3  # this takes longer than anything before
             self._learn()

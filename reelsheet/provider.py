@@ -103,6 +103,7 @@ class Provider:
             "accept-encoding": "identity",
             "user-agent": "reelsheet",
         }
+        proxied = self._base.startswith("https://")  # over http, which is this machine, a proxy would see the key
         # A kept connection that the server closes just then makes a POST ambiguous: keep those for a moment only.
         self._posts = httpx.AsyncClient(
             headers=headers,
@@ -110,6 +111,7 @@ class Provider:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=KEPT, keepalive_expiry=2.0),
             follow_redirects=False,
             verify=_roots(),
+            trust_env=proxied,
         )
         self._gets = httpx.AsyncClient(
             headers=headers,
@@ -117,6 +119,7 @@ class Provider:
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=KEPT),
             follow_redirects=False,
             verify=_roots(),
+            trust_env=proxied,
         )
         self._submit_timeout = settings.submit_timeout
 

@@ -97,6 +97,7 @@ class Run:
         self.watch = Watch(self.polls)
         self.gate = Gate(Pace(ceiling=options.concurrency, clock=now, unseen=self.polls.unseen))
         self.posts = submission.Posts()
+        self.others = submission.Others()
         self.no_answer = 0  # submissions in a row without a definite answer
         self.accepted_at: float | None = None
         self.finished = 0  # predictions, of which

@@ -72,6 +72,38 @@ class Posts:
             self._quiet.set()
 
 
+class Others:
+    """Claims of other living runs that this one waits for, looked at all together."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, asyncio.Future[Standing]] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    async def settled(self, run: "Run", identity: str) -> Standing:
+        """How an identity stands once none of its attempts is claimed any more."""
+        if identity not in self._waiting:
+            self._waiting[identity] = asyncio.get_running_loop().create_future()
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(run))
+        return await asyncio.shield(self._waiting[identity])
+
+    async def _look(self, run: "Run") -> None:
+        pause = OTHERS_SECONDS / 10
+        while self._waiting and not run.interrupted.is_set():
+            try:
+                standings = await run.in_ledger(run.ledger.standings, list(self._waiting))
+            except Exception as error:  # noqa: BLE001 - it is raised where each is waited for
+                for waiting in self._waiting.values():
+                    waiting.set_exception(error)
+                self._waiting.clear()
+                return
+            settled = [one for one in standings.values() if all(a.state != State.CLAIMED for a in one.attempts)]
+            for standing in settled:
+                self._waiting.pop(standing.latest.identity).set_result(standing)
+            pause = OTHERS_SECONDS / 10 if settled else min(OTHERS_SECONDS, 1.5 * pause)
+            await run.pause(pause)
+
+
 @dataclass(slots=True)
 class _Tries:
     """How often a row was not sent, and since when (on the run's clock) it is refused for its pace."""
@@ -149,15 +181,9 @@ def found(run: "Run", work: Work, standing: Standing) -> Attempt | None:
 
 async def _settled(run: "Run", work: Work) -> Standing | None:
     """How the row stands once no living run is at it; None where this run is interrupted before."""
-    pause = OTHERS_SECONDS / 10
-    while not run.interrupted.is_set():
-        standing = await run.in_ledger(run.ledger.standing, work.identity)
-        work.standing = standing
-        if standing is not None and not any(attempt.state == State.CLAIMED for attempt in standing.attempts):
-            return standing
-        await run.pause(pause)
-        pause = min(OTHERS_SECONDS, 1.5 * pause)
-    return None
+    standing = await run.bounded(run.others.settled(run, work.identity))
+    work.standing = standing or work.standing
+    return standing
 
 
 async def _image(run: "Run", work: Work) -> str | None:
@@ -267,10 +293,10 @@ async def _rescue(run: "Run", attempt: Attempt, answer: Answer) -> None:
     )  # fmt: skip
     cents = attempt.price_cents if answer.cents is None else answer.cents
     run.recovered[attempt.identity] = (attempt.number, answer.prediction_id, cents)
-    rows = [(identity, *what) for identity, what in run.recovered.items()]
-    key = f"runs/{run.run_id}/{carried.RECOVERY}-{run.ledger.owner.id[:8]}.csv"
+    table = carried.recovery_table([(attempt.identity, attempt.number, answer.prediction_id, cents)], run.run_id)
+    key = f"runs/{run.run_id}/{carried.RECOVERY}-{attempt.identity[:16]}-{attempt.number}.csv"  # one file, one id
     with contextlib.suppress(Exception):  # the log has it already; this is one more place
-        await run.in_thread(run.destination.write, key, carried.recovery_table(rows, run.run_id), "text/csv")
+        await run.in_thread(run.destination.write, key, table, "text/csv")
 
 
 def _code(answer: Answer) -> ErrorCode:

@@ -1,5 +1,6 @@
 """The documentation is true: its commands run, its links lead somewhere, its tables are the program's own."""
 
+import json
 import os
 import re
 import shutil
@@ -273,6 +274,21 @@ def test_every_parameter_of_the_flows_is_described_in_a_sentence():
         assert set(described) == known - {"manifest"} | {first}
         for name, told in described.items():
             assert told.get("description", "").endswith("."), f"{flow.name} {name}"
+
+
+def test_the_least_rights_are_those_that_the_program_asks_for():
+    policy = next(
+        content for _, language, content in FENCE.findall(text_of(ROOT / "SECURITY.md")) if language == "json"
+    )
+    given = {action for statement in json.loads(policy)["Statement"] for action in statement["Action"]}
+    asked = {
+        action
+        for path in tracked()
+        if path.is_relative_to(ROOT / "reelsheet") and path.suffix == ".py" and "sandbox" not in path.parts
+        for action in re.findall(r'"(s3:[A-Z]\w+)"', text_of(path))
+        if action != "s3:List"  # the beginning of two
+    }
+    assert given == asked
 
 
 # Links

@@ -395,7 +395,7 @@ def test_without_estimates_three_polls_are_kept_and_lateness_is_near_its_floor(s
     """The floor is the mean lateness of the best ages for three polls, where the distribution is known beforehand."""
     _, polls, _, client = _run(sim.log_normal(5, sigma), rows=900)
     assert polls <= 3.05
-    assert statistics.mean(client.lateness) <= 1.4 * floor
+    assert statistics.mean(client.lateness) <= 1.5 * floor
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ def call(arguments: list[str]) -> int:
     from reelsheet.cli.verbs import app
     from reelsheet.errors import ReelsheetError
 
+    _this_machine_directly()
     try:
         result = app(verb_first(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -50,6 +51,15 @@ def call(arguments: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last door: a person gets a sentence, the traceback goes to a file
         return unforeseen(error)
     return result if isinstance(result, int) else 0
+
+
+def _this_machine_directly() -> None:
+    """A proxy of the surroundings is for other machines: Prefect's server and the sandbox are on this one."""
+    if any(name.lower() in {"http_proxy", "https_proxy", "all_proxy"} for name in os.environ):
+        told = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        if told.strip() != "*":
+            named = [*filter(None, (name.strip() for name in told.split(","))), "127.0.0.1", "localhost", "::1"]
+            os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys(named))
 
 
 def unforeseen(error: Exception) -> int:
@@ -76,8 +86,10 @@ def unforeseen(error: Exception) -> int:
 
 
 def say(text: str) -> None:
-    """One line for people, on stderr."""
-    sys.stderr.write(f"reelsheet: {text}\n")
+    """One line for people, on stderr, with nothing in it that a terminal would obey."""
+    from reelsheet.redaction import visible
+
+    sys.stderr.write(f"reelsheet: {visible(text)}\n")
 
 
 def verb_first(arguments: list[str]) -> list[str]:

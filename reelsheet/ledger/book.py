@@ -152,7 +152,7 @@ class Ledger:
         while its run is unfinished shares the permissions given then; what these have paid for gets no new ones.
         """
         values = {
-            "run_id": run_id, "verb": verb, "source": source, "destination": destination, "command": command,
+            "run_id": run_id, "verb": verb, "source": _text(source), "destination": destination, "command": command,
             "owner": self.owner.id, "flow_run_id": flow_run_id, "options": json.dumps(dict(options)), "rows": rows,
             "cap_cents": cap_cents, "confirmed_cents": 0, "reserved_cents": 0, "at_risk_cents": 0,
             "started_at": time.time(),
@@ -562,7 +562,7 @@ class Ledger:
                         "position": note.position,
                         "status": note.status,
                         "error_code": note.error_code,
-                        "error": note.error,
+                        "error": _text(note.error),
                         "warnings": json.dumps(note.warnings),
                     }
                     for note in part
@@ -726,6 +726,11 @@ def _reserve(connection: Connection, run_id: str, day: str, price: int, daily_ca
         connection.execute(insert(s.days).values(day=day, confirmed_cents=0, reserved_cents=price, at_risk_cents=0))
 
 
+def _text(told: str) -> str:
+    """As every database takes it: no NUL, no half of a character."""
+    return told.replace("\0", "").encode("utf-8", "replace").decode()
+
+
 def _is_granted(connection: Connection, run_id: str, identity: str, number: int) -> bool:
     return connection.execute(statements.GRANTED, {"_run": run_id, "_identity": identity}).scalar() == number
 
@@ -736,7 +741,7 @@ def _is_our_run(connection: Connection, run_id: str) -> bool:
 
 def _holder(connection: Connection, prediction_id: str) -> Attempt | None:
     """Whose id it is already."""
-    row = connection.execute(select(s.attempts).where(s.attempts.c.prediction_id == prediction_id)).first()
+    row = connection.execute(statements.HOLDER, {"_prediction": prediction_id}).first()
     return None if row is None else attempt_of(row)
 
 

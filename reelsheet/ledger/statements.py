@@ -13,6 +13,7 @@ OF_IDENTITY = (
     select(attempts).where(attempts.c.identity == bindparam("_identity")).order_by(attempts.c.number).with_for_update()
 )
 SAME = select(attempts).where(attempts.c.id == bindparam("_id")).with_for_update()
+HOLDER = select(attempts).where(attempts.c.prediction_id == bindparam("_prediction"))
 NEW = insert(attempts)
 CHANGE = update(attempts).where(attempts.c.id == bindparam("_id"))
 

@@ -142,15 +142,7 @@ async def test_rows_that_wait_for_another_run_are_left(starts, sandbox, monkeypa
     from reelsheet.ledger import Ledger, Wait
 
     monkeypatch.setattr(Ledger, "claim", lambda self, *_, **__: Wait())
-    standing = Ledger.standing
-    looked = []
-
-    def claimed(self, identity):
-        looked.append(identity)
-        return standing(self, identity)
-
-    monkeypatch.setattr(Ledger, "standing", claimed)
-    _, found = await starts(lambda *_: len(looked) > 2)
+    _, found = await starts(lambda run, _: bool(run.others._waiting))
     assert {line.status for line in found} == {Status.SKIPPED}
     assert sandbox.charges() == []
 

@@ -9,7 +9,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reelsheet.acceptance import ID, Proof, judge, usable_id
-from reelsheet.money import cents, dollars, quoted_cents, usd
 from reelsheet.provider import Look, Phase, Provider
 from reelsheet.redaction import clean, clean_url, unsigned, visible
 from reelsheet.settings import Settings
@@ -106,47 +105,6 @@ def test_an_id_is_safe_in_an_address_a_file_name_and_a_table(value):
     assert not set(found) & set("/\\?#%&=+ \t\r\n'\"<>@")
     assert found not in {".", ".."}
     assert len(found) <= 200
-
-
-# Money
-
-
-@given(st.integers(0, 10**9))
-def test_cents_become_dollars_and_come_back(amount):
-    assert cents(usd(amount)) == amount
-    assert cents(dollars(amount)) == amount
-
-
-@given(st.text(max_size=30) | st.floats() | st.integers() | st.decimals())
-def test_an_amount_is_cents_that_never_exceed_it_or_an_error(amount):
-    from decimal import Decimal
-
-    from reelsheet.errors import UsageError
-
-    try:
-        found = cents(amount)
-    except UsageError:
-        return
-    assert 0 <= found <= 1_000_000_000
-    if not isinstance(amount, str):
-        assert found <= Decimal(str(amount)) * 100 < found + 1
-
-
-@given(JSON)
-@example(float("nan"))
-@example(float("inf"))
-@example(-1)
-@example(54.000001)
-@example("1e400")
-@example("9" * 5000)
-@example(True)
-def test_a_quote_is_whole_cents_in_bounds_never_less_than_was_said_or_nothing(value):
-    found = quoted_cents(value)
-    if found is None:
-        return
-    assert isinstance(found, int)
-    assert 0 <= found <= 1_000_000
-    assert found >= float(value) > found - 1
 
 
 # Texts that were written to keep a pattern busy: the time limit is what would fail
