@@ -20,12 +20,12 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv 2>/dev/null || $(BIN)/python -m pip install --disable-pip-version-check uv
 
 $(VENV)/.install: $(BIN)/uv requirements-sandbox.lock pyproject.toml
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements-sandbox.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$(BIN)/uv pip install --quiet --no-config --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements-sandbox.lock
+	$(BIN)/uv pip install --quiet --no-config --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.install requirements-dev.lock
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements-dev.lock
+	$(BIN)/uv pip install --quiet --no-config --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 install: $(VENV)/.install
