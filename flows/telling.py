@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
@@ -105,22 +106,26 @@ async def progress(run: Run) -> AsyncIterator[None]:
     if todo >= WORTH_A_BAR:
         async with _quietly("progress"):
             bar = await acreate_progress_artifact(0.0, key=f"progress-{_key(run)}", description=_rows(run))
-    watching = asyncio.create_task(_watch(run, bar, todo))
+    caps = _Caps.of(run)
+    watching = asyncio.create_task(_watch(run, bar, todo, caps))
     try:
         yield
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-        await _show(run, bar, todo)
+        await _look(run, bar, todo, caps)  # a run may be over before the first look
 
 
-async def _watch(run: Run, bar: UUID | None, todo: int) -> None:
-    warned: set[str] = set()
+async def _watch(run: Run, bar: UUID | None, todo: int, caps: "_Caps") -> None:
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        await _show(run, bar, todo)
-        with contextlib.suppress(LedgerError):
-            await _warn(run, warned)
+        await _look(run, bar, todo, caps)
+
+
+async def _look(run: Run, bar: UUID | None, todo: int, caps: "_Caps") -> None:
+    await _show(run, bar, todo)
+    with contextlib.suppress(LedgerError):
+        await _warn(run, caps)
 
 
 async def _show(run: Run, bar: UUID | None, todo: int) -> None:
@@ -129,23 +134,35 @@ async def _show(run: Run, bar: UUID | None, todo: int) -> None:
             await aupdate_progress_artifact(bar, progress=round(100 * (1 - len(run.to_do()) / todo), 1))
 
 
-async def _warn(run: Run, warned: set[str]) -> None:
+@dataclass(slots=True)
+class _Caps:
+    """The caps that a run may reach, and which of them were told. `tight`: the plan did not fit from the start."""
+
+    tight: bool
+    told: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, run: Run) -> "_Caps":
+        asked, cap = run.options.max_cost_usd is not None, run.record.cap_cents
+        return cls(asked and bool(cap) and spent_cents(run.record) + run.plan.cost_cents > (cap or 0))
+
+
+async def _warn(run: Run, caps: _Caps) -> None:
     """One event for each cap that is nearly used up."""
     record = await run.in_ledger(run.ledger.run, run.run_id)
-    asked = run.options.max_cost_usd is not None
-    if asked and record is not None and record.cap_cents and run.plan.cost_cents > record.cap_cents:
-        _warn_once(run, warned, "run", spent_cents(record), record.cap_cents)
+    if caps.tight and record is not None and record.cap_cents:
+        _warn_once(run, caps, "run", spent_cents(record), record.cap_cents)
     daily = run.settings.daily_cap_cents
     if daily:
         days = await run.in_ledger(run.ledger.days, 1)
         if days:
-            _warn_once(run, warned, "day", sum(days[0][1:]), daily)
+            _warn_once(run, caps, "day", sum(days[0][1:]), daily)
 
 
-def _warn_once(run: Run, warned: set[str], which: str, spent: int, cap: int) -> None:
-    if which in warned or spent < NEAR * cap:
+def _warn_once(run: Run, caps: _Caps, which: str, spent: int, cap: int) -> None:
+    if which in caps.told or spent < NEAR * cap:
         return
-    warned.add(which)
+    caps.told.add(which)
     log.warning("%s of the %s's cap of %s are used.", dollars(spent), which, dollars(cap))
     _emit(run, BUDGET_WARNING, {"cap": which, "spent_usd": spent / 100, "cap_usd": cap / 100})
 
