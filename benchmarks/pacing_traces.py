@@ -1,7 +1,6 @@
 """Draws docs/images/pacing-*.svg and prints the figures of docs/pacing.md, all from the simulation.
 
-python benchmarks/pacing_traces.py            # drawings and table
-python benchmarks/pacing_traces.py --table    # the table alone
+`python -m benchmarks.pacing_traces`, or with `--table` for the figures alone.
 """
 
 import argparse
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from pacing_simulation import (
+from benchmarks.pacing_simulation import (
     Client,
     FixedWindow,
     Places,
@@ -25,7 +24,6 @@ from pacing_simulation import (
     simulate,
     whole_seconds,
 )
-
 from reelsheet.latencies import Latencies, plan
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"

@@ -13,6 +13,7 @@ ALONE = 15.0  # turnarounds between two looks whether others want places, while 
 TOGETHER = 1.0  # the same, while somebody did
 GIVE = 0.2  # of the places, given up together with others
 OFFER = 0.03  # of the places, given up to see whether there are others
+MANY = 4  # places given up: to regain fewer says less
 CONVINCED = 3  # times that all was regained, until nobody is there
 STEADY = 2.0  # turnarounds within which a second place that is taken is no chance
 QUICKER = 0.6  # the wait after each success
@@ -90,6 +91,7 @@ class Others:
         self._next = math.inf  # look
         self._wait = 0.5  # seconds between two tries
         self._taken = -math.inf  # when a place that was held was not free
+        self._given = 0.0
         self._regained = 0.0  # times in a row
 
     @property
@@ -114,7 +116,8 @@ class Others:
         if now < self._next or self.before:
             return False
         if limit <= 1:  # nothing to give; but not for ever
-            self._regain(now, 1 / 5)
+            self._given = 0.5
+            self._regain(now)
         return limit > 1
 
     def give(self, now: float, limit: float) -> float:
@@ -122,7 +125,9 @@ class Others:
         self.before = max(self.before, limit)
         self._wait = (0.5 if self.near else 0.75) * self.turnaround
         self._plan(now)
-        return max(1.0, min(limit - 1, (1 - (GIVE if self.near else OFFER)) * limit))
+        left = max(1.0, min(limit - 1, (1 - (GIVE if self.near else OFFER)) * limit))
+        self._given = limit - left
+        return left
 
     def taken(self, now: float, *, surely: bool) -> bool:
         """A place that was held is not free. Whether to make room: not for a first time that may be chance."""
@@ -162,9 +167,9 @@ class Others:
         self.near, self._regained = True, 0.0
         self._plan(now)
 
-    def _regain(self, now: float, times: float = 1.0) -> None:
+    def _regain(self, now: float) -> None:
         self.before = 0.0
-        self._regained += times
+        self._regained += min(1.0, self._given / MANY)  # one or two places are easily had
         if self._regained >= CONVINCED:
             self.near = False
         self._plan(now)

@@ -257,6 +257,8 @@ def _time(cell: str) -> float | None:
         moment = datetime.fromisoformat(cell.strip())
     except ValueError:
         return None
+    if not 2000 <= moment.year < 9999:  # nobody was paid then, and no calendar reaches beyond
+        return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

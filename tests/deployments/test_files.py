@@ -4,6 +4,7 @@ import fnmatch
 import json
 import re
 import stat
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,12 @@ def test_what_the_image_copies_is_there_and_is_let_through() -> None:
         for source in [part for part in rest.split() if not part.startswith("--")][:-1]:
             assert (ROOT / source).exists(), source
             assert any(fnmatch.fnmatch(source.removeprefix("./"), rule[1:]) for rule in rules if rule[0] == "!"), source
+
+
+def test_all_that_the_wheel_is_made_of_is_copied() -> None:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    copied = {rest.split()[0] for word, rest in instructions() if word == "COPY"}
+    assert {*wheel["packages"], *wheel.get("force-include", {})} <= copied
 
 
 def test_programs_that_are_started_can_be() -> None:

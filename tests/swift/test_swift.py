@@ -17,7 +17,9 @@ from reelsheet.destination import S3Destination, StorageConflict, StorageError, 
 from reelsheet.errors import ConfigurationError
 from reelsheet.fetch import guarded_client
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+# a minute, and an installation on first use: CI does not leave that out
+pytestmark = [pytest.mark.timeout(240), *(() if IN_CI else (pytest.mark.slow,))]
 
 MINE = {"identity": "1" * 64, "attempt": "1", "prediction-id": "p-1", "cost-cents": "54", "run-id": "été"}
 OTHERS = MINE | {"identity": "2" * 64}
