@@ -211,3 +211,19 @@ def test_what_the_run_logs_stands_where_stderr_is_at_that_moment(capsys, monkeyp
         assert later.getvalue() == "reelsheet: stopped ␛[2J\n"
     finally:
         before.handlers, before.level, before.propagate = kept
+
+
+def test_the_sandbox_is_served_until_ctrl_c(tmp_path):
+    command = [sys.executable, "-c", "from reelsheet.cli import main; main()", "sandbox"]
+    flags = ["--port", "0", "--s3-port", "0", "--clips", "tiny", "--state", str(tmp_path / "state")]
+    with (
+        (tmp_path / "stderr").open("wb") as stderr,
+        subprocess.Popen(
+            [*command, *flags], stdout=subprocess.PIPE, stderr=stderr, process_group=0, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(20)
+    assert "api" in json.loads(line or "{}"), (tmp_path / "stderr").read_text()

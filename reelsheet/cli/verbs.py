@@ -265,9 +265,10 @@ def sandbox(
 
     For people who develop against them; Ctrl-C ends it.
     """
+    flags = dict(locals())  # before the import puts another name beside them
     from reelsheet.cli.demo import serve
 
-    return serve(locals())
+    return serve(flags)
 
 
 @app.command(sort_key=1)
