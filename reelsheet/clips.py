@@ -3,8 +3,9 @@
 Nothing is believed: the bytes are counted, walked as an MP4 while they pass, hashed, stored under bounded memory, and
 become visible only when all of that agrees. Copying costs nothing, so everything passing is tried again.
 
-Memory: at most COPIES clips are under way in one process, each holding one part (8 MiB) and what boto3 makes of it
-while one of UPLOADS threads sends it: 24 x 8 + 16 x 2 x 8 MiB = 448 MiB at worst, a fifth of it with usual clips.
+Memory: at most COPIES clips are under way in one process, each holding one part (8 MiB), an index (8 MiB at most) and
+what boto3 makes of the part while one of UPLOADS threads sends it: 24 x 16 + 16 x 2 x 8 MiB = 640 MiB at worst, a
+tenth of it with usual clips.
 """
 
 import asyncio

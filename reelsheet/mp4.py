@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-MOOV_LIMIT: Final = 64 * 2**20  # bytes of `moov` that are held
+MOOV_LIMIT: Final = 8 * 2**20  # bytes of `moov` that are held: an hour of video has fewer
 FTYP_LIMIT: Final = 4096
 BOXES_LIMIT: Final = 100_000  # boxes looked at, at top level and within moov each
 HEADER: Final = 8  # size and kind of a box
@@ -178,7 +178,7 @@ class BoxWalk:
         elif kind == b"ftyp" and self._boxes == 1:
             _refuse_brands(bytes(held or b""))
         elif kind == b"moov":
-            self._movie = _movie(memoryview(bytes(held or b"")))
+            self._movie = _movie(memoryview(held or b""))
 
     @property
     def _stranger(self) -> bool:

@@ -27,6 +27,7 @@ MOST: Final = 500  # distinct pictures
 AT_ONCE: Final = 4
 LARGEST: Final = 20_000_000  # bytes of one picture; times AT_ONCE is what is held at most
 MOST_PIXELS: Final = 60_000_000
+UNFOLDED: Final = 30_000_000  # pixels that are held at once; JPEGs are made smaller while they are decoded
 COURTESY: Final = 4.0  # times what a picture took, before the next one while the run is going
 SECONDS: Final = 10.0  # at the run's end, for those that are still missing
 PER_PICTURE: Final = 8.0
@@ -45,6 +46,7 @@ class Album:
         self._wanted = list(dict.fromkeys(addresses.values()))[:most]
         self._made: dict[str, bytes] = {}
         self._hurry = asyncio.Event()
+        self._decoding = asyncio.Lock()  # a file of 200 kB may unfold into as many MB: one at a time
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -78,7 +80,8 @@ class Album:
             begun = time.monotonic()
             with contextlib.suppress(Exception):  # a picture less; the preflight has said what is wrong with it
                 content = await asyncio.wait_for(_content(address, web), PER_PICTURE)
-                self._made[address] = await asyncio.to_thread(small, content)
+                async with self._decoding:
+                    self._made[address] = await asyncio.to_thread(small, content)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), COURTESY * (time.monotonic() - begun))
 
@@ -94,10 +97,15 @@ def small(content: bytes) -> bytes:
     """A JPEG that fits into BOX. Raises ValueError or OSError where `content` is no picture, or far too large a one."""
     from PIL import Image, ImageOps
 
-    with Image.open(io.BytesIO(content), formats=_KINDS) as picture:
-        if picture.width * picture.height > MOST_PIXELS:
-            raise ValueError(f"{picture.width} by {picture.height} pixels are too many")
-        picture.draft("RGB", (2 * BOX[0], 2 * BOX[1]))  # JPEGs are decoded at a fraction of their size
+    with Image.open(io.BytesIO(content), formats=_KINDS) as opened:
+        if opened.width * opened.height > MOST_PIXELS:
+            raise ValueError(f"{opened.width} by {opened.height} pixels are too many")
+        opened.draft("RGB", (2 * BOX[0], 2 * BOX[1]))  # JPEGs are decoded at a fraction of their size
+        if opened.width * opened.height > UNFOLDED:
+            raise ValueError(f"{opened.width} by {opened.height} pixels are too many to hold")
+        # palettes do not shrink well
+        picture = opened if opened.mode in {"RGB", "RGBA", "L", "LA", "CMYK"} else opened.convert("RGBA")
+        picture.thumbnail((2 * BOX[0], 2 * BOX[1]))  # first of all, so that nothing large is copied
         upright = ImageOps.exif_transpose(picture)
         if upright.mode not in {"RGB", "L"}:
             clear = upright.convert("RGBA")

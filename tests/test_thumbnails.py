@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -100,6 +102,47 @@ def test_what_is_no_picture_is_an_error(content):
 def test_a_picture_that_would_unfold_into_gigabytes_is_not_opened():
     with pytest.raises(ValueError, match="too many"):
         small(picture("PNG", size=(8_000, 8_000), mode="L"))
+
+
+def test_what_must_be_unfolded_whole_is_bounded_more_narrowly_than_a_jpeg():
+    large = (6_000, 6_000)
+    assert small(picture("JPEG", size=large, mode="L"))
+    with pytest.raises(ValueError, match="too many to hold"):
+        small(picture("PNG", size=large, mode="L"))
+
+
+def test_a_small_file_that_unfolds_is_held_about_twice_at_most():
+    """5,400 by 5,400 pixels with transparency: 117 MB, in a file of 113 kB."""
+    code = """
+import io, resource
+from PIL import Image
+from reelsheet import thumbnails
+made = io.BytesIO()
+Image.new("RGBA", (5400, 5400)).save(made, "PNG", compress_level=1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+thumbnails.small(made.getvalue())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert int(done.stdout) < 180_000  # kB beyond the one that the picture was drawn in
+
+
+async def test_one_picture_is_unfolded_at_a_time(web, monkeypatch):
+    under_way, most = 0, 0
+
+    def counted(content):
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        made = small(content)
+        under_way -= 1
+        return made
+
+    monkeypatch.setattr(thumbnails, "small", counted)
+    web.files = {f"/{n}.jpg": picture(size=(3000, 2000)) for n in range(8)}
+    made = await Album({n: f"{web.base}/{n}.jpg" for n in range(8)}, allow_private=True).end()
+    assert len(made) == 8
+    assert most == 1
 
 
 async def test_each_distinct_picture_is_fetched_once_and_given_to_all_its_rows(web):
