@@ -19,7 +19,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -264,7 +263,7 @@ class S3Destination:
         """A presigned GET, good for `expires` seconds (a week at most, and no longer than the credentials)."""
         full = self._full(key)
         with self._asking("s3:GetObject", full):
-            return s3.client(self._region).generate_presigned_url(
+            return s3.client(s3.region_of(self.bucket)).generate_presigned_url(
                 "get_object", Params={"Bucket": self.bucket, "Key": full}, ExpiresIn=min(expires, LINK_LIMIT)
             )
 
@@ -298,13 +297,6 @@ class S3Destination:
 
     def _full(self, key: str) -> str:
         return self._base + _checked(key)
-
-    @cached_property
-    def _region(self) -> str | None:
-        """The bucket's own region, which a link must be signed for; None for the client's. Asked once."""
-        with contextlib.suppress(StorageError), self._asking("s3:ListBucket", ""):
-            return s3.client().head_bucket(Bucket=self.bucket).get("BucketRegion") or None
-        return None
 
     def _put(
         self, key: str, content: bytes | bytearray, content_type: str, metadata: Mapping[str, str], *, new: bool = False

@@ -105,7 +105,7 @@ async def provider_address(address: str) -> str:
 
 def _presigned(address: str) -> str:
     bucket, key = _bucket_and_key(address)
-    signed: str = s3.client().generate_presigned_url(
+    signed: str = s3.client(s3.region_of(bucket)).generate_presigned_url(
         "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=PRESIGNED_FOR
     )
     return signed

@@ -4,8 +4,10 @@ Credentials, region and endpoint are read as boto3 reads them (AWS_*, profiles, 
 One layer of retries: botocore's own, made explicit here. Nothing else of this project repeats a single S3 request.
 """
 
+import math
 import os
 import threading
+import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 
 ATTEMPTS: Final = 8  # of one request, with botocore's backoff: about half a minute
 CONNECTIONS: Final = 64
+ASK_AGAIN: Final = 60.0  # seconds, for a bucket's region where S3 was not reached
 _BUILDING: Final = threading.Lock()  # sessions are not safe to build in two threads at once
+_REGIONS: Final[dict[tuple[tuple[tuple[str, str], ...], str], tuple[str | None, float]]] = {}  # and until when
 
 _DENIED: Final = frozenset(("AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403"))
 _BAD_KEY: Final = frozenset(("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure", "401"))
@@ -104,10 +108,24 @@ _WORDS: Final = {
 
 def client(region: str | None = None, attempts: int = ATTEMPTS) -> "S3Client":
     """The client of this process and environment; safe in threads. Raises ConfigurationError if there is none."""
-    # tests and the sandbox change AWS_* within one process
-    environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
     with _BUILDING:
-        return _client(environment, region, attempts)
+        return _client(_environment(), region, attempts)
+
+
+def region_of(bucket: str) -> str | None:
+    """The bucket's own region, which a link into it must be signed for; None where S3 does not say. Asked once."""
+    asked = (_environment(), bucket)
+    found, until = _REGIONS.get(asked, (None, 0.0))
+    if time.monotonic() >= until:
+        until = math.inf
+        try:
+            found = client(attempts=2).head_bucket(Bucket=bucket).get("BucketRegion")
+        except failures() as error:
+            found = _headers_of(error).get("x-amz-bucket-region")  # a refusal says it as well
+            if not found and is_connection(error):
+                until = time.monotonic() + ASK_AGAIN
+        _REGIONS[asked] = found, until
+    return found or None
 
 
 def endpoint() -> str:
@@ -164,6 +182,11 @@ def explain(error: BaseException, action: str, bucket: str, key: str = "") -> st
         bucket=bucket, code=code, permit=permit, skew=_skew(error), region=_region(error), where=_where(error)
     )
     return f"S3: {_WORDS.get(action, action)} {f's3://{bucket}/{key}'.rstrip('/')} {told}"
+
+
+def _environment() -> tuple[tuple[str, str], ...]:
+    """AWS_*, which tests and the sandbox change within one process."""
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
 
 
 @lru_cache(maxsize=32)

@@ -5,6 +5,7 @@ import contextlib
 import io
 import socket
 import struct
+import uuid
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -391,6 +392,13 @@ async def test_the_provider_is_given_a_signed_link_to_s3_for_a_day(shop, s3, buc
     query = parse_qs(urlsplit(signed).query)
     assert query["X-Amz-Expires"] == ["86400"]
     assert (await look_at(signed)).picture.width == 640
+
+
+async def test_a_link_to_a_picture_is_signed_for_its_bucket_s_own_region(s3):
+    """S3 refuses any other; our own look would be redirected and see nothing of it."""
+    name = f"far-{uuid.uuid4().hex[:12]}"
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
+    assert "%2Feu-west-3%2Fs3%2F" in await preflight.provider_address(f"s3://{name}/a.png")
 
 
 async def test_the_provider_is_given_the_file_behind_a_share_link_and_anything_else_as_it_is():

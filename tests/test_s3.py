@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 from botocore.exceptions import (
@@ -108,6 +110,30 @@ def test_what_concerns_every_row_is_fatal_and_says_what_mends_it(error, words):
 def test_a_blip_or_one_object_s_trouble_is_not_fatal(error, words):
     assert words in s3.explain(error, "s3:GetObject", "b", "x")
     assert not s3.is_fatal(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "region", "again"),
+    [
+        (refusal("403", headers={"x-amz-bucket-region": "sa-east-1"}), "sa-east-1", False),
+        (refusal("403"), None, False),
+        (EndpointConnectionError(endpoint_url="https://s3.example.com"), None, True),
+    ],
+)
+def test_a_refusal_says_the_region_as_well_and_is_remembered(s3_client, monkeypatch, error, region, again):
+    asked = []
+
+    def head(Bucket):  # noqa: N803 - boto3's own name
+        asked.append(Bucket)
+        raise error
+
+    monkeypatch.setenv("AWS_EXECUTION_ENV", str(error))  # no other test's answers
+    monkeypatch.setattr(s3.client(attempts=2), "head_bucket", head)
+    assert [s3.region_of("pictures"), s3.region_of("pictures")] == [region, region]
+    assert asked == ["pictures"]  # a thousand links do not wait for a dead S3 a thousand times
+    monkeypatch.setattr(s3, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 2 * s3.ASK_AGAIN))
+    assert s3.region_of("pictures") == region
+    assert asked == ["pictures"] * (2 if again else 1)
 
 
 def test_a_skewed_clock_is_told_by_how_much():
