@@ -113,24 +113,29 @@ def parse(
     id_column: str | None = None,
     content_type: str = "",
     allow_private: bool = False,
+    copy: bool = False,
 ) -> Manifest:
     """`content` as a manifest; `source` names it in sentences. Raises ManifestError.
 
     `allow_private` lets pictures lie on this machine and in private networks. A results file may have no rows; any
-    other manifest must have one.
+    other manifest must have one. `copy`: it is the copy that a run keeps of what it read, record for record.
     """
     named = {"image": image_column, "prompt": prompt_column, "id": id_column}
     wanted = {role: name for role, name in named.items() if name is not None}
     page = content_type.partition(";")[0].strip().lower() in {"text/html", "application/xhtml+xml"}
-    table = sheets.read(
-        content, source, sheet=sheet, accepts=lambda header: roles_of.would_do(header, wanted), page=page
+    table = (
+        sheets.copied(content, source)
+        if copy
+        else sheets.read(
+            content, source, sheet=sheet, accepts=lambda header: roles_of.would_do(header, wanted), page=page
+        )
     )
-    block = roles_of.result_block(table.header)
+    block = {} if copy else roles_of.result_block(table.header)
     ours = set(block.values())
     kept = [at for at in range(len(table.header)) if at not in ours]
     columns = tuple(table.header[at] for at in kept)
     roles = _roles(table, columns, wanted, source)
-    if not table.records and not block:
+    if not (table.records or block or copy):
         raise ManifestError(f"{source} has column names but no rows below them; add at least one row.")
     other_sheets = [
         f"Only the first sheet, '{clean(table.tab)}', was read; --sheet names another, such as '{clean(other)}'."

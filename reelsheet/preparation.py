@@ -209,6 +209,8 @@ def _sheet(prepared: Preparation) -> Sheet:
         tuple(row.line for row in rows),
         tuple(row.name for row in rows),
         tuple(prepared.identities.get(row.position, "") for row in rows),
+        {row.position: row.problems for row in rows if row.problems},
+        {row.position: row.warnings for row in rows if row.warnings},
     )
 
 

@@ -65,8 +65,11 @@ def raise_up(told: RunRecord, ledger: Ledger, settings: Settings, *, results: st
     settings = as_recorded(told, settings)
     destination = open_destination(told.destination)
     found = manifest_of(told, settings)
-    identities = _identities(found, ledger.sheet(told.run_id), settings)
-    found = replace(found, rows=tuple(_left_valid(row, identities) for row in found.rows))
+    sheet = ledger.sheet(told.run_id)
+    if sheet is not None and len(sheet.identities) != len(found.rows):
+        sheet = None  # of another table than the one that lies there now
+    identities = _identities(found, sheet, settings)
+    found = replace(found, rows=tuple(_as_read(row, sheet, identities) for row in found.rows))
     drawn = plan.draw(
         found, identities, ledger.standings(identities.values()),
         destination=destination.address, objects=frozenset(destination.listing("videos/")),
@@ -103,21 +106,25 @@ def manifest_of(told: RunRecord, settings: Settings) -> Manifest:
         image_column=told.options.get("image_column"),
         prompt_column=told.options.get("prompt_column"),
         id_column=told.options.get("id_column"),
-        content_type=record.CSV,
         allow_private=settings.allow_private_hosts,
+        copy=True,
     )
     return _with_earlier_words(found, destination, told.run_id)
 
 
 def _identities(found: Manifest, sheet: Sheet | None, settings: Settings) -> dict[int, str]:
     """position → identity of each valid row, as the ledger was told when the run began, else worked out anew."""
-    if sheet is not None and len(sheet.identities) == len(found.rows):
+    if sheet is not None:
         return {position: identity for position, identity in enumerate(sheet.identities) if identity}
     return {row.position: identity_of(row, settings) for row in found.rows if not row.problems}
 
 
-def _left_valid(row: Row, identities: Mapping[int, str]) -> Row:
-    """What was no valid row in the sheet is none in its copy, even where that shows it no more."""
+def _as_read(row: Row, sheet: Sheet | None, identities: Mapping[int, str]) -> Row:
+    """The row with the line and the words of the sheet as it was, even where its copy shows them no more."""
+    if sheet is not None:
+        at = row.position
+        row = replace(row, line=sheet.lines[at], warnings=sheet.warnings.get(at, row.warnings))
+        row = replace(row, problems=sheet.problems.get(at, row.problems))
     if row.position in identities:
         return replace(row, problems=())
     return row if row.problems else replace(row, problems=("This row was invalid when the run read it.",))

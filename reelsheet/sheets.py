@@ -117,6 +117,23 @@ def read(content: bytes, name: str, *, sheet: str | None, accepts: Callable[[Hea
     return Table(table.form, table.header, table.records, (*table.warnings, told), table.guessed)
 
 
+def copied(content: bytes, name: str) -> Table:
+    """A table that `results.manifest_csv` wrote: nothing is guessed, and a record without any text is one."""
+    reader = csv.reader(_lines(content.decode("utf-8", "replace").encode()))
+    records: list[Record] = []
+    line = 1
+    try:
+        for cells in reader:
+            if cells:
+                records.append((line, cells))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ManifestError(f"{name} cannot be read: {error}.") from None
+    if not records:
+        raise ManifestError(f"{name} is empty; {_NO_TABLE}.")
+    return Table(Form.CSV, tuple(records[0][1]), records[1:])
+
+
 def _refuse_other_forms(content: bytes, name: str, *, page: bool) -> None:
     bare = content.removeprefix(_BOM)
     if not bare.strip(b',;|\t" \r\n\v\f'):

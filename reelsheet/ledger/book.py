@@ -217,7 +217,10 @@ class Ledger:
         if content is None:
             return None
         told = json.loads(zlib.decompress(content))
-        return Sheet(tuple(told["lines"]), tuple(told["names"]), tuple(told["identities"]))
+        problems, warnings = (
+            {int(at): tuple(texts) for at, texts in told.get(name, {}).items()} for name in ("problems", "warnings")
+        )
+        return Sheet(tuple(told["lines"]), tuple(told["names"]), tuple(told["identities"]), problems, warnings)
 
     def days(self, limit: int = 14) -> list[tuple[str, int, int, int]]:
         """(day, confirmed, reserved, at risk) in cents, newest first."""
@@ -685,7 +688,13 @@ class Ledger:
 
     @staticmethod
     def _keep_sheet(connection: Connection, run_id: str, sheet: Sheet) -> None:
-        told = {"lines": sheet.lines, "names": sheet.names, "identities": sheet.identities}
+        told = {
+            "lines": sheet.lines,
+            "names": sheet.names,
+            "identities": sheet.identities,
+            "problems": sheet.problems,
+            "warnings": sheet.warnings,
+        }
         content = zlib.compress(json.dumps(told, ensure_ascii=True, separators=(",", ":")).encode())
         connection.execute(delete(s.sheets).where(s.sheets.c.run_id == run_id))
         connection.execute(insert(s.sheets).values(run_id=run_id, content=content))

@@ -4,6 +4,7 @@ Money in cents, times in seconds since 1970 UTC.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,11 +161,16 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """Which rows a run has: of each record its line, its name for people, and its identity ("" where it is invalid)."""
+    """Which rows a run has: of each record its line, its name for people, and its identity ("" where it is invalid).
+
+    `problems` and `warnings`, by position, are what was said of a row when it was read.
+    """
 
     lines: tuple[int, ...]
     names: tuple[str, ...]
     identities: tuple[str, ...]
+    problems: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    warnings: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from reelsheet.cli import call
 from reelsheet.identity import identity_of
 from reelsheet.ledger import Delivery, Ledger, Note, Sheet
 from reelsheet.manifest import parse
+from reelsheet.results import manifest_csv
 
 RUN = "20260115-120000-1f3a9c"
 SHEET = b"sku,image,prompt\r\nmug,https://shop.test/mug.jpg,turn\r\ndress,https://shop.test/dress.jpg,walk\r\nbad,,\r\n"
@@ -245,6 +246,27 @@ def test_a_row_that_was_invalid_in_the_sheet_stays_so(killed, home, capsys):
         writer.writerows(rows)
     call(["report", RUN])
     assert table(path)[1]["error"] == "Row 3 has 9 cells where the header has 3."
+
+
+def test_a_report_has_every_row_with_the_words_that_it_was_read_with(ledger, home, registers, capsys):
+    """Of the first row no text is left in the copy, and of the encoding of the second nothing can be told any more."""
+    read = parse("sku,image,prompt\n\n,,,left\nmug,https://shop.test/mug.jpg,Tässe\nbad,,\n".encode("cp1252"), "m.csv")
+    told = Sheet(
+        tuple(row.line for row in read.rows),
+        tuple(row.name for row in read.rows),
+        ("", identity_of(read.rows[1], settings.Settings()), ""),
+        {row.position: row.problems for row in read.rows if row.problems},
+        {row.position: row.warnings for row in read.rows if row.warnings},
+    )
+    registers(ledger, RUN, destination=str(home), options=PROVIDER, rows=3, sheet=told, cap_cents=200)
+    (home / "runs" / RUN).mkdir(parents=True)
+    (home / "runs" / RUN / "manifest.csv").write_bytes(manifest_csv(read))
+    assert call(["report", RUN]) == 1
+    rows = table(home / "results.csv")
+    assert [row["sku"] for row in rows] == ["", "mug", "bad"]
+    assert [row["status"] for row in rows] == ["invalid", "skipped", "invalid"]
+    assert rows[0]["error"] == read.rows[0].problems[0]
+    assert "guessed encoding" in rows[1]["warnings"]
 
 
 def test_a_report_of_an_older_run_leaves_the_latest_table_alone(killed, home, tmp_path, capsys):
