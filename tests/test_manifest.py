@@ -526,8 +526,8 @@ def test_any_bytes_give_a_sentence_or_a_row_for_each_record(content):
 def test_the_copy_that_a_run_keeps_is_read_record_for_record():
     """Neither its form nor its delimiter is guessed again, and a row without any text is a row."""
     content = b'"<b>;image;x",image\r\n,\r\n"a\r\n",https://a.test/1.jpg\r\n'
-    assert [row.cells for row in parse(content, "m.csv", copy=True).rows] == [
+    assert [row.cells for row in manifest.parse(content, "m.csv", copy=True).rows] == [
         ("", ""),
         ("a\r\n", "https://a.test/1.jpg"),
     ]
-    assert parse(b"image\r\n", "m.csv", copy=True).rows == ()
+    assert manifest.parse(b"image\r\n", "m.csv", copy=True).rows == ()
