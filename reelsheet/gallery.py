@@ -111,11 +111,7 @@ def _poster(address: str) -> str:
 def _row(row: Row, result: RowResult, link: str, poster: str, more: Sequence[str], file: str) -> dict[str, Any]:
     """One row as the page's script reads it; what is empty is left out to keep a long page small."""
     delivered = result.status is Status.SUCCEEDED
-    seconds = (
-        round((result.completed_at - result.submitted_at).total_seconds(), 1)
-        if result.completed_at and result.submitted_at
-        else None
-    )
+    seconds = result.seconds and round(result.seconds, 1)
     always = {
         "n": _text(row.name),
         "l": row.line,

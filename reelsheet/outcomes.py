@@ -105,13 +105,15 @@ class RowResult:
     run_id: str = ""
     review: str = field(default="")
 
+    @property
+    def seconds(self) -> float | None:
+        """From submission to completion; never less than nothing, though the provider's clock may go after ours."""
+        if not (self.completed_at and self.submitted_at):
+            return None
+        return max(0.0, (self.completed_at - self.submitted_at).total_seconds())
+
     def cells(self) -> tuple[str, ...]:
         """The cells of RESULT_COLUMNS, as text, before any escaping for spreadsheets."""
-        seconds = (
-            f"{(self.completed_at - self.submitted_at).total_seconds():.1f}"
-            if self.completed_at and self.submitted_at
-            else ""
-        )
         return (
             str(self.status),
             self.error,
@@ -128,7 +130,7 @@ class RowResult:
             self.identity,
             iso(self.submitted_at),
             iso(self.completed_at),
-            seconds,
+            "" if self.seconds is None else f"{self.seconds:.1f}",
             "" if self.video_bytes is None else str(self.video_bytes),
             self.video_sha256,
             "" if self.width is None else str(self.width),

@@ -311,9 +311,10 @@ def _moment(value: object) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):  # no time, or one before the year 1
         return None
+    return moment if 2000 <= moment.year < 9999 else None  # the last moment of all does not come back from a float
 
 
 def _fault(error: BaseException) -> str:

@@ -48,6 +48,7 @@ nasty = st.one_of(
 )
 statuses = st.sampled_from(list(Status))
 cents = st.integers(0, 1_000_000)
+moments = st.none() | st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
 row_results = st.builds(
     RowResult,
     status=statuses,
@@ -61,6 +62,8 @@ row_results = st.builds(
     more_video_uris=st.lists(nasty, max_size=2).map(tuple),
     prediction_id=nasty,
     reused=st.booleans(),
+    submitted_at=moments,
+    completed_at=moments,
     run_id=nasty,
     review=nasty,
 )
