@@ -5,14 +5,15 @@ A flag beats the environment beats `.env`. AWS_* and PREFECT_* are read by boto3
 
 import ipaddress
 import os
+import re
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from reelsheet.errors import ConfigurationError
+from reelsheet.errors import ConfigurationError, ReelsheetError
 
 DOTENV = Path(".env")
 
@@ -38,11 +39,24 @@ class Settings(BaseSettings):
     @classmethod
     def _https_or_loopback(cls, value: str) -> str:
         parts = urlsplit(value.strip().rstrip("/"))
-        if not parts.hostname or parts.username or parts.query or parts.fragment:
+        if not _is_plain(parts):
             raise ValueError("VIBEDREAM_BASE_URL must be an address like https://api.vibedream.ai")
-        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
+        if parts.path.endswith("/api/v1"):  # it would be asked for twice, and every row refused
+            raise ValueError("VIBEDREAM_BASE_URL must be given without the /api/v1 at its end")
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
             raise ValueError("VIBEDREAM_BASE_URL must start with https:// (http:// is accepted on this machine only)")
         return f"{parts.scheme.lower()}://{parts.netloc.lower()}{parts.path}"
+
+    @field_validator("daily_cap_usd")
+    @classmethod
+    def _is_money(cls, value: str | None) -> str | None:
+        from reelsheet.money import cents
+
+        try:
+            _ = value is None or cents(value)
+        except ReelsheetError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+        return value
 
     @cached_property
     def daily_cap_cents(self) -> int | None:
@@ -50,6 +64,16 @@ class Settings(BaseSettings):
         from reelsheet.money import cents
 
         return None if self.daily_cap_usd is None else cents(self.daily_cap_usd)
+
+
+def _is_plain(parts: SplitResult) -> bool:
+    """Scheme, host, perhaps a port and a path; nothing that would change who is asked, or with which key."""
+    try:
+        port = parts.port
+    except ValueError:
+        return False
+    there = bool(parts.hostname) and port != 0 and "@" not in parts.netloc
+    return there and not (parts.query or parts.fragment or re.search(r"[\s\\]", parts.netloc + parts.path))
 
 
 def is_loopback(host: str) -> bool:
