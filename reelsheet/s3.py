@@ -37,6 +37,7 @@ _REGION: Final = frozenset(
     (
         *("PermanentRedirect", "301", "307", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"),
         *("NoRegionError", "InvalidRegionError"),
+        "RecursionError",  # botocore asks for the region of a bucket that has moved, and the answer is that it moved
     )
 )
 _FULL: Final = frozenset(("QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "507"))
@@ -166,7 +167,7 @@ def failures() -> tuple[type[Exception], ...]:
     """What a call of the client may raise."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    return (BotoCoreError, ClientError)
+    return (BotoCoreError, ClientError, RecursionError)
 
 
 def explain(error: BaseException, action: str, bucket: str, key: str = "") -> str:

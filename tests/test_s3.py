@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +20,7 @@ from botocore.exceptions import (
 )
 
 from reelsheet import s3
+from reelsheet.destination import open_destination
 from reelsheet.errors import ConfigurationError
 
 
@@ -134,6 +137,31 @@ def test_a_refusal_says_the_region_as_well_and_is_remembered(s3_client, monkeypa
     monkeypatch.setattr(s3, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 2 * s3.ASK_AGAIN))
     assert s3.region_of("pictures") == region
     assert asked == ["pictures"] * (2 if again else 1)
+
+
+def test_an_endpoint_that_says_moved_without_saying_where_is_told_as_that(s3, monkeypatch):
+    """botocore asks such an endpoint where, gets the same answer, and asks again until Python stops it."""
+
+    class Moved(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(301)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_PUT = do_DELETE = do_GET  # noqa: N815 - http.server's own names
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Moved) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(ConfigurationError, match="the bucket is in another region"):
+            open_destination("s3://bucket/spring").probe()
+        server.shutdown()
+        thread.join()
 
 
 def test_a_skewed_clock_is_told_by_how_much():
