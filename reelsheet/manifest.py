@@ -270,6 +270,8 @@ class _Reader:
         if picture_address.is_address(shown):
             if not picture_address.is_address(target):
                 return
+            if len(picture_address.listed(shown)) > 1 and _comparable(shown) == _comparable(target):
+                return  # a program made one link of the whole list
             if _comparable(shown) != _comparable(target):
                 texts = f"shows {picture_address.echo(shown)} but links to {picture_address.echo(target)}"
                 warnings.append(f"{self._labels['image']} {texts}; the link is used.")

@@ -27,7 +27,7 @@ _CHUNK: Final = 1 << 20
 
 _ESCAPE: Final = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _REFERENCE: Final = re.compile(r"\$?([A-Z]{1,3})\$?([0-9]{1,7})(?::\$?([A-Z]{1,3})\$?([0-9]{1,7}))?")
-_WHOLE: Final = re.compile(r"-?[0-9]{1,15}")
+_WHOLE: Final = re.compile(r"-?[0-9]{1,40}")
 _LINK_FORMULA: Final = re.compile(
     r'=?\s*(?:_xlfn\.)?(?:HYPERLINK|IMAGE)\s*\(\s*"((?:[^"]|"")*)"\s*[,;)]', re.IGNORECASE
 )
@@ -417,7 +417,7 @@ def link_of(formula: str) -> str:
 
 
 def _plain(value: str) -> str:
-    """A number as its text: 3.0 is 3, and 15 digits as in Excel, so that 0.1 + 0.2 is 0.3."""
+    """A number as its text: whole ones with every digit, others with 15 as in Excel, so that 0.1 + 0.2 is 0.3."""
     value = value.strip()
     if _WHOLE.fullmatch(value):
         return str(int(value))

@@ -5,6 +5,7 @@ import io
 
 import openpyxl
 import pytest
+import xlsxwriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -288,6 +289,17 @@ def test_a_link_that_leads_elsewhere_than_it_shows_is_used_with_a_warning():
     (found,) = rows(xlsx(book))
     assert found.image == "https://cdn.shop.example/old.jpg"
     assert "links to 'https://cdn.shop.example/old.jpg'; the link is used" in found.warnings[0]
+
+
+def test_several_addresses_that_a_program_made_one_link_of_are_still_several():
+    """XlsxWriter, and pandas with it, links every cell that begins like an address."""
+    buffer = io.BytesIO()
+    with xlsxwriter.Workbook(buffer) as book:
+        sheet = book.add_worksheet()
+        sheet.write_column(0, 0, ["images", f"{CUP}, https://shop.example/back.jpg"])
+    (found,) = rows(buffer.getvalue())
+    assert (found.image, found.cells) == (CUP, (f"{CUP}, https://shop.example/back.jpg",))
+    assert "several URLs" in found.warnings[0]
 
 
 def test_a_link_to_a_file_gives_way_to_an_address_in_the_text():

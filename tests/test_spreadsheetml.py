@@ -71,6 +71,10 @@ def test_everything_is_text_as_people_see_it():
     assert first(of_rows(row)) == expected
 
 
+def test_a_long_number_of_an_article_keeps_every_digit():
+    assert first(of_rows([1234567890123456, 10**15])) == ["1234567890123456", "1000000000000000"]
+
+
 def test_dates_are_iso():
     row = [date(2026, 1, 15), datetime(2026, 1, 15, 9, 30), time(9, 30), timedelta(hours=30)]  # noqa: DTZ001 - as Excel
     assert first(of_rows(row)) == ["2026-01-15", "2026-01-15T09:30:00", "09:30:00", "1 day, 6:00:00"]
