@@ -175,7 +175,7 @@ def _told(data: dict[str, Any] | None, body: bytes, headers: Mapping[str, str]) 
 
 def _words(data: dict[str, Any]) -> list[str]:
     found: list[str] = []
-    for name in ("error", "message", "detail", "details", "title", "msg", "reason"):
+    for name in ("error", "errors", "message", "detail", "details", "title", "msg", "reason"):
         value = data.get(name)
         if isinstance(value, list) and value:
             value = value[0]

@@ -80,7 +80,12 @@ def test_what_proxies_say_of_requests_that_arrived_proves_nothing(status):
     assert told(status, {"error": "conflict"}).proof is Proof.UNKNOWN
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 304])
+@pytest.mark.parametrize("status", [199, 300, 399, 500])
+def test_an_id_counts_in_2xx_only(status):
+    assert told(status, {"id": UUID}).proof is Proof.UNKNOWN
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308, 304])
 def test_a_redirect_proves_nothing_and_says_where_it_leads(status):
     answer = told(status, location="https://elsewhere.example/api?token=secret123456")
     assert answer.proof is Proof.UNKNOWN
@@ -132,6 +137,7 @@ def test_429_is_not_accepted_and_carries_its_pause():
 
 def test_a_moderated_row_is_told_by_its_code():
     assert told(400, {"code": "content_policy_violation"}).moderated
+    assert told(400, {"type": "Moderation-Failed"}).moderated
     assert not told(400, {"code": "invalid_params"}).moderated
 
 
@@ -140,6 +146,12 @@ def test_a_moderated_row_is_told_by_its_code():
     [
         ({"error": "short", "message": "a longer explanation"}, "a longer explanation"),
         ({"detail": [{"msg": "field required"}]}, "field required"),
+        ({"errors": [{"message": "prompt is too long", "code": 7}]}, "prompt is too long"),
+        ({"details": "no"}, "no"),
+        ({"title": "no"}, "no"),
+        ({"msg": "no"}, "no"),
+        ({"reason": {"detail": "no"}}, "no"),
+        ({"message": {"error": "no"}}, "no"),
         (b"plain words\x00 with\ncontrol", "plain words with control"),
         (b"<html><head><title>502 Bad Gateway</title>", "a web page: 502 Bad Gateway"),
         ({"error": "see https://x.example/a?X-Amz-Signature=abcdef"}, "see https://x.example/a"),
@@ -147,6 +159,22 @@ def test_a_moderated_row_is_told_by_its_code():
 )
 def test_the_providers_words_are_found_in_any_shape_and_cleaned(body, words):
     assert told(422, body).told == words
+
+
+@pytest.mark.parametrize("status", [402, 429, 403, 408, 422])
+def test_the_words_and_the_status_come_with_every_verdict(status):
+    answer = told(status, {"message": "no"})
+    assert (answer.status, answer.told) == (status, "no")
+
+
+def test_a_page_is_known_by_its_type_where_its_first_sign_says_nothing():
+    assert told(422, b"  hello <TITLE>Sorry</TITLE>", content_type="Text/HTML").told == "a web page: Sorry"
+    assert told(422, b"hello", content_type="text/html").told == "a web page"
+
+
+def test_what_an_accepted_answer_says_of_its_time_is_passed_on():
+    answer = judge(200, {}, json.dumps({"id": UUID, "estimatedTime": "5 seconds"}).encode(), whole=True, retry_after=3)
+    assert (answer.status, answer.estimate, answer.retry_after) == (200, "5 seconds", 3)
 
 
 @given(st.integers(100, 599), st.binary(max_size=300), st.booleans())

@@ -1,5 +1,8 @@
 """The way of an attempt on both databases: claim, answer, verdict, delivery, and where its money stands meanwhile."""
 
+import time
+from dataclasses import replace
+
 import pytest
 
 from reelsheet.errors import LedgerError
@@ -268,6 +271,70 @@ def test_each_utc_day_has_its_own_total(ledger, registers, identity):
         made = ledger.claim(identity(n), run_id="r1", price_cents=54, daily_cap_cents=54, now=noon + n * 86_400)
         assert isinstance(made, Claimed)
     assert [(day, reserved) for day, _, reserved, _ in ledger.days()] == [("2023-11-15", 54), ("2023-11-14", 54)]
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_the_day_is_the_utc_one_wherever_the_machine_stands(ledger, registers, identity, monkeypatch, zone):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        registers(ledger)
+        for n, hour in enumerate((0, 23)):
+            ledger.claim(identity(n), run_id="r1", price_cents=54, now=1_700_006_400.0 + hour * 3600)
+        assert [(day, reserved) for day, _, reserved, _ in ledger.days()] == [("2023-11-15", 108)]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_what_is_known_of_a_claim_and_of_how_it_ended_is_kept(ledger, registers, identity):
+    registers(ledger)
+    lost = ledger.claim(identity(1), run_id="r1", price_cents=54, fingerprint="f1").attempt
+    assert (lost.number, lost.fingerprint) == (1, "f1")
+    unknown = ledger.record_unknown(lost, "no answer in time")
+    assert (unknown.error_code, unknown.error) == ("submit_unknown", "no answer in time")
+    settled = ledger.resolve(identity(1), "p-1").latest
+    assert (settled.error_code, settled.error) == (None, None)
+    assert (settled.quoted_cents, settled.submitted_at) == (54, lost.claimed_at)
+    no = ledger.claim(identity(2), run_id="r1", price_cents=54).attempt
+    refused = ledger.record_refused(no, "rejected", "prompt is too long")
+    assert (refused.error_code, refused.error) == ("rejected", "prompt is too long")
+
+
+def test_only_its_owner_can_say_that_a_claim_under_way_was_refused(ledger, registers, identity, money):
+    """Whoever else believes so may be speaking of an older POST, while this one is being charged."""
+    registers(ledger)
+    attempt = ledger.claim(identity(1), run_id="r1", price_cents=54).attempt
+    assert ledger.record_refused(replace(attempt, owner="another"), "rejected", "No.").state == State.CLAIMED
+    assert money(ledger) == (0, 54, 0)
+    assert ledger.record_unknown(replace(attempt, owner="another"), "lost").state == State.UNKNOWN
+    assert money(ledger) == (0, 0, 54)
+
+
+def test_an_owner_that_came_back_meanwhile_is_not_settled(ledger, registers, identity, monkeypatch):
+    registers(ledger)
+    ledger.claim(identity(1), run_id="r1", price_cents=54)
+    with monkeypatch.context() as before:
+        before.setattr(ledger, "_dead_owners", lambda _: frozenset({ledger.owner.id}))
+        assert ledger.settle_the_dead() == 0
+    assert ledger.standing(identity(1)).latest.state == State.CLAIMED
+
+
+def test_what_a_dead_owner_left_says_why_it_is_unknown(opened, registers, identity, expires):
+    dead, living = opened(), opened()
+    registers(dead)
+    for n in range(3):
+        dead.claim(identity(n), run_id="r1", price_cents=54)
+    expires(living, dead)
+    registers(living, "r2")
+    living.claim(identity(0), run_id="r2", price_cents=54)
+    living.resolve(identity(1), None)
+    assert living.settle_the_dead() == 1
+    assert [living.standing(identity(n)).latest.error_code for n in range(3)] == [
+        "submit_unknown",
+        None,
+        "submit_unknown",
+    ]
 
 
 def test_a_run_that_is_not_in_the_ledger_claims_nothing(ledger, identity):
