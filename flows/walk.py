@@ -57,6 +57,7 @@ async def _generated(run: Run, work: Work) -> None:
 
 async def _row(run: Run, work: Work) -> None:
     if work.step is Step.COPY:
+        await run.give_way()
         await _step(run, work, store_video, run.store)
     if work.status in {Status.FAILED, Status.UNDELIVERED, Status.UNKNOWN}:
         log.info("%s: %s", visible(work.row.name), work.error)

@@ -76,6 +76,7 @@ class Pace:
         self.refusals = 0
 
         self._limit = math.inf  # so many are known to fit; infinite while it is sought
+        self._fitted = 0.0  # so many were in flight at once since it is sought
         self._proven = 0.0  # the limit without what was added on trust
         self._raised = 0.0  # when it last rose
         self._stride = 1.0  # by how much it rises when one more than it is accepted
@@ -126,10 +127,12 @@ class Pace:
         self._old = max(0, self._old - 1)
         self._burst = min(self._burst + 1, max(CANARY, self._limit))
         if self._cuts > 1:  # how far it was cut was a guess: seek it anew
-            self._limit, self._burst = math.inf, 1.0
+            self._limit, self._burst, self._fitted = math.inf, 1.0, 0.0
         self._cuts = self._streak = 0
         if math.isfinite(self._limit):
             self._learn_from_acceptance(now)
+        else:
+            self._fitted = max(self._fitted, self._running - self._anticipated())
 
     def refused(self, retry_after: float | None) -> None:
         """It was answered 429: not in flight. `retry_after` in seconds, None where the provider names none."""
@@ -192,7 +195,8 @@ class Pace:
         if until > now:
             return until - now
         if math.isinf(self._limit):
-            most = min(self._burst, AHEAD + self._running / 8)
+            fits = self.in_flight < self._fitted
+            most = self._burst if fits else min(self._burst, AHEAD + self._running / 8)
             if self._accepted < CANARY:
                 most = CANARY - self._accepted
             return 0.0 if self._unanswered < most else math.inf
@@ -338,6 +342,9 @@ class Gate:
         """Returns when a submission may leave; it then counts as sent. Raises what `close` was given."""
         if self._error is not None:
             raise self._error
+        if not self._queue and self.pace.wait() <= 0:  # at once: each turn of a busy loop is an empty place's time
+            self.pace.sent()
+            return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._queue, (order, next(self._tickets), turn))
         self.changed()

@@ -51,6 +51,7 @@ T = TypeVar("T")
 
 COPIES = 12  # clips copied at once; memory is at most this many times what `clips` says of one
 HOLD_COPIES = 60  # clips waiting to be copied: above, nothing new is submitted (links expire)
+YIELD_SECONDS = 1.0  # that a copy waits at the most while submissions are about to leave
 GRACE_SECONDS = 20.0  # for POSTs in flight when a signal comes
 QUOTES = 8  # of the latest quotes the highest is what is reserved
 STOP_EXIT = 3
@@ -222,6 +223,7 @@ class Run:
             self.skip(work)
             return False
         work.claimed = True
+        self.posts.leaving(work.identity)
         return True
 
     def work(self, identity: str) -> Work:
@@ -294,8 +296,14 @@ class Run:
         """The row is not attempted in this run."""
         work.say(Status.SKIPPED, *self.why_skipped())
 
+    async def give_way(self) -> None:
+        """Before a copy: free places are taken first, since a clip waits at no cost and an empty place does not."""
+        if not self._to_copy > HOLD_COPIES:
+            await self.posts.all_left(YIELD_SECONDS)
+
     def unsend(self, work: Work) -> None:
         """Give back a place that was admitted and not used."""
+        self.posts.left(work.identity)
         if work.claimed:
             work.claimed = False
             self.gate.unsent()

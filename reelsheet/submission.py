@@ -37,9 +37,12 @@ OTHERS_SECONDS = 2.0  # between two looks at another run's claim, at the most
 
 
 class Posts:
-    """The POSTs of this process that are on their way."""
+    """The POSTs of this process that are on their way, or about to be."""
 
     def __init__(self) -> None:
+        self._leaving: set[str] = set()  # identities that the pace has admitted and whose POST has not left
+        self._left = asyncio.Event()
+        self._left.set()
         self._answers: set[asyncio.Task[Any]] = set()
         self._sending: set[asyncio.Task[Any]] = set()
         self._quiet = asyncio.Event()
@@ -51,6 +54,23 @@ class Posts:
     async def quiet(self) -> None:
         """Until none is on its way."""
         await self._quiet.wait()
+
+    def leaving(self, identity: str) -> None:
+        """A row is admitted: whatever can wait had better wait until its POST has left (see `all_left`)."""
+        self._leaving.add(identity)
+        self._left.clear()
+
+    def left(self, identity: str) -> None:
+        """It has left, or does not leave after all."""
+        self._leaving.discard(identity)
+        if not self._leaving:
+            self._left.set()
+
+    async def all_left(self, seconds: float) -> None:
+        """Until every admitted POST has left, but for `seconds` at the most."""
+        if not self._left.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), seconds)
 
     def cut(self) -> None:
         """Wait for no answer any longer; what is known of each is still recorded."""
@@ -214,6 +234,7 @@ async def _post_and_commit(run: "Run", work: Work, claim: Claimed, image: str) -
         answer = await _answer(run, work, claim, image)
         attempt = await _committed(run, claim.attempt, answer)
     finally:
+        run.posts.left(work.identity)
         run.ledger.let_go(claim.attempt)
     run.take(work, attempt)
     work.claimed = False
@@ -230,6 +251,7 @@ async def _answer(run: "Run", work: Work, claim: Claimed, image: str) -> Answer:
         if awake_and_asleep() >= claim.leave_by or run.signal is not None:
             raise LeaseLost
         left = True
+        run.posts.left(work.identity)
 
     sending = asyncio.create_task(
         run.provider.submit(image=image, prompt=work.row.prompt, expansion=work.row.expansion, may_leave=may_leave)

@@ -163,6 +163,25 @@ def test_the_ceiling_is_never_passed():
     assert _send(pace) == 1
 
 
+def test_as_many_may_be_unanswered_as_once_were_in_flight():
+    """A generation that is done at once is followed by the next at once."""
+    pace, _ = _pace(ceiling=60)
+    while pace.in_flight < 60:
+        for _ in range(_send(pace)):
+            pace.accepted()
+    for _ in range(60):
+        pace.finished()
+    assert _send(pace) == 60
+
+
+def test_what_never_was_in_flight_is_tried_a_few_at_a_time():
+    pace, _ = _pace()
+    while pace.in_flight < 60:
+        for _ in range(_send(pace)):
+            pace.accepted()
+    assert _send(pace) < 20
+
+
 def test_a_ceiling_below_one_is_one():
     pace, _ = _pace(ceiling=0)
     assert _send(pace) == 1
@@ -453,6 +472,29 @@ def test_the_lowest_order_goes_first():
         return went
 
     assert sim.jump(main()) == [1, 3, 5, 9]
+
+
+def test_places_that_are_free_are_all_taken_in_one_turn_of_the_loop():
+    async def play() -> int:
+        gate = Gate(Pace(ceiling=20, clock=asyncio.get_running_loop().time))
+        for order in range(20):
+            await gate.admit(order)
+            gate.accepted()
+        for _ in range(20):
+            gate.finished()
+        turns = 0
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            asyncio.get_running_loop().call_soon(turn)
+
+        asyncio.get_running_loop().call_soon(turn)
+        for order in range(20):
+            await gate.admit(order)
+        return turns
+
+    assert asyncio.run(play()) == 0
 
 
 def test_a_refused_row_comes_back_in_front():
