@@ -172,8 +172,10 @@ def _whereabouts(table: sheets.Table, columns: tuple[str, ...], wanted: Mapping[
     for line, cells in table.records[:20]:
         if roles_of.would_do(cells, wanted):
             return f" Line {line} looks like the column names: delete what is above it."
+    if "image" in wanted or roles_of.would_do(columns, {}):
+        return ""  # it is another column that is missing
     for at, name in enumerate(columns):
-        if "image" not in wanted and name.strip() and _holds_addresses(table, at):
+        if name.strip() and _holds_addresses(table, at):
             told = clean(name, limit=60)
             return f" '{told}' holds web addresses: {roles_of.FLAGS['image']} '{told}' takes it."
     return ""

@@ -388,6 +388,13 @@ def test_flags_name_the_columns():
     assert (found.rows[0].image, found.rows[0].prompt, found.rows[0].id) == (CUP, "two", "three")
 
 
+def test_a_missing_column_of_prompts_is_not_looked_for_among_the_pictures():
+    with pytest.raises(ManifestError) as refused:
+        read(f"image,words\n{CUP},two\n", prompt_column="prompt")
+    assert "--prompt-column" in str(refused.value)
+    assert "--image-column" not in str(refused.value)
+
+
 def test_flags_decide_on_the_delimiter_too():
     found = read(f"image,x;motif\n{CUP};two\n", image_column="image,x", prompt_column="motif")
     assert found.columns == ("image,x", "motif")
