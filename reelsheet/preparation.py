@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reelsheet import carried, columns, manifest, money, plan, run, sentences
+from reelsheet import carried, columns, manifest, money, plan, run, sentences, sheets
 from reelsheet.acceptance import usable_id
 from reelsheet.errors import ConfigurationError, ManifestError, UsageError
 from reelsheet.identity import identity_of
@@ -463,16 +463,29 @@ def _home_of(source: str, ledger: Ledger) -> str:
     if len(parts) > 3 and parts[-3] == "runs":  # runs/RUN/results.csv
         return "/".join(parts[:-3])
     content = _content(source)
-    rows = list(carried.read_table(content)) if content is not None else []
-    for row in rows:
-        record = ledger.run(row.run_id) if row.run_id else None
+    runs = _runs_in(content, source) if content is not None else []
+    for run_id in runs:
+        record = ledger.run(run_id)
         if record is not None:
             return record.destination
     parent = "/".join(parts[:-1]) or "."
     home = open_destination(parent)
-    if any(row.run_id and home.read(f"runs/{row.run_id}/manifest.csv") is not None for row in rows[:1]):
+    if any(home.read(f"runs/{run_id}/manifest.csv") is not None for run_id in runs[:1]):
         return home.address
     raise UsageError(f"It cannot be told where the clips of {source} belong; say it with --to.")
+
+
+def _runs_in(content: bytes, source: str) -> list[str]:
+    """The runs that a results file names, in whatever form a spreadsheet saved it; none where it is none."""
+    try:
+        table = sheets.read(
+            content, source, sheet=None, accepts=lambda header: bool(columns.result_block(header)), page=False
+        )
+    except ManifestError:
+        return []
+    at = columns.result_block(table.header).get("run_id")
+    found = (cells[at].strip() for _, cells in table.records if at is not None and at < len(cells))
+    return [run_id for run_id in dict.fromkeys(found) if RUN_ID.fullmatch(run_id)]
 
 
 def _content(source: str) -> bytes | None:

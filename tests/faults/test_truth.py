@@ -110,6 +110,20 @@ async def test_a_workbook_of_results_is_enough_for_retry_to_pay_for_nothing_twic
     assert sum(bench.posted().values()) == 3
 
 
+async def test_a_kept_copy_of_the_results_says_itself_where_its_clips_belong(bench):
+    """As a person has it elsewhere: the workbook, or the table as Excel saves it where commas are decimal signs."""
+    first = await bench.deliver(bench.sheet([OK]))
+    written = bench.destination / "runs" / first.run.run_id
+    (bench.folder / "desk").mkdir()
+    workbook, table = bench.folder / "desk" / "kept.xlsx", bench.folder / "desk" / "kept.csv"
+    shutil.copy(written / "results.xlsx", workbook)
+    table.write_text((written / "results.csv").read_text().replace(",", ";"))
+    for kept in (workbook, table):
+        done = await bench.deliver(kept, verb="retry")
+        assert done.run.destination.address == str(bench.destination)
+        assert (done.statuses(), done.summary.cost_cents) == (["succeeded"], 0)
+
+
 @pytest.mark.charges(2)
 async def test_every_attempt_and_output_is_adopted_from_a_bucket_alone(bench, monkeypatch, bucket):
     for name, value in bench.sandbox.environment().items():
