@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reelsheet import clips, fetch, provider, run
+from reelsheet import clips, collection, fetch, provider, submission
 from reelsheet.outcomes import Status
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
@@ -151,8 +151,8 @@ def impatient(monkeypatch):
     monkeypatch.setattr(provider, "CONNECT_SECONDS", 0.5)
     monkeypatch.setattr(provider, "POLL_SECONDS", 0.5)
     monkeypatch.setattr(fetch, "RATE_WINDOW", 0.5)
-    monkeypatch.setattr(run, "NO_ANSWER_STREAK", 1000)
-    monkeypatch.setattr(run, "OUTPUT_TRIES", 2)
+    monkeypatch.setattr(submission, "NO_ANSWER_STREAK", 1000)
+    monkeypatch.setattr(collection, "OUTPUT_TRIES", 2)
     monkeypatch.setattr(clips, "copy", functools.partial(clips.copy, attempts=2, deadline=5, sleep=at_once))
 
 
