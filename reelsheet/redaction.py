@@ -101,6 +101,8 @@ SIGNATURES: Final = (
     Signature("Cloudflare", {"verify": r"\d{10}-.+"}, ("verify",)),
     Signature("Bunny", {"token": _ANY, "expires": r"\d{10}"}, ("token", "expires", "token_path"), _FILE),
     Signature("nginx", {"md5": _ANY, "expires": r"\d{10}"}, ("md5", "expires"), _FILE),
+    Signature("Laravel", {"signature": r"[0-9a-f]{64}", "expires": r"\d{10}"}, ("signature", "expires")),
+    Signature("many a shop", {"signature": _ANY, "expires": r"\d{10}"}, ("signature", "expires"), _FILE),
     Signature("Qiniu", {"token": r"[^:]+:.+", "e": r"\d{10}"}, ("token", "e")),
     Signature("Volcano Engine", {"x-signature": _ANY, "x-expires": r"\d{10}"}, ("x-signature", "x-expires")),
     Signature("Supabase", {"token": r"ey[\w-]+\.[\w-]+\.[\w-]+"}, ("token",), r"/storage/v1/.*/sign/"),

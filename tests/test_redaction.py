@@ -37,6 +37,7 @@ SIGNED = {
     "cloudflare": "verify=1767225600-{0}",
     "bunny": "token={0}&expires=1767225600",
     "nginx": "md5={0}&expires=1767225600",
+    "many a shop": "expires=1767225600&signature={0}",
     "qiniu": "e=1767225600&token=ak:{0}",
     "volcano": "x-expires=1767225600&x-signature={0}",
 }
@@ -79,6 +80,7 @@ def test_an_address_for_people_holds_no_signature(query):
         f"{PICTURE}?oh=1&oe=2",
         f"{PICTURE}?a=%41&b=ü&&c",
         f"{PICTURE}?",
+        "https://shop.test/picture?signature=8d7f&expires=1767225600",
         "https://shop.test/picture?token=8d7f&expires=1767225600",  # the token may be what names the picture
         "https://drive.google.com/uc?export=download&id=abc&resourcekey=0-x",
         "https://www.dropbox.com/scl/fi/x/a.jpg?rlkey=abc&dl=1",
@@ -99,6 +101,7 @@ def test_parameters_that_change_the_picture_stay_beside_a_signature():
 @pytest.mark.parametrize(
     ("url", "kept"),
     [
+        (f"https://shop.test/picture/7?w=9&expires=1767225600&signature={'0a' * 32}", "w=9"),
         ("https://cdn.discordapp.com/attachments/1/2/a.png?ex=6&is=7&hm=8&width=9", "width=9"),
         ("https://scontent-x.fbcdn.net/v/a.jpg?stp=dst&_nc_cat=1&_nc_ohc=2&oh=3&oe=4", "stp=dst"),
         ("https://x.supabase.co/storage/v1/object/sign/shop/a.jpg?token=eyJh.eyJi.c&t=1", "t=1"),
