@@ -17,6 +17,7 @@ from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, Status
 from reelsheet.results import summarise
 from reelsheet.settings import Settings
 
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 ROOT = Path(__file__).parent.parent
 NOT_RUN = "# not run by the tests: "
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -100,8 +101,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
+@(pytest.mark.timeout(600) if IN_CI else pytest.mark.slow)  # half a minute: CI does not leave that out
 @pytest.mark.parametrize("page", guides(), ids=name_of)
 def test_every_command_of_a_page_does_what_it_is_there_for(page, copy, sandbox, tmp_path):
     """In the page's order, in one folder, against the sandbox; `make` is what runs this very test."""
@@ -371,8 +371,7 @@ def test_no_secret_is_committed():
 # Examples
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(240)
+@(pytest.mark.timeout(240) if IN_CI else pytest.mark.slow)
 def test_a_run_leaves_the_files_that_the_readme_shows(sandbox, tmp_path):
     (tmp_path / "m.csv").write_text(f"id,image\nmug,{sandbox.pictures}/morning-mug.jpg\n")
     environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect"), "XDG_STATE_HOME": str(tmp_path / "state")}

@@ -18,6 +18,7 @@ import pytest
 
 from reelsheet.outcomes import RESULT_COLUMNS
 
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 SIGNATURE = "5iGn4tUrE0fAPr1vatePicture"
 HOOK = "H00kThatMayWriteToOurChannel"
 SIGNED = (
@@ -153,8 +154,7 @@ async def test_nothing_that_a_run_leaves_holds_the_key_or_a_signature(
     assert not re.search("authorization", "\n".join(elsewhere.heard), re.IGNORECASE)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
+@(pytest.mark.timeout(400) if IN_CI else pytest.mark.slow)  # a minute: CI does not leave that out
 def test_nothing_that_a_command_leaves_holds_a_secret_at_debug_level(odd_sheet, sandbox, elsewhere, key, tmp_path):
     """The true command: its output, Prefect's database and server log, the ledger, the bucket, the notification."""
     path, inputs = odd_sheet
