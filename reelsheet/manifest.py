@@ -117,8 +117,8 @@ def parse(
 ) -> Manifest:
     """`content` as a manifest; `source` names it in sentences. Raises ManifestError.
 
-    `allow_private` lets pictures lie on this machine and in private networks. A results file may have no rows; any
-    other manifest must have one. `copy`: it is the copy that a run keeps of what it read, record for record.
+    `allow_private` lets pictures lie on this machine and in private networks. `copy`: it is the copy that a run keeps
+    of what it read, record for record.
     """
     named = {"image": image_column, "prompt": prompt_column, "id": id_column}
     wanted = {role: name for role, name in named.items() if name is not None}
@@ -135,8 +135,7 @@ def parse(
     kept = [at for at in range(len(table.header)) if at not in ours]
     columns = tuple(table.header[at] for at in kept)
     roles = _roles(table, columns, wanted, source)
-    if not (table.records or block or copy):
-        raise ManifestError(f"{source} has column names but no rows below them; add at least one row.")
+    no_rows = [] if table.records or block else ["There are column names but no rows below them: nothing to do."]
     other_sheets = [
         f"Only the first sheet, '{clean(table.tab)}', was read; --sheet names another, such as '{clean(other)}'."
         for other in table.others[:1]
@@ -150,7 +149,7 @@ def parse(
         columns=columns,
         rows=rows,
         roles=roles,
-        warnings=(*table.warnings, *other_sheets, *roles_of.unused(columns, roles)),
+        warnings=(*table.warnings, *no_rows, *other_sheets, *roles_of.unused(columns, roles)),
         result_columns=roles_of.result_columns(columns),
         is_results=bool(block),
     )
