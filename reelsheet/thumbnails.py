@@ -11,6 +11,7 @@ import io
 import ipaddress
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -46,7 +47,8 @@ class Album:
         self._wanted = list(dict.fromkeys(addresses.values()))[:most]
         self._made: dict[str, bytes] = {}
         self._hurry = asyncio.Event()
-        self._decoding = asyncio.Lock()  # a file of 200 kB may unfold into as many MB: one at a time
+        # A file of 200 kB may unfold into as many MB: one at a time, in one thread, which uses that memory again.
+        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="reelsheet-thumbnails")
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -62,6 +64,7 @@ class Album:
             await asyncio.wait({self._task}, timeout=seconds)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._decoder.shutdown(wait=False, cancel_futures=True)
         return {at: self._made[address] for at, address in self._addresses.items() if address in self._made}
 
     async def _make(self) -> None:
@@ -80,8 +83,8 @@ class Album:
             begun = time.monotonic()
             with contextlib.suppress(Exception):  # a picture less; the preflight has said what is wrong with it
                 content = await asyncio.wait_for(_content(address, web), PER_PICTURE)
-                async with self._decoding:
-                    self._made[address] = await asyncio.to_thread(small, content)
+                decoded = asyncio.get_running_loop().run_in_executor(self._decoder, small, content)
+                self._made[address] = await decoded
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), COURTESY * (time.monotonic() - begun))
 
