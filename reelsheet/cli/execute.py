@@ -106,10 +106,10 @@ async def _execute(
         state = await _watched(prepared, flow(**parameters, return_state=True))
     run = prepared.run
     summary = state.data if isinstance(state.data, dict) else getattr(state.data, "result", None)
+    await server.settled(run.flow_run_id if run else None, run.task_runs if run else 0)
     if run is None or not isinstance(summary, dict):
         say(state.message or "The run could not begin.")
         return 2
-    await server.settled(run.flow_run_id, run.task_runs)
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
     else:

@@ -94,6 +94,19 @@ def test_a_run_its_status_its_report_and_a_second_run(command, bench):
     assert [row["status"] for row in rows(bench.destination / "results.csv")] == ["succeeded"] * 3
 
 
+def test_a_table_that_cannot_be_written_is_one_sentence_before_anything_is_paid(command, bench):
+    taken = bench.folder / "a-file"
+    taken.touch()
+    process = command.start(
+        *("run", str(bench.sheet(["first"])), "--to", str(bench.destination), "--yes"),
+        *("--results", str(taken / "results.csv")),
+    )
+    _, told = ended(process)
+    assert process.returncode == 2, told
+    assert told.strip().splitlines()[-1].startswith(f"reelsheet: {taken}/results.csv cannot be written"), told
+    assert bench.sandbox.charges() == []
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_the_provider_does_not_answer_ends_the_run_in_time_with_its_table(command, bench, number, code):
     bench.sandbox.fault("submit", hang=True, charged=True, times=-1)
