@@ -116,6 +116,15 @@ def test_without_a_destination_a_run_is_refused(capsys):
     assert "--to" in err
 
 
+def test_a_table_is_not_written_under_a_workbook_s_name(capsys, tmp_path):
+    sheet = tmp_path / "spring.xlsx"
+    sheet.write_bytes(b"the sheet itself")
+    for words in (("run", str(sheet), "--to", "out", "--yes"), ("report", "20260115")):
+        code, _, err = said(capsys, *words, "--results", str(sheet))
+        assert (code, "ends in .csv" in err) == (2, True)
+    assert sheet.read_bytes() == b"the sheet itself"
+
+
 def test_without_a_terminal_a_run_wants_consent_before_it_looks_at_anything(capsys, monkeypatch):
     monkeypatch.setenv("VIBEDREAM_API_KEY", "a-key-of-some-length")
     code, out, err = said(capsys, "run", "there-is-no-such.csv", "--to", "clips")

@@ -41,6 +41,7 @@ Closing = Callable[[Any, Mapping[str, Any]], None]
 def options_of(verb: str, source: str, flags: Mapping[str, Any]) -> Options:
     """The flags as options. Raises UsageError in words of the flags."""
     given: dict[str, Any] = {option: flags[flag] for flag, option in FLAGS.items() if flags.get(flag) is not None}
+    refuse_workbook(given.get("results"))
     if "max_cost_usd" in given:
         given["max_cost_usd"] = money.cents(given["max_cost_usd"]) / 100
     try:
@@ -52,6 +53,15 @@ def options_of(verb: str, source: str, flags: Mapping[str, Any]) -> Options:
             for item in error.errors(include_input=False, include_url=False)
         )
         raise UsageError(f"{told}.") from None
+
+
+def refuse_workbook(results: str | None) -> None:
+    """A table under a workbook's name opens nowhere, and might take the place of the very sheet that was read."""
+    if results is not None and results.lower().endswith((".xlsx", ".xlsm", ".xls", ".ods")):
+        raise UsageError(
+            f"--results writes a CSV table: give {visible(results)} a name that ends in .csv. "
+            "A workbook, results.xlsx, is in the run's folder."
+        )
 
 
 def _bound(item: Any) -> str:
