@@ -293,14 +293,17 @@ def _xlsx(content: bytes, name: str, sheet: str | None, accepts: Callable[[Heade
         tab = _chosen(book.tabs, name, sheet)
         grid = book.grid(tab)
         shown = [other for other in book.tabs if not other.hidden]
-        if not grid.rows:
-            raise ManifestError(f"Sheet '{tab.name}' of {name} is empty; it needs a row of column names, then rows.")
-        (_, header), *records = grid.rows
-        width = max(map(len, (cells for _, cells in grid.rows)))
-        header += [""] * (width - len(header))
+        header = grid.rows[0][1] if grid.rows else []
         elsewhere = ""
         if not accepts(header):
             elsewhere = next((o.name for o in shown if o is not tab and accepts(_header_of(book, o))), "")
+        if not grid.rows:
+            hint = f" The sheet '{clean(elsewhere)}' would do: --sheet '{clean(elsewhere)}'." if elsewhere else ""
+            empty = f"Sheet '{clean(tab.name)}' of {name} is empty; it needs a row of column names, then rows."
+            raise ManifestError(f"{empty}{hint}")
+        records = grid.rows[1:]
+        width = max(map(len, (cells for _, cells in grid.rows)))
+        header += [""] * (width - len(header))
     except SpreadsheetError as error:
         raise ManifestError(f"{name} cannot be read as an Excel workbook: {error}. Open it and {SAVE_AS}.") from None
     return Table(

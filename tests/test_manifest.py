@@ -365,8 +365,9 @@ def test_a_hidden_first_sheet_is_not_the_first():
     assert read(xlsx(book)).rows[0].image == CUP
 
 
-def test_pictures_on_another_sheet_are_pointed_at():
-    book = sheet_of(["about this file"], ["x"])
+@pytest.mark.parametrize("first", [[], [["about this file"], ["x"]]], ids=["empty", "notes"])
+def test_pictures_on_another_sheet_are_pointed_at(first):
+    book = sheet_of(*first)
     book.create_sheet("Shots").append(["image"])
     with pytest.raises(ManifestError, match="--sheet 'Shots'"):
         read(xlsx(book))
