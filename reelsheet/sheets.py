@@ -4,6 +4,7 @@ What it is, is decided by its content, never by its name. Nothing here knows wha
 caller says which headers it could work with: that decides the delimiter.
 """
 
+import codecs
 import csv
 import io
 import re
@@ -210,10 +211,22 @@ def _as_utf8(content: bytes, name: str) -> tuple[bytes, bool]:
             content.decode("utf-8")
             data, guessed = content, False
         except UnicodeDecodeError:
-            data, guessed = content.decode("latin-1").translate(_WINDOWS_1252).encode(), True
+            marked = content.startswith(_BOM)  # it is UTF-8, but for a few bytes that another program put in
+            text = content.decode("utf-8", _BY_BYTE) if marked else _from_windows(content)
+            data, guessed = text.encode(), True
     while data.startswith(_BOM):
         data = data[len(_BOM) :]
     return data, guessed
+
+
+def _from_windows(content: bytes) -> str:
+    return content.decode("latin-1").translate(_WINDOWS_1252)
+
+
+_BY_BYTE: Final = "reelsheet-windows-1252"  # what is not UTF-8 is read as Windows-1252
+codecs.register_error(
+    _BY_BYTE, lambda error: (_from_windows(error.object[error.start : error.end]), error.end)  # type: ignore[attr-defined]
+)  # fmt: skip
 
 
 def _delimiter(data: bytes, name: str, candidates: list[str], skipped: int, accepts: Callable[[Header], bool]) -> str:

@@ -76,6 +76,13 @@ def test_anything_else_is_windows_1252_with_a_warning():
     assert "guessed encoding" in table.warnings[0]
 
 
+def test_a_few_other_bytes_in_marked_utf_8_garble_only_themselves():
+    table = read("\ufeffimage,n\na,Größe 日本\n".encode() + b"b,Caf\xe9\n")
+    assert table.header == ("image", "n")
+    assert [cells for _, cells in table.records] == [["a", "Größe 日本"], ["b", "Café"]]
+    assert table.guessed
+
+
 def test_bytes_that_windows_1252_does_not_know_stay_visible_as_control_characters():
     assert read(b"image\n\x81\x8d\x8f\x90\x9d\xe9\n").records == [(2, ["\x81\x8d\x8f\x90\x9dé"])]
 
