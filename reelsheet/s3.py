@@ -80,7 +80,7 @@ _SENTENCES: Final[tuple[tuple[frozenset[str], str], ...]] = (
         ),
     ),
     (_CLOCK, "failed, because this machine's clock is {skew}; set the clock and repeat the command."),
-    (_REGION, "failed, because the bucket is in {region}; set AWS_REGION to it."),
+    (_REGION, "failed, because the bucket is in {region}; set AWS_DEFAULT_REGION to it."),
     (_BAD_NAME, "failed, because {bucket!r} is not a possible bucket name; correct the destination."),
     (_FULL, "failed, because the storage is full ({code}); make room or use another destination."),
     (_CONNECTION, "failed, because {where} cannot be reached ({code}); check the network and AWS_ENDPOINT_URL_S3."),
@@ -211,7 +211,7 @@ def _client(_environment: tuple[tuple[str, str], ...], region: str | None, attem
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(
             f"The S3 client cannot be set up ({type(error).__name__}: {_told(error)}); "
-            "check AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL_S3 and the AWS configuration file."
+            "check AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL_S3 and the AWS configuration file."
         ) from error
     return made
 

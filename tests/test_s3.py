@@ -1,5 +1,6 @@
 """The S3 client's settings, and its errors as sentences."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from botocore.exceptions import (
 from reelsheet import s3
 from reelsheet.destination import open_destination
 from reelsheet.errors import ConfigurationError
+from reelsheet.s3 import explain
 
 
 def refusal(code: str, *, status: int = 403, headers: dict[str, str] | None = None, **more: str) -> ClientError:
@@ -61,7 +63,7 @@ def test_one_environment_has_one_client_and_another_environment_another(s3_clien
 @pytest.mark.parametrize(("name", "value"), [("AWS_PROFILE", "nobody"), ("AWS_ENDPOINT_URL_S3", "not an address")])
 def test_a_client_that_cannot_be_built_is_a_matter_of_configuration(s3_client, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigurationError, match=r"AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL_S3"):
+    with pytest.raises(ConfigurationError, match=r"AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL_S3"):
         s3_module_client()
 
 
@@ -75,13 +77,13 @@ def test_a_client_that_cannot_be_built_is_a_matter_of_configuration(s3_client, m
         (refusal("ExpiredToken", status=400), "expired; sign in again"),
         (refusal("SignatureDoesNotMatch"), "the AWS key is not accepted (SignatureDoesNotMatch)"),
         (refusal("InvalidAccessKeyId"), "check AWS_ACCESS_KEY_ID"),
-        (refusal("PermanentRedirect", status=301), "another region; set AWS_REGION"),
+        (refusal("PermanentRedirect", status=301), "another region; set AWS_DEFAULT_REGION"),
         (refusal("AuthorizationHeaderMalformed", status=400, Region="eu-west-1"), "the region eu-west-1"),
         (refusal("301", headers={"x-amz-bucket-region": "sa-east-1"}), "the region sa-east-1"),
         (refusal("QuotaExceeded"), "storage is full"),
         (NoCredentialsError(), "no usable AWS credentials"),
         (ProfileNotFound(profile="x"), "no usable AWS credentials"),
-        (NoRegionError(), "set AWS_REGION"),
+        (NoRegionError(), "set AWS_DEFAULT_REGION"),
         (
             EndpointConnectionError(endpoint_url="https://u:p@s3.example.com/x?secret"),
             "s3.example.com cannot be reached",
@@ -168,6 +170,13 @@ def test_a_skewed_clock_is_told_by_how_much():
     error = refusal("RequestTimeTooSkewed", headers={"date": "Mon, 01 Jan 2001 00:00:00 GMT"})
     assert "minutes ahead; set the clock" in s3.explain(error, "s3:PutObject", "b")
     assert "more than S3 tolerates" in s3.explain(refusal("RequestTimeTooSkewed"), "s3:PutObject", "b")
+
+
+def test_the_variable_that_mends_a_wrong_region_is_one_that_boto3_reads(s3, monkeypatch):
+    told = explain(refusal("PermanentRedirect", status=301), "s3:PutObject", "b")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv(re.search(r"set (AWS_\w+) to it", told)[1], "eu-west-3")
+    assert s3_module_client().meta.region_name == "eu-west-3"
 
 
 def test_listing_is_permitted_on_the_bucket_not_on_objects():

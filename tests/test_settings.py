@@ -17,13 +17,13 @@ def here(tmp_path, monkeypatch):
 
 
 def test_the_environment_beats_dotenv_beats_the_default(here, monkeypatch):
-    (here / ".env").write_text("VIBEDREAM_API_KEY=from-the-file\nREELSHEET_MODEL=from-the-file\nAWS_REGION=eu-west-3\n")
+    (here / ".env").write_text("VIBEDREAM_API_KEY=from-the-file\nREELSHEET_MODEL=from-the-file\nAWS_DEFAULT_REGION=eu-west-3\n")
     os.environ["REELSHEET_MODEL"] = "from-the-environment"
     told = settings.load()
     assert told.api_key is not None
     assert told.api_key.get_secret_value() == "from-the-file"
     assert (told.model, told.price_cents) == ("from-the-environment", 54)
-    assert os.environ["AWS_REGION"] == "eu-west-3"  # for boto3
+    assert os.environ["AWS_DEFAULT_REGION"] == "eu-west-3"  # for boto3
 
 
 def test_dotenv_is_read_as_people_write_it(here):
