@@ -19,7 +19,7 @@ from reelsheet.fetch import guarded_client
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 # a minute, and an installation on first use: CI does not leave that out
-pytestmark = [pytest.mark.timeout(240), *(() if IN_CI else (pytest.mark.slow,))]
+pytestmark = [pytest.mark.timeout(600), *(() if IN_CI else (pytest.mark.slow,))]
 
 MINE = {"identity": "1" * 64, "attempt": "1", "prediction-id": "p-1", "cost-cents": "54", "run-id": "été"}
 OTHERS = MINE | {"identity": "2" * 64}
