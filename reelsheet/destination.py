@@ -170,6 +170,7 @@ class S3Destination:
         self.prefix = prefix
         self._base = f"{prefix}/" if prefix else ""
         self.refuses = False  # until `probe` has seen it
+        self.verifies = False  # the same: whether a checksum in an answer is more than an echo
 
     @property
     def address(self) -> str:
@@ -186,7 +187,8 @@ class S3Destination:
             for content in (secrets.token_bytes(1024), secrets.token_bytes(1000)):
                 self._probe_once(client, key, content, warnings)
             self.refuses = self._probe_refusal(client, key)
-            if not self._probe_checksum(client, key):
+            self.verifies = self._probe_checksum(client, key)
+            if not self.verifies:
                 warnings.append(
                     f"{s3.endpoint()} does not verify checksums of uploads; every clip is checked after it is stored."
                 )
@@ -313,7 +315,7 @@ class S3Destination:
                 Metadata=_portable(metadata),
                 **condition,
             )
-        if not _confirmed(answer, content):
+        if not _confirmed(answer, content, verifies=self.verifies):
             self._read_back(key, len(content), hashlib.sha256(content).hexdigest())
         return Stored(len(content), _portable(metadata), str(answer.get("ETag", "")).strip('"'), datetime.now(UTC))
 
@@ -501,7 +503,7 @@ class S3Upload:
             )
         self._parts.append((number, answer["ETag"]))
         self._sha256.update(content)
-        self._confirmed = self._confirmed and _confirmed(answer, content)
+        self._confirmed = self._confirmed and _confirmed(answer, content, verifies=self._to.verifies)
 
     def _join(self) -> Stored:
         """CompleteMultipartUpload; where its answer is lost, what is there decides."""
@@ -817,10 +819,10 @@ def _stream_copy(
         upload.abort()
 
 
-def _confirmed(answer: Mapping[str, Any], content: bytes | bytearray) -> bool:
-    """Whether an answer to a PUT proves what arrived: an ETag that is the MD5, or a checksum that the server gives."""
+def _confirmed(answer: Mapping[str, Any], content: bytes | bytearray, *, verifies: bool) -> bool:
+    """Whether an answer to a PUT proves what arrived: an ETag that is the MD5, or a checksum that was checked."""
     crc = base64.b64encode(zlib.crc32(content).to_bytes(4)).decode()
-    if answer.get("ChecksumCRC32") == crc:
+    if verifies and answer.get("ChecksumCRC32") == crc:
         return True
     etag = str(answer.get("ETag", "")).strip('"').lower()
     return etag == hashlib.md5(content, usedforsecurity=False).hexdigest()

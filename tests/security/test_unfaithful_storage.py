@@ -39,9 +39,11 @@ class Storage:
         spoil: Spoil = bytes,
         forgets: bool = False,
         deletes: bool = True,
+        echoes: bool = False,
     ):
         self.verifies, self.unframes, self.spoil = verifies, unframes, spoil
-        self.forgets, self.deletes = forgets, deletes
+        self.forgets, self.deletes, self.echoes = forgets, deletes, echoes
+        self.told: str | None = None  # the checksum that came with the last body
         self.objects: dict[str, tuple[bytes, dict[str, str]]] = {}
         self.parts: dict[int, bytes] = {}
         self.begun: dict[str, str] = {}
@@ -52,6 +54,7 @@ class Storage:
         framed = "aws-chunked" in (handler.headers.get("Content-Encoding") or "")
         body, trailer = unframed(raw) if framed else (raw, {})
         told = trailer.get("x-amz-checksum-crc32") or handler.headers.get("x-amz-checksum-crc32")
+        self.told = told
         if self.verifies and told not in {None, base64.b64encode(zlib.crc32(body).to_bytes(4)).decode()}:
             return None
         return self.spoil(body if self.unframes or not framed else raw)
@@ -108,7 +111,8 @@ def handler_of(storage: Storage) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
                 storage.parts[int(number[0])] = body
             else:
                 storage.objects[parts.path] = body, self.metadata()
-            self.answer(200, headers={"ETag": f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'})
+            echo = {"x-amz-checksum-crc32": storage.told} if storage.echoes and storage.told else {}
+            self.answer(200, headers={"ETag": f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'} | echo)
 
         def do_POST(self) -> None:
             parts = urlsplit(self.path)
@@ -253,10 +257,11 @@ def test_an_endpoint_that_forgets_metadata_is_a_warning(serve):
     assert any("does not keep metadata" in warning for warning in serve(Storage(forgets=True)).probe())
 
 
+@pytest.mark.parametrize("echoes", [False, True])
 @pytest.mark.parametrize("size", [200_000, 9_000_000])
-def test_what_is_spoiled_on_its_way_is_no_clip_and_does_not_stay(serve, size):
-    """The probe is small and goes through whole; a clip does not."""
-    storage = Storage(verifies=False, spoil=flipped_if_large)
+def test_what_is_spoiled_on_its_way_is_no_clip_and_does_not_stay(serve, size, echoes):
+    """The probe is small and goes through whole; a clip does not. A checksum that is only repeated proves nothing."""
+    storage = Storage(verifies=False, spoil=flipped_if_large, echoes=echoes)
     place = serve(storage)
     place.probe()
     upload = place.open_upload("videos/a.mp4", "video/mp4", MINE)
