@@ -5,8 +5,10 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -222,6 +224,35 @@ def test_what_the_run_logs_stands_where_stderr_is_at_that_moment(capsys, monkeyp
         before.handlers, before.level, before.propagate = kept
 
 
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_what_ends_the_sandbox_ends_its_servers(tmp_path, end):
+    command = [sys.executable, "-c", "from reelsheet.cli import main; main()", "sandbox"]
+    flags = ["--port", "0", "--s3-port", "0", "--clips", "tiny"]
+    with (
+        (tmp_path / "stderr").open("wb") as stderr,
+        subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        process.send_signal(end)
+        process.wait(20)
+        assert process.stdout.read() == ""  # closed by all who held it
+    found = json.loads(line or "{}")
+    assert not answering(found["api"])
+    deadline = time.monotonic() + 20
+    while answering(found["s3"]) and time.monotonic() < deadline:  # it sees that the other is gone, and follows
+        time.sleep(0.05)
+    assert not answering(found["s3"])
+
+
+def answering(origin: str) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", int(origin.rpartition(":")[2])), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
 def test_the_sandbox_is_served_until_ctrl_c(tmp_path):
     command = [sys.executable, "-c", "from reelsheet.cli import main; main()", "sandbox"]
     flags = ["--port", "0", "--s3-port", "0", "--clips", "tiny", "--state", str(tmp_path / "state")]
@@ -234,5 +265,5 @@ def test_the_sandbox_is_served_until_ctrl_c(tmp_path):
         assert process.stdout is not None
         line = process.stdout.readline()
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(20)
+        assert process.wait(20) == 130
     assert "api" in json.loads(line or "{}"), (tmp_path / "stderr").read_text()

@@ -1,12 +1,11 @@
 """`demo` and `sandbox`: the whole job without an account."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from reelsheet.money import dollars
 from reelsheet.options import Options
@@ -55,13 +54,15 @@ def _closing(home: Path, run: "Run", summary: Mapping[str, Any]) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def serve(flags: Mapping[str, Any]) -> int:
-    """The sandbox in the foreground, until Ctrl-C."""
+def serve(flags: Mapping[str, Any]) -> NoReturn:
+    """The sandbox in the foreground, until Ctrl-C: it takes this process's place, so that what ends one ends both."""
+    from reelsheet.sandbox.process import demand_parts
+
+    demand_parts()
     command = [sys.executable, "-m", "reelsheet.sandbox"]
     for name, value in flags.items():
         if value is not None:
             command += [f"--{name.replace('_', '-')}", str(value)]
-    try:
-        return subprocess.call(command)  # noqa: S603 - our own module
-    except KeyboardInterrupt:
-        return 130
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(command[0], command)  # noqa: S606 - our own module

@@ -268,7 +268,7 @@ def sandbox(
     flags = dict(locals())  # before the import puts another name beside them
     from reelsheet.cli.demo import serve
 
-    return serve(flags)
+    serve(flags)
 
 
 @app.command(sort_key=1)

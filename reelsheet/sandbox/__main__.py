@@ -15,12 +15,14 @@ def announce(addresses: dict[str, str]) -> None:
 
 
 def main() -> int:
-    """0, or 2 with a sentence on stderr."""
+    """130 after Ctrl-C, or 2 with a sentence on stderr."""
     try:
         run(parse(), announce)
     except ReelsheetError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"reelsheet: {error}\n")
         return error.exit_code
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

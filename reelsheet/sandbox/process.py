@@ -20,6 +20,16 @@ START_SECONDS: Final = 60
 MATCHES: Final = ("prompt", "image", "id", "nth")
 
 
+def demand_parts() -> None:
+    """Raises ConfigurationError where the extra is not installed."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"The sandbox needs parts that are not installed ({', '.join(missing)}); "
+            'install them with `pip install "reelsheet[sandbox]"`, or run `make install`.'
+        )
+
+
 class SandboxProcess:
     """`with SandboxProcess(clips="tiny", latency=0.1) as sandbox:` starts it and waits until it answers.
 
@@ -73,12 +83,7 @@ class SandboxProcess:
 
     def start(self) -> None:
         """Start it, or again after `kill`."""
-        missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-        if missing:
-            raise ConfigurationError(
-                f"The sandbox needs parts that are not installed ({', '.join(missing)}); "
-                'install them with `pip install "reelsheet[sandbox]"`, or run `make install`.'
-            )
+        demand_parts()
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "reelsheet.sandbox", "--die-with-stdin", *_flags(self._options)],

@@ -39,9 +39,8 @@ class Serving:
 
 
 def run(serving: Serving, announce: Callable[[dict[str, str]], None]) -> None:
-    """Serve until SIGINT or SIGTERM; `announce` gets the addresses when both servers answer."""
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(serving, announce))
+    """Serve until SIGTERM, or SIGINT, a KeyboardInterrupt; `announce` gets the addresses when both servers answer."""
+    asyncio.run(_serve(serving, announce))
 
 
 async def _serve(serving: Serving, announce: Callable[[dict[str, str]], None]) -> None:
@@ -179,7 +178,7 @@ def _origin(listening: socket.socket) -> str:
 
 def parse(arguments: list[str] | None = None) -> Serving:
     """The command line of `python -m reelsheet.sandbox`."""
-    parser = argparse.ArgumentParser(prog="python -m reelsheet.sandbox", description=__doc__)
+    parser = argparse.ArgumentParser(prog="reelsheet sandbox", description=__doc__, usage=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help="of the API; 0 is a free one")
     parser.add_argument("--s3-port", type=int, default=0)
     parser.add_argument("--assets-port", type=int, default=0)
