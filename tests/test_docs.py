@@ -104,7 +104,7 @@ def copy(tmp_path: Path) -> Path:
 @(pytest.mark.timeout(600) if IN_CI else pytest.mark.slow)  # half a minute: CI does not leave that out
 @pytest.mark.parametrize("page", guides(), ids=name_of)
 def test_every_command_of_a_page_does_what_it_is_there_for(page, copy, sandbox, tmp_path):
-    """In the page's order, in one folder, against the sandbox; `make` is what runs this very test."""
+    """In the page's order, as one who types them, against the sandbox; `make` is what runs this very test."""
     environment = {
         "PATH": f"{copy}/.venv/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(tmp_path / "home"),
@@ -114,13 +114,15 @@ def test_every_command_of_a_page_does_what_it_is_there_for(page, copy, sandbox, 
         **sandbox.environment(),
     }
     (tmp_path / "home").mkdir()
+    here = tmp_path / "here"  # where the last block has gone with `cd`
+    here.write_text(str(copy))
     for block in blocks(page):
         if block.startswith(NOT_RUN):
             continue
         commands = "\n".join(line for line in block.splitlines() if not line.strip().startswith("make "))
         done = subprocess.run(
-            ["/bin/sh", "-eu", "-c", commands],
-            cwd=copy,
+            ["/bin/sh", "-eu", "-c", f"{commands}\npwd > '{here}'"],
+            cwd=here.read_text().strip(),
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -55,6 +55,14 @@ def test_nothing_that_is_there_is_touched(tmp_path, capsys):
     assert f"{tmp_path / 'README.md'}\n" in told
 
 
+def test_it_says_where_the_settings_are_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_starter("spring")
+    assert "then in spring, where .env is read, `reelsheet doctor`" in capsys.readouterr().out
+    write_starter(".")
+    assert ".env, then `reelsheet doctor`" in capsys.readouterr().out
+
+
 def test_a_second_time_changes_nothing(tmp_path):
     write_starter(str(tmp_path))
     before = {name: (tmp_path / name).read_bytes() for name in FILES}

@@ -67,7 +67,8 @@ def write_starter(folder: str) -> int:
         sys.stdout.write(f"{home / name}{'' if done else ' was there already and stays as it is'}\n")
     if not written.get(".gitignore", True) and not _ignores_env(home / ".gitignore"):
         sys.stdout.write(f"Add a line `.env` to {home / '.gitignore'}, so that the key stays out of git.\n")
-    sys.stdout.write("Next: put your rows into manifest.csv and the key into .env, then `reelsheet doctor`.\n")
+    there = "" if home.resolve() == Path.cwd() else f" in {home}, where .env is read,"
+    sys.stdout.write(f"Next: put your rows into manifest.csv and the key into .env, then{there} `reelsheet doctor`.\n")
     return 0
 
 
