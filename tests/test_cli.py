@@ -142,6 +142,19 @@ def test_without_a_key_a_run_is_refused_before_prefect_is_started(capsys, monkey
     assert "VIBEDREAM_API_KEY" in err
 
 
+def test_ctrl_c_is_told_in_a_sentence(capsys, monkeypatch):
+    """The library that reads the flags would end the process without a word."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execute, "show_plan", interrupted)
+    code, _, err = said(capsys, "plan", "m.csv")
+    assert code == 130
+    assert "Interrupted." in err
+    assert "pays for nothing twice" in err
+
+
 def test_ctrl_c_at_the_question_ends_the_command():
     """asyncio alone would note the signal and go on waiting for an answer."""
     script = (

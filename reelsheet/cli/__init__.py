@@ -46,7 +46,9 @@ def call(arguments: list[str]) -> int:
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
-        say("Interrupted; nothing was sent.")
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")  # the terminal has put ^C at the end of a line
+        say("Interrupted. Whatever was sent before is in the ledger; the same command again pays for nothing twice.")
         return 130
     except Exception as error:  # noqa: BLE001 - the last door: a person gets a sentence, the traceback goes to a file
         return unforeseen(error)

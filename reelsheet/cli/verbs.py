@@ -12,6 +12,7 @@ app = App(
     version=f"reelsheet {__version__}",
     version_flags=["--version"],
     help_flags=["--help", "-h"],
+    suppress_keyboard_interrupt=False,  # `call` has a sentence for it
     default_parameter=Parameter(show_default=False, negative=""),
 )
 
