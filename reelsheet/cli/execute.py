@@ -119,7 +119,7 @@ async def _execute(
     await server.settled(run.flow_run_id if run else None, run.task_runs if run else 0)
     if run is None or not isinstance(summary, dict):
         say(state.message or "The run could not begin.")
-        return 2 if run is None else 3  # once it lives, money may have moved: what a bug left is in the ledger
+        return 3 if run is not None and run.task_runs else 2  # 2 says that no money can have moved
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
     else:

@@ -53,7 +53,7 @@ THINGS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright's event loop runs as long, and no test with a loop of its own beside it
 def browser() -> Iterator[Any]:
     """Chromium, or a loud skip; under CI its absence is a failure."""
     if not CHROMIUM or not Path(CHROMIUM).exists():

@@ -174,7 +174,7 @@ async def test_two_hundred_kills_at_random_moments_cost_nothing_twice(bench):
     import random
 
     chance = random.Random(20260115)
-    sheets = [bench.sheet([f"prompt {n} of sheet {k}" for n in range(30)], name=f"sheet-{k}.csv") for k in range(10)]
+    sheets = [bench.sheet([f"prompt {n} of sheet {k}" for n in range(90)], name=f"sheet-{k}.csv") for k in range(10)]
     plan = [(str(sheets[n // 20]), chance.uniform(0.1, 0.9)) for n in range(200)]
     script = MANY.format(
         faults=str(Path(__file__).parent), addresses=bench.sandbox.addresses, folder=str(bench.folder), plan=plan
