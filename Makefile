@@ -1,5 +1,6 @@
 # make demo      the whole job against the embedded sandbox, no account needed
 # make test      every test that a change must pass; SLOW=1 runs the slow ones too
+# make slow      the slow ones alone
 # make install   makes .venv/bin/reelsheet
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -10,7 +11,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := 1
 export UV_NO_PROGRESS := 1
 
-.PHONY: help install demo test lint types bench clean
+.PHONY: help install demo test slow lint types bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -35,6 +36,11 @@ demo: $(VENV)/.install
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(if $(SLOW),,-m "not slow")
+
+# These start servers, kill them and wait: what fails beside others is tried once more, alone.
+slow: $(VENV)/.dev
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow || \
+		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m slow
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
