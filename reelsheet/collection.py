@@ -131,9 +131,13 @@ async def poll(run: "Run", work: Work, attempt: Attempt) -> None:
                 work.say(Status.UNDELIVERED, seen.code, seen.error)
                 return
             if _is_final(seen):
-                took = seen.took if seen.phase is Phase.COMPLETED else None
-                run.watch.done(prediction, watched.age, watched.polls, took)
-                await (_completed if seen.phase is Phase.COMPLETED else _failed)(run, work, attempt, seen)
+                if seen.phase is Phase.FAILED:
+                    run.watch.done(prediction, watched.age, watched.polls, None)
+                    await _failed(run, work, attempt, seen)
+                    return
+                run.watch.done(prediction, watched.age, watched.polls, seen.took)
+                _free(run, work)  # before the ledger is told, which may take a moment
+                await _completed(run, work, attempt, seen)
                 return
             pause = watched.pause(seen)
             if pause is None:
@@ -143,6 +147,12 @@ async def poll(run: "Run", work: Work, attempt: Attempt) -> None:
         work.say(Status.UNDELIVERED, ErrorCode.INTERRUPTED, sentences.interrupted_paid())
     finally:
         run.polls.gone(prediction)
+        _free(run, work)
+
+
+def _free(run: "Run", work: Work) -> None:
+    """Its place at the provider may be taken again."""
+    if work.in_flight:
         work.in_flight = False
         run.gate.finished()
 
