@@ -112,7 +112,7 @@ async def _prepare(
 
     if options.verb == "retry":
         options = await asyncio.to_thread(_resolve_results, options, ledger)
-    key = asyncio.create_task(_check_key(settings)) if spending else None
+    key: asyncio.Task[tuple[Key, str]] | None = None
     try:
         if spending and options.destination is None:
             raise UsageError("Where to? Name the destination with --to s3://bucket/prefix or --to FOLDER.")
@@ -143,6 +143,7 @@ async def _prepare(
             await asyncio.to_thread(_adopt, drawn, ledger, destination, objects, options, asked)
         if options.verb == "retry":
             _never_pay_for_undelivered(drawn)
+        key = _key_asked(settings, drawn) if spending else None
         if options.preflight:
             drawn = await _look(drawn, options, settings, progress)
         if options.limit is not None:
@@ -258,6 +259,11 @@ def _reach(
 
 def _identities(found: Manifest, settings: Settings) -> dict[int, str]:
     return {row.position: identity_of(row, settings) for row in found.rows if not row.problems}
+
+
+def _key_asked(settings: Settings, drawn: Plan) -> asyncio.Task[tuple[Key, str]] | None:
+    """Is the key any good? A finished sheet asks the provider nothing, not even that."""
+    return asyncio.create_task(_check_key(settings)) if drawn.having(Step.PAY, Step.POLL) else None
 
 
 async def _check_key(settings: Settings) -> tuple[Key, str]:

@@ -17,7 +17,9 @@ def here(tmp_path, monkeypatch):
 
 
 def test_the_environment_beats_dotenv_beats_the_default(here, monkeypatch):
-    (here / ".env").write_text("VIBEDREAM_API_KEY=from-the-file\nREELSHEET_MODEL=from-the-file\nAWS_DEFAULT_REGION=eu-west-3\n")
+    (here / ".env").write_text(
+        "VIBEDREAM_API_KEY=from-the-file\nREELSHEET_MODEL=from-the-file\nAWS_DEFAULT_REGION=eu-west-3\n"
+    )
     os.environ["REELSHEET_MODEL"] = "from-the-environment"
     told = settings.load()
     assert told.api_key is not None

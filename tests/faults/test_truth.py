@@ -262,3 +262,13 @@ async def test_a_destination_that_fails_while_it_is_listed_is_a_sentence_and_spe
     monkeypatch.setattr(FolderDestination, "listing", down)
     with pytest.raises(ConfigurationError, match="Nothing was spent"):
         await bench.deliver(bench.sheet([OK]))
+
+
+async def test_a_finished_sheet_asks_the_provider_nothing(bench):
+    sheet = bench.sheet([OK])
+    await bench.deliver(sheet)
+    before = bench.sandbox.books()
+    again = await bench.deliver(sheet)
+    after = bench.sandbox.books()
+    assert again.statuses() == ["succeeded"]
+    assert (after["posts"], after["poll_answers"]) == (before["posts"], before["poll_answers"])
