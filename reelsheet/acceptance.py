@@ -31,6 +31,9 @@ NO_CREDIT = frozenset(
     {"insufficient_credits", "insufficient_credit", "insufficient_balance", "insufficient_funds", "insufficient_quota",
      "no_balance", "payment_required", "billing_hard_limit_reached", "quota_exceeded", "out_of_credits"}
 )  # fmt: skip
+MODERATION = re.compile(
+    r"\b(moderat\w*|nsfw|safety|content[ _-]polic\w+|flagged|prohibited|sensitive)\b", re.IGNORECASE
+)
 
 
 class Proof(StrEnum):
@@ -79,7 +82,8 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, *, whole: bool, 
     if status in {401, 403}:
         return Answer(Proof.KEY_REFUSED, status, told=told)
     if 400 <= status < 500 and status not in PROVES_NOTHING:
-        return Answer(Proof.REJECTED, status, told=told, moderated="moderat" in code or "content_policy" in code)
+        moderated = "moderat" in code or "content_policy" in code or bool(MODERATION.search(told))
+        return Answer(Proof.REJECTED, status, told=told, moderated=moderated)
     if 300 <= status < 400 and headers.get("location"):
         told = f"a redirect to {_excerpt(headers['location'].encode('utf-8', 'replace'))}, which is never followed"
     return Answer(Proof.UNKNOWN, status, told=told)

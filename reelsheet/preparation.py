@@ -131,7 +131,7 @@ async def _prepare(
         command = run.command_key(options, destination.address if destination else "")
         shared = ledger.shared_permissions(command) if _has_permission(options) else None
         standings = await asyncio.to_thread(ledger.standings, identities.values())
-        asked = _permission(options, shared)
+        asked = _permission(options, shared, found)
         drawn = plan.draw(
             found, identities, standings,
             destination=destination.address if destination else "", objects=objects,
@@ -275,7 +275,7 @@ def _has_permission(options: Options) -> bool:
     return options.fresh or options.retry_unknown or options.verb == "retry"
 
 
-def _permission(options: Options, shared: Shared | None) -> Callable[[Work], bool]:
+def _permission(options: Options, shared: Shared | None, found: Manifest) -> Callable[[Work], bool]:
     """Which paid attempts these options allow to replace; `shared`: what an unfinished run of this command may."""
 
     def may_replace(work: Work) -> bool:
@@ -292,7 +292,7 @@ def _permission(options: Options, shared: Shared | None) -> Callable[[Work], boo
             return True
         if options.verb != "retry":
             return False
-        return latest.state == State.FAILED or _is_redo(work.row, latest)
+        return latest.state == State.FAILED or any(_is_redo(found.rows[at], latest) for at in work.positions)
 
     return may_replace
 

@@ -5,7 +5,6 @@ Nothing is repeated here and no redirect is followed; the key goes to the API's 
 
 import asyncio
 import json
-import re
 import ssl
 import time
 import zlib
@@ -19,7 +18,7 @@ from urllib.parse import quote, unquote, urljoin
 
 import httpx
 
-from reelsheet.acceptance import Answer, Proof, judge
+from reelsheet.acceptance import MODERATION, Answer, Proof, judge
 from reelsheet.errors import ConfigurationError
 from reelsheet.outcomes import ErrorCode
 from reelsheet.redaction import clean, hush, keep_out
@@ -39,9 +38,6 @@ FAILED = frozenset(
      "moderated", "aborted"}
 )  # fmt: skip
 RUNNING = frozenset({"processing", "queued", "pending", "starting", "started", "running", "in_progress", "in_queue"})
-_MODERATION = re.compile(
-    r"\b(moderat\w*|nsfw|safety|content[ _-]polic\w+|flagged|prohibited|sensitive)\b", re.IGNORECASE
-)
 
 
 class LeaseLost(Exception):
@@ -248,7 +244,7 @@ class Provider:
             if isinstance(error, dict):
                 error = error.get("message") or error.get("detail")
             said = clean(error, (self._secret,)) if isinstance(error, str) else ""
-            moderated = word in {"nsfw", "moderated"} or bool(_MODERATION.search(said))
+            moderated = word in {"nsfw", "moderated"} or bool(MODERATION.search(said))
             code = ErrorCode.MODERATED if moderated else ErrorCode.GENERATION_FAILED
             if not said and word != "failed":
                 said = f"status {word}"

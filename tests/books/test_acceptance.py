@@ -141,6 +141,12 @@ def test_a_moderated_row_is_told_by_its_code():
     assert not told(400, {"code": "invalid_params"}).moderated
 
 
+def test_a_moderated_row_is_told_by_the_provider_s_sentence_as_well():
+    sentence = "Your request was flagged by content moderation. Please modify your prompt."
+    assert told(422, {"error": sentence}).moderated
+    assert not told(422, {"error": "The image could not be read."}).moderated
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

@@ -297,3 +297,15 @@ async def test_a_results_file_is_a_manifest_and_its_columns_are_not_doubled(benc
     done = await bench.deliver(copied)
     assert done.summary.cost_cents == 0
     assert len(done.table()[0]) == len(set(done.table()[0]))
+
+
+@pytest.mark.charges(2)
+async def test_redo_on_any_row_of_a_clip_that_several_share_is_heard(bench):
+    sheet = bench.sheet(["the same", "the same"])
+    await bench.deliver(sheet)
+    marked = bench.folder / "marked.csv"
+    table = (bench.destination / "results.csv").read_text(encoding="utf-8").splitlines()
+    marked.write_text("\n".join([table[0], table[1], table[2] + "redo"]) + "\n", encoding="utf-8")
+    again = await bench.deliver(marked, verb="retry")
+    assert [result.attempt for result in again.results] == [2, 2]
+    assert again.summary.cost_cents == 54
