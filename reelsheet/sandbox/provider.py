@@ -207,10 +207,24 @@ class _Standin:
             "/sandbox/books", self.reset_books, methods=["DELETE"], status_code=204, name="Begin new books", **tests
         )
         app.add_api_route("/sandbox/settings", self.show_settings, methods=["GET"], name="The settings", **tests)
-        app.add_api_route("/sandbox/settings", self.change_settings, methods=["POST"], name="Change settings", **tests)
+        unread: dict[int | str, dict[str, Any]] = {400: {"description": "The body is no text."}}
+        app.add_api_route(
+            "/sandbox/settings",
+            self.change_settings,
+            methods=["POST"],
+            name="Change settings",
+            responses=unread,
+            **tests,
+        )
         app.add_api_route("/sandbox/faults", self.show_faults, methods=["GET"], name="The faults", **tests)
         app.add_api_route(
-            "/sandbox/faults", self.add_fault, methods=["POST"], status_code=201, name="Script a fault", **tests
+            "/sandbox/faults",
+            self.add_fault,
+            methods=["POST"],
+            status_code=201,
+            name="Script a fault",
+            responses=unread,
+            **tests,
         )
         app.add_api_route(
             "/sandbox/faults", self.clear_faults, methods=["DELETE"], status_code=204, name="Clear the faults", **tests
