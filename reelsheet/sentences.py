@@ -36,6 +36,14 @@ def crashed_while_sending(attempt: "Attempt") -> str:
     return f"The run ended at {at} UTC just while this row was being sent: it may be running and charged. {_SETTLE}"
 
 
+def sent_by_another(attempt: "Attempt") -> str:
+    """A claim of a run that is alive, for which this one did not wait to the end."""
+    return (
+        f"Run {attempt.run_id} was sending this row while this one ended: it may be running and charged. "
+        "Repeat the command to see what became of it, at no cost."
+    )
+
+
 _SETTLE = (
     "Look in the provider's dashboard, then `reelsheet resolve` it with the prediction's id or --abandon, "
     "or accept a second charge with --retry-unknown."

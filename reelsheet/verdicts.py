@@ -59,7 +59,7 @@ def verdict(run: "Run", work: Work) -> tuple[Status, ErrorCode | None, str]:
         return Status.SUCCEEDED, None, ""
     latest = work.standing.latest if work.standing else None
     if latest is not None and latest.state in _OPEN:
-        return Status.UNKNOWN, ErrorCode.SUBMIT_UNKNOWN, _unknown(work, latest)
+        return Status.UNKNOWN, ErrorCode.SUBMIT_UNKNOWN, _unknown(run, work, latest)
     if work.status is not None:
         return work.status, work.error_code, work.error
     if latest is not None and latest.state == State.FAILED and work.step is not Step.PAY:
@@ -70,7 +70,9 @@ def verdict(run: "Run", work: Work) -> tuple[Status, ErrorCode | None, str]:
     return Status.SKIPPED, *run.why_skipped()
 
 
-def _unknown(work: Work, latest: Attempt) -> str:
+def _unknown(run: "Run", work: Work, latest: Attempt) -> str:
+    if latest.state == State.CLAIMED and latest.run_id != run.run_id:  # a dead run's claim would be unknown by now
+        return sentences.sent_by_another(latest)
     told = latest.error or sentences.crashed_while_sending(latest)
     if work.status is None or work.status is Status.UNKNOWN:
         return told

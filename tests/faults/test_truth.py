@@ -1,5 +1,6 @@
 """What a row says when a second try, another ledger, a cap or a broken ledger came between."""
 
+import asyncio
 import shutil
 
 import pytest
@@ -272,3 +273,23 @@ async def test_a_finished_sheet_asks_the_provider_nothing(bench):
     after = bench.sandbox.books()
     assert again.statuses() == ["succeeded"]
     assert (after["posts"], after["poll_answers"]) == (before["posts"], before["poll_answers"])
+
+
+async def test_a_run_that_ends_while_another_one_sends_the_row_does_not_say_that_it_was_lost(bench):
+    bench.sandbox.fault("submit", times=1, delay=4.0)
+    sheet = bench.sheet([OK])
+    sending = asyncio.create_task(bench.deliver(sheet, destination=str(bench.folder / "first")))
+    while not bench.posted():
+        await asyncio.sleep(0.05)
+
+    async def stop(run):
+        while not run.others._waiting:
+            await asyncio.sleep(0.02)
+        run.interrupt(15)
+
+    second = await bench.deliver(sheet, destination=str(bench.folder / "second"), meanwhile=stop)
+    first = await sending
+    assert second.statuses() == ["unknown"]
+    assert second.results[0].error.startswith(f"Run {first.run.run_id} was sending this row")
+    assert "retry-unknown" not in second.results[0].error
+    assert first.statuses() == ["succeeded"]
