@@ -298,7 +298,7 @@ class Run:
 
     async def give_way(self) -> None:
         """Before a copy: free places are taken first, since a clip waits at no cost and an empty place does not."""
-        if not self._to_copy > HOLD_COPIES:
+        if self._to_copy <= HOLD_COPIES:
             await self.posts.all_left(YIELD_SECONDS)
 
     def unsend(self, work: Work) -> None:
