@@ -39,7 +39,7 @@ test: $(VENV)/.dev
 
 # These start servers, kill them and wait: what fails beside others is tried once more, alone.
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow || \
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m slow || \
 		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m slow
 
 lint: $(VENV)/.dev
