@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID
 
 import httpx
@@ -34,13 +34,16 @@ log = logging.getLogger("reelsheet")
 DEPLOYMENT = "generate-shard/worker"
 LOOK_SECONDS = 2.0
 TABLE_SECONDS = 5.0
-PATIENCE_SECONDS = 90.0  # without a shard at work before this process takes one itself
+PATIENCE_SECONDS = 90.0  # without a shard at work elsewhere before this process takes one itself
+BEGIN_SECONDS = 180.0  # from a worker's taking a shard up to its first step; an image may have to be pulled
 LEDGER_SECONDS = 120.0  # without the ledger, before the run is stopped
 SHOWN_SECONDS = 15.0
 CRASHES = 5  # of one shard
 FAILURES = 2
 UNDER_A_CEILING = 8  # shards at once that share a ceiling
 PAGE = 200  # flow runs that Prefect tells of in one answer
+
+monotonic = time.monotonic  # a test's own clock, where it has one
 
 Unreachable = (httpx.HTTPError, PrefectException, OSError)
 
@@ -174,6 +177,8 @@ class Hand:
     """What this process knows of a shard that it has given away."""
 
     flow_run: UUID | None = None
+    pending: float | None = None  # since when a worker has it that has not begun it
+    stuck: int = 0
     crashes: int = 0
     failures: int = 0
     given_up: bool = False
@@ -188,8 +193,9 @@ class Fan:
     hands: dict[int, Hand]
     at_once: int
     concurrency: int | None  # of each
-    moved: float = field(default_factory=time.monotonic)  # when a shard was last at work
+    moved: float  # when a shard was last at work elsewhere
     own: "asyncio.Task[None] | None" = None  # the shard that this process does itself
+    own_number: int | None = None
     own_rows: frozenset[str] = frozenset()
     silent: bool = False  # the server does not answer just now
     told: bool = False  # the others know why this process stopped
@@ -203,7 +209,7 @@ async def _over_workers(run: Run) -> None:
     at_once = len(found) if ceiling is None else min(len(found), ceiling, UNDER_A_CEILING)
     share = None if ceiling is None else ceiling // at_once
     async with get_client() as client:
-        fan = Fan(run, client, {shard.number: Hand() for shard in found}, at_once, share)
+        fan = Fan(run, client, {shard.number: Hand() for shard in found}, at_once, share, monotonic())
         table = asyncio.create_task(_keep_taking_in(fan))
         try:
             while not run.interrupted.is_set() and not _over(fan, found):
@@ -231,7 +237,7 @@ async def _over_workers(run: Run) -> None:
 
 def _be_patient(fan: Fan, error: LedgerError) -> bool:
     """A ledger that is restarted comes back; False where it did not in time, and the run is stopped."""
-    now = time.monotonic()
+    now = monotonic()
     if fan.ledger_down is None:
         fan.ledger_down = now
         log.warning("%s", error)
@@ -251,8 +257,8 @@ async def _once(fan: Fan, found: list[ShardRecord]) -> None:
     await _share_stops(fan)
     children = await _children(fan)
     waiting = sum(not shard.finished and _is_on_its_way(fan, shard, children) for shard in found)
-    if waiting == 0 or any(shard.alive for shard in found) or fan.silent:
-        fan.moved = time.monotonic()
+    if waiting == 0 or any(shard.alive and shard.number != fan.own_number for shard in found) or fan.silent:
+        fan.moved = monotonic()
     for shard in found:
         hand = fan.hands[shard.number]
         if shard.finished or shard.alive or hand.given_up:
@@ -261,17 +267,26 @@ async def _once(fan: Fan, found: list[ShardRecord]) -> None:
         if hand.flow_run is None:
             if waiting < fan.at_once:
                 waiting += await _begin(fan, shard)
-        elif child is not None and (shard.owner is not None or _is_final(child)):
+        elif child is not None and (shard.owner is not None or _is_final(child) or _is_stuck(hand, child)):
             await _begin_again(fan, shard, child)
-    if fan.own is not None and fan.own.done():
-        fan.own, fan.own_rows = None, frozenset()
-    if fan.own is None and time.monotonic() - fan.moved > PATIENCE_SECONDS:
+    await _end_own(fan)
+    if fan.own is None and monotonic() - fan.moved > PATIENCE_SECONDS:
         await _take_one(fan, run, found)
 
 
 def _is_on_its_way(fan: Fan, shard: ShardRecord, children: dict[UUID, FlowRun]) -> bool:
     child = children.get(fan.hands[shard.number].flow_run or UUID(int=0))
     return shard.alive or (child is not None and not _is_final(child))
+
+
+def _is_stuck(hand: Hand, child: FlowRun) -> bool:
+    """A worker took it up and died before it began, which nobody reports. Waits twice as long each time."""
+    if child.state is None or child.state.type is not StateType.PENDING:
+        hand.pending = None
+        return False
+    hand.pending = hand.pending or monotonic()
+    patience: float = BEGIN_SECONDS * 2**hand.stuck
+    return monotonic() - hand.pending > patience
 
 
 async def _share_stops(fan: Fan) -> None:
@@ -319,6 +334,7 @@ async def _begin_again(fan: Fan, seen: ShardRecord, child: FlowRun) -> None:
     if shard.finished or shard.alive:
         return  # it moved on while we looked
     reason = child.state.message if child.state is not None else ""
+    never_began = shard.owner is None and not _is_final(child)
     if not _is_final(child):
         reason = "its worker is gone"
         with suppress(*Unreachable):
@@ -326,7 +342,9 @@ async def _begin_again(fan: Fan, seen: ShardRecord, child: FlowRun) -> None:
     if child.state is not None and child.state.type is StateType.CANCELLED:
         _give_up(fan, seen.number, "it was cancelled")
         return
-    if child.state is not None and child.state.type is StateType.FAILED and child.state.name != "Stopped":
+    if never_began:
+        hand.stuck, hand.pending = hand.stuck + 1, None
+    elif child.state is not None and child.state.type is StateType.FAILED and child.state.name != "Stopped":
         hand.failures += 1
     else:
         hand.crashes += 1
@@ -351,9 +369,18 @@ async def _take_one(fan: Fan, run: Run, found: list[ShardRecord]) -> None:
         if await run.in_ledger(book.take, run.ledger, run.run_id, shard.number, run.flow_run_id):
             log.warning("No worker is free; shard %d is done here.", shard.number)
             todo = shards.within(run.to_do(), shard.first_position, shard.last_position)
-            fan.own_rows = frozenset(work.identity for work in todo)
+            fan.own_number, fan.own_rows = shard.number, frozenset(work.identity for work in todo)
             fan.own = asyncio.create_task(_own(run, shard.number, todo))
             return
+
+
+async def _end_own(fan: Fan) -> None:
+    """Room for the next; a shard that could not be finished here is given back."""
+    if fan.own is None or not fan.own.done() or fan.own_number is None:
+        return
+    if fan.own.exception() is not None:
+        await fan.run.in_ledger(book.give_back, fan.run.ledger, fan.run.run_id, fan.own_number)
+    fan.own, fan.own_number, fan.own_rows = None, None, frozenset()
 
 
 async def _own(run: Run, number: int, todo: list[Work]) -> None:

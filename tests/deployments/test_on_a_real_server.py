@@ -51,15 +51,16 @@ def automations(one: Any) -> dict[str, dict[str, Any]]:
     return {found["name"]: found for found in one.call("/automations/filter", {"limit": 100})}
 
 
-@pytest.mark.timeout(420)
-def test_a_stack_is_made_twice_starts_runs_by_events_survives_a_crash_and_can_be_cancelled(
+@pytest.mark.timeout(540)
+def test_a_stack_is_made_twice_starts_runs_by_events_survives_crashes_and_can_be_cancelled(
     stack: Callable[..., Any], provider: SandboxProcess
 ) -> None:
-    """One stack for four questions: it takes most of a minute to come up."""
+    """One stack for five questions: it takes most of a minute to come up."""
     one = stack(**provider.environment())
     one.up(workers=1)
     bootstrap_is_repeatable(one)
     a_manifest_that_arrives_is_made(one, provider)
+    a_run_that_its_worker_never_began_is_begun_by_another(one, provider)
     a_cancelled_run_keeps_what_it_has(one, provider)
     a_crashed_run_goes_on_and_pays_nothing_twice(one, provider)
 
@@ -107,6 +108,21 @@ def a_manifest_that_arrives_is_made(one: Any, provider: SandboxProcess) -> None:
     assert finished[0]["payload"]["succeeded"] == 3
 
 
+def a_run_that_its_worker_never_began_is_begun_by_another(one: Any, provider: SandboxProcess) -> None:
+    """A worker that dies between taking a run up and starting its process leaves it Pending."""
+    hurry(one, "nobody began", 10)
+    manifest = put_sheet(provider, "pending.csv", "d", "e")
+    one.prefect(
+        "deployment", "run", "generate-videos/on-demand", "--param", f"manifest={manifest}",
+        "--param", f"destination=s3://{provider.bucket}/pending", "--start-in", "1 hour",
+    )  # fmt: skip
+    flow_run = one.runs_of("generate-videos")[-1]
+    assert flow_run["parameters"]["manifest"] == manifest
+    one.call(f"/flow_runs/{flow_run['id']}/set_state", {"state": {"type": "PENDING"}, "force": True})
+    ended = one.until(lambda: completed(one, flow_run["id"]), 120, "another worker to begin the run")
+    assert ended["state"]["message"] == "2 rows: 2 succeeded; $1.08 spent"
+
+
 def events_of(one: Any, event: str) -> list[dict[str, Any]]:
     return list(one.call("/events/filter", {"filter": {"event": {"name": [event]}}, "limit": 10})["events"])
 
@@ -140,10 +156,7 @@ def a_cancelled_run_keeps_what_it_has(one: Any, provider: SandboxProcess) -> Non
 def a_crashed_run_goes_on_and_pays_nothing_twice(one: Any, provider: SandboxProcess) -> None:
     """The worker and all it started are killed; the rule about heartbeats, hurried, and the rule about crashes."""
     provider.settings(latency=8)
-    rule = next(found for name, found in automations(one).items() if "heartbeat" in name)
-    hurried = {key: rule[key] for key in ("name", "description", "enabled", "trigger", "actions")}
-    hurried["trigger"]["within"] = 40
-    put(one, f"/automations/{rule['id']}", hurried)
+    hurry(one, "heartbeat", 40)
     prompts = [f"crash {n}" for n in range(8)]
     flow_run = begun(one, provider, "crashed", *prompts)
     with psycopg.connect(one.ledger_url) as ledger:
@@ -160,6 +173,14 @@ def a_crashed_run_goes_on_and_pays_nothing_twice(one: Any, provider: SandboxProc
     with psycopg.connect(one.ledger_url) as ledger:
         runs = ledger.execute("SELECT count(*) FROM runs WHERE flow_run_id = %s", (flow_run["id"],)).fetchone()
     assert runs == (1,), "the same run in the books"
+
+
+def hurry(one: Any, word: str, seconds: int) -> None:
+    """The rule with this word in its name waits no longer than so many seconds."""
+    rule = next(found for name, found in automations(one).items() if word in name)
+    hurried = {key: rule[key] for key in ("name", "description", "enabled", "trigger", "actions")}
+    hurried["trigger"]["within"] = seconds
+    put(one, f"/automations/{rule['id']}", hurried)
 
 
 def completed(one: Any, flow_run_id: str) -> dict[str, Any] | None:
