@@ -156,11 +156,11 @@ class Stack:
         value = re.sub(r"redis://redis:6379/\d", self.redis, value)
         return value.replace("http://server:4200", f"http://127.0.0.1:{self.port}").replace(":4200", f":{self.port}")
 
-    def call(self, path: str, body: Any = None) -> Any:
+    def call(self, path: str, body: Any = None, method: str | None = None) -> Any:
         """One request to Prefect's API: a GET, or a POST where there is a body."""
         content = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(  # noqa: S310 - http on loopback
-            f"{self.api}{path}", content, {"content-type": "application/json"}
+            f"{self.api}{path}", content, {"content-type": "application/json"}, method=method
         )
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - http on loopback
             return json.loads(answer.read() or b"null")
@@ -169,6 +169,17 @@ class Stack:
         """Every flow run of a flow, the oldest first."""
         asked = {"flows": {"name": {"any_": [flow]}}, "limit": 200, "sort": "EXPECTED_START_TIME_ASC"}
         return list(self.call("/flow_runs/filter", asked))
+
+    def automations(self) -> dict[str, dict[str, Any]]:
+        """Every automation by its name."""
+        return {found["name"]: found for found in self.call("/automations/filter", {"limit": 100})}
+
+    def hurry(self, word: str, seconds: int) -> None:
+        """The automation with this word in its name waits no longer than so many seconds."""
+        rule = next(found for name, found in self.automations().items() if word in name)
+        hurried = {key: rule[key] for key in ("name", "description", "enabled", "trigger", "actions")}
+        hurried["trigger"]["within"] = seconds
+        self.call(f"/automations/{rule['id']}", hurried, "PUT")
 
     def ended(self, flow_run_id: str) -> dict[str, Any] | None:
         """A flow run in a final state, else None."""

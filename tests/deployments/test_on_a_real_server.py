@@ -47,10 +47,6 @@ def table(provider: SandboxProcess, prefix: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(body.decode(), newline="")))
 
 
-def automations(one: Any) -> dict[str, dict[str, Any]]:
-    return {found["name"]: found for found in one.call("/automations/filter", {"limit": 100})}
-
-
 @pytest.mark.timeout(540)
 def test_a_stack_is_made_twice_starts_runs_by_events_survives_crashes_and_can_be_cancelled(
     stack: Callable[..., Any], provider: SandboxProcess
@@ -66,11 +62,11 @@ def test_a_stack_is_made_twice_starts_runs_by_events_survives_crashes_and_can_be
 
 
 def bootstrap_is_repeatable(one: Any) -> None:
-    before = automations(one)
+    before = one.automations()
     said = one.run("bootstrap", 180)
     assert "automation created" not in said
     assert "work pool reelsheet (process) created" not in said
-    after = automations(one)
+    after = one.automations()
     rules = {name for name in before if name.startswith("reelsheet · ")}
     assert {name: before[name]["id"] for name in rules if "arrived" not in name} == {
         name: after[name]["id"] for name in rules if "arrived" not in name
@@ -110,7 +106,7 @@ def a_manifest_that_arrives_is_made(one: Any, provider: SandboxProcess) -> None:
 
 def a_run_that_its_worker_never_began_is_begun_by_another(one: Any, provider: SandboxProcess) -> None:
     """A worker that dies between taking a run up and starting its process leaves it Pending."""
-    hurry(one, "nobody began", 10)
+    one.hurry("nobody began", 10)
     manifest = put_sheet(provider, "pending.csv", "d", "e")
     one.prefect(
         "deployment", "run", "generate-videos/on-demand", "--param", f"manifest={manifest}",
@@ -156,7 +152,7 @@ def a_cancelled_run_keeps_what_it_has(one: Any, provider: SandboxProcess) -> Non
 def a_crashed_run_goes_on_and_pays_nothing_twice(one: Any, provider: SandboxProcess) -> None:
     """The worker and all it started are killed; the rule about heartbeats, hurried, and the rule about crashes."""
     provider.settings(latency=8)
-    hurry(one, "heartbeat", 40)
+    one.hurry("heartbeat", 40)
     prompts = [f"crash {n}" for n in range(8)]
     flow_run = begun(one, provider, "crashed", *prompts)
     with psycopg.connect(one.ledger_url) as ledger:
@@ -175,14 +171,6 @@ def a_crashed_run_goes_on_and_pays_nothing_twice(one: Any, provider: SandboxProc
     assert runs == (1,), "the same run in the books"
 
 
-def hurry(one: Any, word: str, seconds: int) -> None:
-    """The rule with this word in its name waits no longer than so many seconds."""
-    rule = next(found for name, found in automations(one).items() if word in name)
-    hurried = {key: rule[key] for key in ("name", "description", "enabled", "trigger", "actions")}
-    hurried["trigger"]["within"] = seconds
-    put(one, f"/automations/{rule['id']}", hurried)
-
-
 def completed(one: Any, flow_run_id: str) -> dict[str, Any] | None:
     found: dict[str, Any] = one.call(f"/flow_runs/{flow_run_id}")
     return found if found["state"]["type"] == "COMPLETED" else None
@@ -193,14 +181,3 @@ def no_claims(ledger: Any) -> bool:
     found = ledger.execute("SELECT count(*) FROM attempts WHERE state = 'claimed'").fetchone()
     ledger.commit()
     return bool(found == (0,))
-
-
-def put(one: Any, path: str, body: Any) -> None:
-    import json
-    import urllib.request
-
-    request = urllib.request.Request(  # noqa: S310 - loopback
-        f"{one.api}{path}", json.dumps(body).encode(), {"content-type": "application/json"}, method="PUT"
-    )
-    with urllib.request.urlopen(request, timeout=10):  # noqa: S310 - loopback
-        pass

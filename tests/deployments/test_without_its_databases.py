@@ -75,6 +75,7 @@ def test_whatever_database_goes_away_the_next_run_finishes_the_night(
 ) -> None:
     one = stack(redis_url=f"redis://127.0.0.1:{own_redis.port}/0", **provider.environment())
     one.up(workers=1)
+    one.hurry("heartbeat", 75)
 
     prompts = [f"restart {n}" for n in range(ROWS)]
     flow_run = begun(one, provider, "restarted", prompts)
