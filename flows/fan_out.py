@@ -13,7 +13,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import arun_deployment
-from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.exceptions import PrefectException
 from prefect.runtime import deployment
 from prefect.states import Crashed
 
@@ -110,7 +110,8 @@ async def _subflow(run: Run, number: int, todo: list[Work], admitted: Callable[[
         await generate_shard(run.run_id, number)
     except Exception as error:  # noqa: BLE001 - rows do not wait for Prefect
         log.warning("Shard %d goes on without Prefect (%s).", number, type(error).__name__)
-        await walk(run, [work for work in todo if work in run.to_do()], admitted=admitted)
+        left = {work.identity for work in run.to_do()}
+        await walk(run, [work for work in todo if work.identity in left], admitted=admitted)
     finally:
         ours_again()
         _parts.pop(key, None)
@@ -167,7 +168,7 @@ async def _workers_take_part() -> bool:
     try:
         async with get_client() as client:
             await client.read_deployment_by_name(DEPLOYMENT)
-    except ObjectNotFound:
+    except Unreachable:  # not known there, or no answer: this process can do every row itself
         return False
     return True
 
@@ -257,14 +258,17 @@ async def _once(fan: Fan, found: list[ShardRecord]) -> None:
     await _share_stops(fan)
     children = await _children(fan)
     waiting = sum(not shard.finished and _is_on_its_way(fan, shard, children) for shard in found)
-    if waiting == 0 or any(shard.alive and shard.number != fan.own_number for shard in found) or fan.silent:
+    if any(shard.alive and shard.number != fan.own_number for shard in found) or fan.silent:
         fan.moved = monotonic()
     for shard in found:
         hand = fan.hands[shard.number]
         if shard.finished or shard.alive or hand.given_up:
             continue
         child = children.get(hand.flow_run) if hand.flow_run else None
-        if hand.flow_run is None:
+        if hand.flow_run is not None and child is None and not fan.silent:  # somebody deleted it
+            await run.in_ledger(book.begin_try, run.ledger, run.run_id, shard.number)
+            hand.flow_run = None
+        elif hand.flow_run is None:
             if waiting < fan.at_once:
                 waiting += await _begin(fan, shard)
         elif child is not None and (shard.owner is not None or _is_final(child) or _is_stuck(hand, child)):
