@@ -14,8 +14,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from reelsheet.pacing import Gate, Pace
-from reelsheet.polling import PollSchedule, Watch
+from reelsheet.pacing.congestion_window import Gate, Pace
+from reelsheet.pacing.poll_schedule import PollSchedule, Watch
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):

@@ -24,7 +24,7 @@ from benchmarks.pacing_simulation import (
     simulate,
     whole_seconds,
 )
-from reelsheet.latencies import Latencies, plan
+from reelsheet.pacing.latencies import Latencies, plan
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 

@@ -10,10 +10,10 @@ from prefect.runtime import flow_run
 from prefect.variables import Variable
 from pydantic import Field, ValidationError
 
-from flows import states, telling
+from flows.reporting import artifacts, states
 from reelsheet import money
 from reelsheet.options import Options
-from reelsheet.preparation import Preparation
+from reelsheet.planning.preparation import Preparation
 
 HOURS = 12.0
 HOURS_VARIABLE = "reelsheet_approval_hours"
@@ -39,7 +39,7 @@ async def ask(prepared: Preparation) -> Options | states.Outcome:
     cents = min(prepared.plan.cost_cents, prepared.cap_cents)
     if threshold is None or cents <= money.cents(threshold) or _agreed_before(prepared):
         return prepared.options
-    plan = telling.plan_markdown(prepared)
+    plan = artifacts.plan_markdown(prepared)
     prepared.close()  # nobody should wait for a lease that we do not need meanwhile
     hours = await _hours()
     answer = await _answer(plan, hours)

@@ -5,8 +5,9 @@ from typing import Annotated
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows import fan_out, states, telling
+from flows import sharding
 from flows.form import form
+from flows.reporting import artifacts, states
 
 RunId = Annotated[str, Field(min_length=1, max_length=64, description="The run that this is a part of.")]
 Number = Annotated[int, Field(ge=1, description="Which part of it, counted from 1.")]
@@ -16,10 +17,10 @@ Ceiling = Annotated[
 ]
 
 
-@form("generate-shard", run_name=telling.shard_name)
+@form("generate-shard", run_name=artifacts.shard_name)
 async def generate_shard(run_id: RunId, shard: Number, concurrency: Ceiling = None) -> states.Outcome:
     """Bring a shard's rows as far as they get, in the name and under the cap of its run.
 
     Running it again does no work twice: the ledger says which process has it, and what became of each row.
     """
-    return await fan_out.one_shard(run_id, shard, flow_run_id=flow_run.id, concurrency=concurrency)
+    return await sharding.one_shard(run_id, shard, flow_run_id=flow_run.id, concurrency=concurrency)

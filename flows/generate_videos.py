@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from flows import states, telling
-from flows.deliver import deliver
 from flows.form import form
+from flows.lifecycle import deliver
+from flows.reporting import artifacts, states
 from reelsheet import options as o
 
 Manifest = Annotated[
@@ -15,7 +15,7 @@ Manifest = Annotated[
 Destination = Annotated[str, Field(min_length=1, description="Where the clips go: s3://bucket/prefix or a folder.")]
 
 
-@form("generate-videos", run_name=telling.run_name)
+@form("generate-videos", run_name=artifacts.run_name)
 async def generate_videos(
     manifest: Manifest,
     destination: Destination,

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from flows import states, telling
-from flows.deliver import deliver
 from flows.form import form
+from flows.lifecycle import deliver
+from flows.reporting import artifacts, states
 from reelsheet import options as o
 
 Results = Annotated[
@@ -15,7 +15,7 @@ Results = Annotated[
 Destination = Annotated[str | None, Field(description="Where the clips go; empty: where the earlier run put them.")]
 
 
-@form("reprocess-failed", run_name=telling.run_name)
+@form("reprocess-failed", run_name=artifacts.run_name)
 async def reprocess_failed(
     results: Results,
     destination: Destination = None,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from reelsheet.run import Run
+from reelsheet.run.run import Run
 
 log = logging.getLogger("reelsheet")
 

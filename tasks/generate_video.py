@@ -10,8 +10,8 @@ from prefect.serializers import JSONSerializer
 from prefect.states import Completed, Failed
 
 from reelsheet.outcomes import Status
-from reelsheet.plan import Step
-from reelsheet.run import live
+from reelsheet.planning.plan import Step
+from reelsheet.run.run import live
 
 # Left to itself, Prefect resolves a path for the result of each row: a fifth of what a task run costs.
 NOTHING: ResultRecord[None] = ResultRecord(

@@ -4,8 +4,8 @@ from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from reelsheet.plan import Step
-from reelsheet.run import live
+from reelsheet.planning.plan import Step
+from reelsheet.run.run import live
 from tasks.generate_video import NOTHING, outcome, unexpected
 
 

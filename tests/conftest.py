@@ -2,8 +2,8 @@
 
 import shutil
 import uuid
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -12,6 +12,7 @@ from botocore.client import BaseClient
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from reelsheet.ledger import Ledger
     from reelsheet.sandbox.process import SandboxProcess
 
 
@@ -145,3 +146,56 @@ def ledger_url(request: pytest.FixtureRequest) -> str:
     """The address of an empty ledger, on each kind of database in turn."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
+
+
+@pytest.fixture
+def registers() -> Callable[..., Any]:
+    """Registers a run; what is not told has a plain value."""
+
+    def register(ledger: Any, run_id: str = "r1", **told: Any) -> Any:
+        given: dict[str, Any] = {
+            "verb": "run", "source": "m.csv", "destination": "/d", "command": run_id, "flow_run_id": None,
+            "options": {}, "rows": 10, "cap_cents": 100_000,
+        }  # fmt: skip
+        return ledger.open_run(run_id=run_id, **(given | told))
+
+    return register
+
+
+@pytest.fixture
+def opened(ledger_url: str) -> "Iterator[Callable[[], Ledger]]":
+    """Opens the ledger once more, each time as another owner."""
+    from reelsheet.ledger import Ledger
+
+    ledgers: list[Ledger] = []
+
+    def one_more() -> Ledger:
+        ledgers.append(Ledger.open(ledger_url))
+        return ledgers[-1]
+
+    yield one_more
+    for ledger in ledgers:
+        ledger.close()
+
+
+@pytest.fixture
+def ledger(opened: Callable[[], "Ledger"]) -> "Ledger":
+    """A ledger without any run."""
+    return opened()
+
+
+@pytest.fixture
+def expires() -> "Callable[[Ledger, Ledger], None]":
+    """Through one ledger, the lease of another's owner runs out, as if it had been silent for a minute."""
+
+    from sqlalchemy import update
+
+    from reelsheet.ledger import schema as s
+
+    def end(through: "Ledger", whose: "Ledger") -> None:
+        with through.write() as connection:
+            connection.execute(
+                update(s.owners).where(s.owners.c.id == whose.owner.id).values(expires_at=0.0, awake_until=0.0)
+            )
+
+    return end

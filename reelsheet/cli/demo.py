@@ -11,7 +11,7 @@ from reelsheet.money import dollars
 from reelsheet.options import Options
 
 if TYPE_CHECKING:
-    from reelsheet.run import Run
+    from reelsheet.run.run import Run
 
 OUT = Path("out")
 STATE = OUT / ".sandbox"

@@ -85,7 +85,7 @@ def execute(options: Options, *, yes: bool, as_json: bool, closing: Closing | No
     if told.api_key is None:
         raise ConfigurationError(NO_KEY)
     prefect_quietly()
-    from flows.server import EmbeddedServer
+    from flows.embedded_server import EmbeddedServer
 
     server = EmbeddedServer()
     server.start()  # it comes up while the sheet is read and the pictures are looked at
@@ -98,7 +98,8 @@ def execute(options: Options, *, yes: bool, as_json: bool, closing: Closing | No
 async def _execute(
     options: Options, told: settings.Settings, server: Any, *, yes: bool, as_json: bool, closing: Closing | None
 ) -> int:
-    from reelsheet import display, preparation
+    from reelsheet import display
+    from reelsheet.planning import preparation
 
     with display.looking() as looking:
         prepared = await preparation.prepare(options, told, progress=looking)
@@ -176,7 +177,8 @@ def show_plan(options: Options, *, as_json: bool) -> int:
 
 
 async def _show_plan(options: Options, told: settings.Settings, *, as_json: bool) -> int:
-    from reelsheet import display, preparation
+    from reelsheet import display
+    from reelsheet.planning import preparation
 
     with display.looking() as looking:
         prepared = await preparation.prepare(options, told, progress=looking, spending=False)

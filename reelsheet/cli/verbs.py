@@ -208,7 +208,7 @@ def resolve(
 
     Look for it in the provider's dashboard, and say what that shows.
     """
-    from reelsheet.cli.books import settle
+    from reelsheet.cli.ledger_commands import settle
 
     return settle(row, prediction_id=id, abandon=abandon, as_json=as_json)
 
@@ -221,7 +221,7 @@ def status(
     as_json: Json = False,
 ) -> int:
     """What a run has done, spent and lost, also while it goes on."""
-    from reelsheet.cli.books import show_status
+    from reelsheet.cli.ledger_commands import show_status
 
     return show_status(run_id, as_json=as_json)
 
@@ -235,7 +235,7 @@ def report(
     as_json: Json = False,
 ) -> int:
     """Write a run's results and gallery anew, with fresh links."""
-    from reelsheet.cli.books import rebuild
+    from reelsheet.cli.ledger_commands import rebuild
 
     return rebuild(run_id, results=results, as_json=as_json)
 
@@ -280,7 +280,7 @@ def init(
 
     What is there already stays as it is.
     """
-    from reelsheet.cli.starter import write_starter
+    from reelsheet.cli.init import write_starter
 
     return write_starter(folder)
 
@@ -298,6 +298,6 @@ def doctor(
     It spends nothing. With --to it also writes, reads and deletes a small object there. Exit code 2 where a run
     could not work, else 0.
     """
-    from reelsheet.cli.checkup import examine
+    from reelsheet.cli.doctor import examine
 
     return examine(to, as_json=as_json)

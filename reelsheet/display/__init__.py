@@ -9,7 +9,7 @@ closing    what was made, what it cost, and what to do next
 
 from reelsheet.display.closing import show_closing
 from reelsheet.display.live import watch
-from reelsheet.display.screen import plan_json, show_plan
+from reelsheet.display.plan_screen import plan_json, show_plan
 from reelsheet.display.terminal import looking, waiting
 
 __all__ = ["looking", "plan_json", "show_closing", "show_plan", "waiting", "watch"]

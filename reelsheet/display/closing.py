@@ -12,7 +12,7 @@ from reelsheet.money import dollars
 from reelsheet.outcomes import Status
 
 if TYPE_CHECKING:
-    from reelsheet.run import Run
+    from reelsheet.run.run import Run
 
 _COLOURS: Final = {
     Status.SUCCEEDED: "green",

@@ -22,8 +22,8 @@ from reelsheet.redaction import visible
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from reelsheet.preparation import Preparation
-    from reelsheet.run import Run
+    from reelsheet.planning.preparation import Preparation
+    from reelsheet.run.run import Run
 
 RECENT: Final = 120.0  # seconds over which the rate is measured
 PLAIN_PAUSES: Final = ((60.0, 10.0), (600.0, 30.0), (float("inf"), 60.0))  # up to this age, a line so often

@@ -8,7 +8,7 @@ from typing import Final
 
 from reelsheet.ledger import State
 from reelsheet.outcomes import Status
-from reelsheet.plan import Plan, Step, Work
+from reelsheet.planning.plan import Plan, Step, Work
 
 LAST_ERRORS: Final = 2
 

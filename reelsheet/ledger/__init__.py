@@ -4,8 +4,8 @@
 is asked, `book` is the ledger itself.
 """
 
-from reelsheet.ledger.book import Ledger
-from reelsheet.ledger.entries import (
+from reelsheet.ledger.ledger import Ledger
+from reelsheet.ledger.records import (
     Attempt,
     Claimed,
     Delivery,

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, update
 
 from reelsheet.ledger import schema as s
-from reelsheet.ledger.book import Ledger
+from reelsheet.ledger.ledger import Ledger
 from reelsheet.ledger.schema import State
 
 

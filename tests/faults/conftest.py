@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
-from reelsheet import preparation, record, settings
+from reelsheet import settings
 from reelsheet.options import Options
 from reelsheet.outcomes import RowResult
-from reelsheet.plan import Step
-from reelsheet.polling import Watch
-from reelsheet.results import Summary, summarise
-from reelsheet.run import Run
+from reelsheet.pacing.poll_schedule import Watch
+from reelsheet.planning import preparation
+from reelsheet.planning.plan import Step
+from reelsheet.results import publication
+from reelsheet.results.table import Summary, summarise
+from reelsheet.run.run import Run
 from reelsheet.sandbox.process import SandboxProcess
 
 HASTE = 0.02  # waits between polls and repeats are this much of the real ones
@@ -76,7 +78,7 @@ class Bench:
         flow_run_id: str | None = None,
         **options: Any,
     ) -> Done:
-        """Prepare, walk, conclude: what flows.deliver does, its tasks' bodies called directly."""
+        """Prepare, walk, conclude: what flows.lifecycle does, its tasks' bodies called directly."""
         options.setdefault("destination", str(self.destination) if verb == "run" else None)
         options.setdefault("preflight", False)
         prepared = await preparation.prepare(
@@ -86,7 +88,7 @@ class Bench:
             run = await preparation.begin(prepared, flow_run_id=flow_run_id)
             try:
                 async with run.going():
-                    await record.begin(run)
+                    await publication.begin(run)
                     beside = asyncio.create_task(meanwhile(run)) if meanwhile else None
                     await walk(run)
                     if beside is not None:
@@ -137,7 +139,7 @@ async def conclude(run: Run, destination: Path) -> Done:
         flow_run_id=None,
         exit_code=code,
     )
-    await record.finish(run, found, summary)
+    await publication.finish(run, found, summary)
     await run.in_ledger(run.ledger.write_notes, run.run_id, run.notes())
     await run.in_ledger(run.ledger.finish_run, run.run_id, exit_code=code, summary=summary.as_json())
     return Done(found, summary, code, run, destination)

@@ -165,7 +165,7 @@ def test_the_run_finishes_when_prefects_server_dies_in_the_middle(command, bench
         "run", str(bench.sheet([f"row {n}" for n in range(4)])), "--to", str(bench.destination), "--yes", "--json"
     )
     until(bench.sandbox.charges)
-    server = children_of(process.pid, "flows.server")
+    server = children_of(process.pid, "flows.embedded_server")
     assert server
     for pid in server:
         os.kill(pid, signal.SIGKILL)

@@ -16,7 +16,7 @@ import asyncio, json, os, signal, sys
 sys.path.insert(0, {faults!r})
 import conftest
 from pathlib import Path
-from reelsheet import submission
+from reelsheet.run import submission
 from reelsheet.sandbox.process import SandboxProcess
 
 if {dies_after_claim!r}:

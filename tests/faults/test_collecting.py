@@ -157,7 +157,7 @@ ASSETS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", ASSETS)
 async def test_a_clip_that_does_not_come_whole_at_first_is_fetched_again(bench, case, monkeypatch):
     quick = __import__("asyncio").sleep
-    monkeypatch.setattr("reelsheet.clips.asyncio.sleep", lambda seconds: quick(seconds * 0.02))
+    monkeypatch.setattr("reelsheet.storage.clip_copy.asyncio.sleep", lambda seconds: quick(seconds * 0.02))
     bench.sandbox.fault("asset", times=1, **ASSETS[case])
     done = await bench.deliver(bench.sheet([ODD]))
     assert done.statuses() == ["succeeded"], done.results[0].error

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reelsheet.ledger import Ledger
-from reelsheet.run import Run
+from reelsheet.run.run import Run
 
 OK = "a calm push in"
 
@@ -19,23 +19,23 @@ OK = "a calm push in"
 STAGES = {
     "before the run is registered": ("reelsheet.ledger.Ledger", "open_run", "before"),
     "after the run is registered": ("reelsheet.ledger.Ledger", "open_run", "after"),
-    "before the manifest is written": ("reelsheet.record", "begin", "before"),
+    "before the manifest is written": ("reelsheet.results.publication", "begin", "before"),
     "before the claim": ("reelsheet.ledger.Ledger", "claim", "before"),
     "after the claim": ("reelsheet.ledger.Ledger", "claim", "after"),
-    "before the POST": ("reelsheet.provider.Provider", "submit", "before"),
-    "after the POST, before its answer is kept": ("reelsheet.provider.Provider", "submit", "after"),
+    "before the POST": ("reelsheet.provider.client.Provider", "submit", "before"),
+    "after the POST, before its answer is kept": ("reelsheet.provider.client.Provider", "submit", "after"),
     "before the id is committed": ("reelsheet.ledger.Ledger", "record_id", "before"),
     "after the id is committed": ("reelsheet.ledger.Ledger", "record_id", "after"),
-    "before a poll": ("reelsheet.provider.Provider", "look", "before"),
-    "after a poll": ("reelsheet.provider.Provider", "look", "after"),
+    "before a poll": ("reelsheet.provider.client.Provider", "look", "before"),
+    "after a poll": ("reelsheet.provider.client.Provider", "look", "after"),
     "before the verdict is kept": ("reelsheet.ledger.Ledger", "record_completed", "before"),
     "after the verdict is kept": ("reelsheet.ledger.Ledger", "record_completed", "after"),
-    "before the copy": ("reelsheet.clips", "copy", "before"),
-    "after the copy": ("reelsheet.clips", "copy", "after"),
+    "before the copy": ("reelsheet.storage.clip_copy", "copy", "before"),
+    "after the copy": ("reelsheet.storage.clip_copy", "copy", "after"),
     "before the delivery is kept": ("reelsheet.ledger.Ledger", "record_deliveries", "before"),
     "after the delivery is kept": ("reelsheet.ledger.Ledger", "record_deliveries", "after"),
-    "before the results are written": ("reelsheet.record", "finish", "before"),
-    "after the results are written": ("reelsheet.record", "finish", "after"),
+    "before the results are written": ("reelsheet.results.publication", "finish", "before"),
+    "after the results are written": ("reelsheet.results.publication", "finish", "after"),
     "before the run is closed": ("reelsheet.ledger.Ledger", "finish_run", "before"),
 }
 MAYBE_PAID = {
@@ -149,7 +149,8 @@ import asyncio, os, signal, sys, time
 sys.path.insert(0, {faults!r})
 import conftest
 from pathlib import Path
-from reelsheet import clips, destination, gallery, workbook  # once, before the forks
+from reelsheet.storage import clip_copy, destination
+from reelsheet.results import gallery, workbook  # once, before the forks
 from reelsheet.sandbox.process import SandboxProcess
 
 sandbox = SandboxProcess()
@@ -245,11 +246,11 @@ async def test_a_prefect_retry_is_the_same_run_with_the_same_cap(bench):
 
 
 async def test_a_stalled_claimant_that_wakes_up_does_not_post(bench, monkeypatch):
-    from reelsheet import submission as module
+    from reelsheet.run import submission as module
 
     now = module.awake_and_asleep
     slept = {"by": 0.0}
-    monkeypatch.setattr("reelsheet.submission.awake_and_asleep", lambda: now() + slept["by"])
+    monkeypatch.setattr("reelsheet.run.submission.awake_and_asleep", lambda: now() + slept["by"])
     claim = Ledger.claim
 
     def stall(self, *args, **kwargs):

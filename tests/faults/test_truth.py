@@ -173,7 +173,7 @@ async def test_an_answer_that_the_ledger_cannot_take_is_told_as_it_was(bench, mo
         patched.setattr(Ledger, "claim", then_full)
         patched.setattr(Ledger, "record_unknown", full)
         patched.setattr(Ledger, "record_refused", full)
-        patched.setattr("reelsheet.submission.COMMIT_PAUSES", (0.01,))
+        patched.setattr("reelsheet.run.submission.COMMIT_PAUSES", (0.01,))
         first = await bench.deliver(bench.sheet([ODD, OK]), concurrency=1)
     assert first.statuses() == [status, "skipped"]
     assert first.codes()[1] == "storage"
@@ -192,7 +192,7 @@ async def test_what_the_ledger_could_not_take_at_first_is_told_to_it_before_the_
         return record(self, *args)
 
     monkeypatch.setattr(Ledger, "record_id", at_first_full)
-    monkeypatch.setattr("reelsheet.submission.COMMIT_PAUSES", (0.01,))
+    monkeypatch.setattr("reelsheet.run.submission.COMMIT_PAUSES", (0.01,))
     done = await bench.deliver(bench.sheet([OK]))
     assert done.statuses() == ["succeeded"]
     assert done.run.recovered == {}
@@ -213,7 +213,7 @@ async def test_the_highest_of_the_latest_quotes_is_what_is_reserved(bench):
 
 
 async def test_a_picture_address_that_cannot_be_signed_is_one_bad_row(bench, monkeypatch):
-    from reelsheet import preflight
+    from reelsheet.images import preflight
 
     address = preflight.provider_address
 
@@ -231,7 +231,7 @@ async def test_a_picture_address_that_cannot_be_signed_is_one_bad_row(bench, mon
 
 
 async def test_a_broken_page_leaves_the_table_and_the_exit_code_alone(bench, monkeypatch, caplog):
-    from reelsheet import gallery
+    from reelsheet.results import gallery
 
     def broken(*_, **__):
         raise ZeroDivisionError
@@ -243,19 +243,19 @@ async def test_a_broken_page_leaves_the_table_and_the_exit_code_alone(bench, mon
 
 
 async def test_a_ledger_that_fails_when_the_table_is_written_does_not_make_the_table_fail(bench, monkeypatch):
-    from reelsheet import carried
+    from reelsheet.results import earlier
 
     def full(*_):
         raise LedgerError("full")
 
-    monkeypatch.setattr(carried, "seen_now", full)
+    monkeypatch.setattr(earlier, "seen_now", full)
     done = await bench.deliver(bench.sheet([OK]))
     assert done.table()[0]["status"] == "succeeded"
 
 
 async def test_a_destination_that_fails_while_it_is_listed_is_a_sentence_and_spends_nothing(bench, monkeypatch):
-    from reelsheet.destination import FolderDestination, StorageError
     from reelsheet.errors import ConfigurationError
+    from reelsheet.storage.destination import FolderDestination, StorageError
 
     def down(self, under=""):
         raise StorageError("The bucket does not answer.")

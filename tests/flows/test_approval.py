@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import StateType
 
 from flows import approval
 from flows.generate_videos import generate_videos
-from flows.states import NotApproved
+from flows.reporting.states import NotApproved
 from reelsheet.sandbox.process import SandboxProcess
 
 pytestmark = [pytest.mark.usefixtures("prefect", "ledger_url", "impatient"), pytest.mark.slow]

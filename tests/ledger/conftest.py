@@ -1,16 +1,16 @@
 """Ledgers as their tests use them: opened several times over, each time as another owner with a run of its own."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from reelsheet.ledger import Attempt, Claimed, Ledger, RunRecord, State
 from reelsheet.ledger import schema as s
-from reelsheet.ledger.entries import cents_of
+from reelsheet.ledger.records import cents_of
 
 PRICE = 54
 
@@ -47,34 +47,6 @@ class Book:
 
 
 @pytest.fixture
-def registers() -> Callable[..., RunRecord]:
-    """Registers a run; what is not told has a plain value."""
-
-    def register(ledger: Ledger, run_id: str = "r1", **told: Any) -> RunRecord:
-        given: dict[str, Any] = {
-            "verb": "run", "source": "m.csv", "destination": "/d", "command": run_id, "flow_run_id": None,
-            "options": {}, "rows": 10, "cap_cents": 100_000,
-        }  # fmt: skip
-        return ledger.open_run(run_id=run_id, **(given | told))
-
-    return register
-
-
-@pytest.fixture
-def opened(ledger_url: str) -> Iterator[Callable[[], Ledger]]:
-    """Opens the ledger once more, each time as another owner."""
-    ledgers: list[Ledger] = []
-
-    def one_more() -> Ledger:
-        ledgers.append(Ledger.open(ledger_url))
-        return ledgers[-1]
-
-    yield one_more
-    for ledger in ledgers:
-        ledger.close()
-
-
-@pytest.fixture
 def opens(opened: Callable[[], Ledger], registers: Callable[..., RunRecord]) -> Callable[..., Book]:
     """Opens the ledger once more and begins a run there."""
 
@@ -89,25 +61,6 @@ def opens(opened: Callable[[], Ledger], registers: Callable[..., RunRecord]) -> 
 @pytest.fixture
 def book(opens: Callable[..., Book]) -> Book:
     return opens("r1")
-
-
-@pytest.fixture
-def ledger(opened: Callable[[], Ledger]) -> Ledger:
-    """A ledger without any run."""
-    return opened()
-
-
-@pytest.fixture
-def expires() -> Callable[[Ledger, Ledger], None]:
-    """Through one ledger, the lease of another's owner runs out, as if it had been silent for a minute."""
-
-    def end(through: Ledger, whose: Ledger) -> None:
-        with through.write() as connection:
-            connection.execute(
-                update(s.owners).where(s.owners.c.id == whose.owner.id).values(expires_at=0.0, awake_until=0.0)
-            )
-
-    return end
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 
 from reelsheet.errors import LedgerError
 from reelsheet.ledger import Claimed, Delivery, Found, OverBudget, State, Wait
-from reelsheet.ledger import book as book_module
-from reelsheet.ledger.owner import LEASE_SECONDS, MARGIN_SECONDS, awake_and_asleep
+from reelsheet.ledger import ledger as book_module
+from reelsheet.ledger.lease import LEASE_SECONDS, MARGIN_SECONDS, awake_and_asleep
 
 
 def stored(attempt, destination="/d", output=0, outputs=1):

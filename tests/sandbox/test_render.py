@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from reelsheet.mp4 import BoxWalk
 from reelsheet.sandbox import render
 from reelsheet.sandbox.samples import ROWS
+from reelsheet.storage.mp4 import BoxWalk
 
 PICTURE = "perfume-dusk"
 

@@ -84,7 +84,8 @@ def whole_run() -> WholeRun:
     async def run(manifest: Path | str, destination: Path | str, **options: Any) -> Finished:
         import asyncio
 
-        from reelsheet import preparation, settings
+        from reelsheet import settings
+        from reelsheet.planning import preparation
 
         asked = Options(source=str(manifest), destination=str(destination), **options)
         prepared = await preparation.prepare(asked, settings.load())
@@ -106,13 +107,13 @@ def whole_run() -> WholeRun:
 
 
 async def _begun(live: Any) -> None:
-    from reelsheet import record
+    from reelsheet.results import publication
 
-    await record.begin(live)
+    await publication.begin(live)
 
 
 async def _walk(live: Any, work: Any) -> None:
-    from reelsheet.plan import Step
+    from reelsheet.planning.plan import Step
 
     if work.step is Step.PAY and not await live.admit(work):
         return
@@ -125,8 +126,8 @@ async def _walk(live: Any, work: Any) -> None:
 async def _concluded(live: Any) -> Finished:
     from datetime import UTC, datetime
 
-    from reelsheet import record
-    from reelsheet.results import summarise
+    from reelsheet.results import publication
+    from reelsheet.results.table import summarise
 
     await live.refresh()
     found = live.results()
@@ -141,7 +142,7 @@ async def _concluded(live: Any) -> Finished:
         flow_run_id=None,
         exit_code=exit_code,
     )
-    await record.finish(live, found, summary)
+    await publication.finish(live, found, summary)
     await live.in_ledger(live.ledger.write_notes, live.run_id, live.notes())
     await live.in_ledger(live.ledger.finish_run, live.run_id, exit_code=exit_code, summary=summary.as_json())
     return Finished(found, summary.as_json(), live.destination.uri(f"runs/{live.run_id}"))

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from reelsheet import clips, collection, fetch, provider, submission
 from reelsheet.outcomes import Status
+from reelsheet.provider import client
+from reelsheet.run import polling, submission
+from reelsheet.storage import clip_copy
+from reelsheet.web import guarded_http
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 MEGABYTE = 2**20
@@ -148,12 +151,12 @@ def impatient(monkeypatch):
         return
 
     monkeypatch.setenv("REELSHEET_SUBMIT_TIMEOUT", "2")
-    monkeypatch.setattr(provider, "CONNECT_SECONDS", 0.5)
-    monkeypatch.setattr(provider, "POLL_SECONDS", 0.5)
-    monkeypatch.setattr(fetch, "RATE_WINDOW", 0.5)
+    monkeypatch.setattr(client, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(client, "POLL_SECONDS", 0.5)
+    monkeypatch.setattr(guarded_http, "RATE_WINDOW", 0.5)
     monkeypatch.setattr(submission, "NO_ANSWER_STREAK", 1000)
-    monkeypatch.setattr(collection, "OUTPUT_TRIES", 2)
-    monkeypatch.setattr(clips, "copy", functools.partial(clips.copy, attempts=2, deadline=5, sleep=at_once))
+    monkeypatch.setattr(polling, "OUTPUT_TRIES", 2)
+    monkeypatch.setattr(clip_copy, "copy", functools.partial(clip_copy.copy, attempts=2, deadline=5, sleep=at_once))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import unicodedata
 import pytest
 
 from reelsheet import cli
-from reelsheet.provider import Phase, Provider
+from reelsheet.provider.client import Phase, Provider
 from reelsheet.settings import Settings
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x1b[31m\x9b2J\x07\x08\x7f"
@@ -97,9 +97,9 @@ def test_a_proxy_is_not_asked_for_this_machine(before, monkeypatch, capsys):
 
 
 def test_the_embedded_server_s_process_is_given_no_keys(monkeypatch):
-    from flows import server
+    from flows import embedded_server
 
     for name in ("VIBEDREAM_API_KEY", "AWS_SECRET_ACCESS_KEY", "REELSHEET_NOTIFY_URL", "PREFECT_HOME"):
         monkeypatch.setenv(name, "x")
-    assert "PREFECT_HOME" in server._without_keys()
-    assert not any(name.startswith(("VIBEDREAM", "AWS_", "REELSHEET")) for name in server._without_keys())
+    assert "PREFECT_HOME" in embedded_server._without_keys()
+    assert not any(name.startswith(("VIBEDREAM", "AWS_", "REELSHEET")) for name in embedded_server._without_keys())

@@ -1,0 +1,103 @@
+"""An account-wide ceiling for predictions in flight, where somebody has set one as a Prefect global concurrency limit.
+
+The pace finds by itself what the account allows; this is for accounts that others use as well. Without the limit
+nothing is asked per row. Where Prefect does not answer, rows go on: the ceiling is a courtesy, not the budget.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.exceptions import ObjectNotFound, PrefectException
+
+from reelsheet.run.run import Run
+
+log = logging.getLogger("reelsheet")
+
+LIMIT = "reelsheet-predictions"
+LEASE_SECONDS = 300.0  # a killed worker's places are free again after so long
+RENEW_SECONDS = 100.0
+LONGEST_WAIT = 2.0
+LOCKED = 423
+
+
+class Place:
+    """One prediction's place under the ceiling; `give_back` may be called once."""
+
+    def __init__(self, ceiling: "Ceiling", lease: UUID | None = None) -> None:
+        self._ceiling, self._lease = ceiling, lease
+
+    async def give_back(self) -> None:
+        await self._ceiling.release(self._lease)
+
+
+class Ceiling:
+    """`take` waits for a place. One per process; leases are renewed together."""
+
+    def __init__(self, client: PrefectClient | None) -> None:
+        self._client = client
+        self._leases: set[UUID] = set()
+        self._renewing: asyncio.Task[None] | None = None
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def of_account(cls) -> AsyncIterator["Ceiling"]:
+        """The ceiling that is set on the server; one that lets everything pass where there is none."""
+        async with contextlib.AsyncExitStack() as open_client:
+            ceiling = cls(None)
+            with contextlib.suppress(ObjectNotFound, httpx.HTTPError, PrefectException, OSError):
+                client = await open_client.enter_async_context(get_client())
+                limit = await client.read_global_concurrency_limit_by_name(LIMIT)
+                ceiling = cls(client if limit.active else None)
+            try:
+                yield ceiling
+            finally:
+                await ceiling.close()
+
+    async def take(self, run: Run) -> Place:
+        """Wait for a place, no longer than the run submits."""
+        while self._client is not None and not run.stopping:
+            try:
+                answer = await self._client.increment_concurrency_slots_with_lease(
+                    names=[LIMIT], slots=1, mode="concurrency", lease_duration=LEASE_SECONDS
+                )
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != LOCKED:
+                    break
+                await asyncio.sleep(random.uniform(0.25, LONGEST_WAIT))  # noqa: S311 - spreads the askers
+                continue
+            except httpx.HTTPError as error:
+                log.warning("The ceiling %s cannot be asked (%s); going on without it.", LIMIT, type(error).__name__)
+                break
+            lease = UUID(answer.json()["lease_id"])
+            self._leases.add(lease)
+            if self._renewing is None:
+                self._renewing = asyncio.create_task(self._renew())
+            return Place(self, lease)
+        return Place(self)
+
+    async def release(self, lease: UUID | None) -> None:
+        if lease in self._leases and lease is not None and self._client is not None:
+            self._leases.discard(lease)
+            with contextlib.suppress(httpx.HTTPError, ObjectNotFound):  # it expires by itself
+                await self._client.release_concurrency_slots_with_lease(lease)
+
+    async def close(self) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
+        for lease in list(self._leases):
+            await self.release(lease)
+
+    async def _renew(self) -> None:
+        assert self._client is not None  # noqa: S101 - `take` has asked it
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            for lease in list(self._leases):
+                with contextlib.suppress(httpx.HTTPError, ObjectNotFound):
+                    await self._client.renew_concurrency_lease(lease, LEASE_SECONDS)

@@ -1,0 +1,1 @@
+"""Pictures: checks before anything is paid, file types, thumbnails."""

@@ -1,0 +1,155 @@
+"""A picture's address as it stands in a cell: which it is, and whether a provider could fetch it at all.
+
+Only what can be told without a look-up is judged here; whether the picture is there is the preflight's question.
+"""
+
+import ipaddress
+import re
+import socket
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from reelsheet.manifest.columns import INVISIBLE
+from reelsheet.redaction import clean, clean_url
+from reelsheet.web import addresses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONGEST: Final = 8_192  # characters
+# What programs and people write for nothing.
+NOTHING: Final = frozenset(
+    (
+        *("nan", "none", "null", "nil", "n/a", "na", "n.a.", "undefined", "-", "--", "?", "tbd", "todo"),
+        *("#n/a", "#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!", "#error!"),
+    )
+)
+_LONGEST_HOST: Final = 253  # of DNS
+CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+# An ordinary public address needs no closer look: its host ends in letters, and nothing in it could divide two.
+_ORDINARY: Final = re.compile(
+    r"https?://(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+(?!localhost/)[a-z]{2,24}/[\w./?=&%+~:#!$()*'-]+",
+    re.ASCII | re.IGNORECASE,
+)
+_NEXT: Final = re.compile(r"\s*[,;|]\s*(?=(?:https?|s3)://)", re.IGNORECASE)
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_NO_SCHEME: Final = re.compile(r"(?://)?((?:[\w-]+\.)+[a-z]{2,24}(?::\d+)?/\S*)", re.IGNORECASE)
+_ON_DISK: Final = re.compile(
+    r"(?:[a-z]:[\\/]|\\\\|\.{0,2}/).*|[^:/]*\.(?:jpe?g|png|gif|webp|heic|tiff?|bmp|avif|svg)", re.IGNORECASE
+)
+_NUMERIC_HOST: Final = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}", re.IGNORECASE)
+_HOST: Final = re.compile(r"[\w.-]+|[0-9a-f:.]+(?:%.*)?", re.IGNORECASE)
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+_SPACE: Final = re.compile(r"\s")
+_BLANK: Final = "".join(filter(str.isspace, map(chr, range(0x3001)))) + INVISIBLE
+
+
+def is_ordinary(cell: str) -> bool:
+    """True for a cell that holds one plain public address and nothing else; a quick test that most cells pass."""
+    return len(cell) <= LONGEST and _ORDINARY.fullmatch(cell) is not None
+
+
+def is_address(text: str) -> bool:
+    """True when `text` begins like an address that can be used."""
+    return text[:8].lower().startswith(("https://", "http://", "s3://"))
+
+
+def listed(text: str) -> list[str]:
+    """The addresses in a cell, divided by commas (also `;` and `|`) that another address follows."""
+    parts = _NEXT.split(text)
+    return [part.rstrip(",;| ") if is_address(part) else part for part in parts]
+
+
+def stripped(text: str) -> str:
+    """Without white space and invisible characters at either end."""
+    return text.strip(_BLANK)
+
+
+def echo(address: str) -> str:
+    """An address for a sentence: short, without signatures."""
+    return f"'{clean(clean_url(address[:500]), limit=80)}'"
+
+
+def wrong(address: str, *, allow_private: bool) -> str:
+    """What is wrong with an address, as a sentence that begins small; "" when nothing is."""
+    if not address:
+        return "the cell is empty; it needs the picture's web address."
+    if address.casefold() in NOTHING:
+        return f"'{address}' is no web address; put the picture's address there."
+    if len(address) > LONGEST:
+        return f"the address has {len(address):,} characters, more than the {LONGEST:,} that are taken."
+    if CONTROL.search(address) or any(sign in address for sign in INVISIBLE):
+        return "the address holds an invisible character; type or copy it again."
+    scheme = (_SCHEME.match(address) or [""])[0].lower()
+    if not is_address(address):
+        return _wrong_scheme(address, scheme)
+    if scheme == "s3:":
+        return _wrong_s3(address)
+    return _wrong_web(address, allow_private=allow_private)
+
+
+def _wrong_scheme(address: str, scheme: str) -> str:
+    if scheme == "data:":
+        return "the cell holds the picture itself (data:); put the picture online and give its https:// address."
+    if bare := _NO_SCHEME.fullmatch(address):
+        return f"the address has no https:// in front; did you mean {echo('https://' + bare[1])}?"
+    if scheme == "file:" or _ON_DISK.fullmatch(address):
+        return (
+            f"{echo(address)} is a file on a computer, which the provider cannot see; put the picture online and give"
+            " its https:// address."
+        )
+    if scheme in {"http:", "https:", "s3:"}:
+        return f"{echo(address)} is no valid address; two slashes must follow {scheme}"
+    if "://" in address:
+        return f"{echo(address)} is no address that can be used; it must begin with https://, http:// or s3://."
+    return f"{echo(address)} is no web address; it must begin with https://, http:// or s3://."
+
+
+def _wrong_s3(address: str) -> str:
+    bucket, _, key = address[len("s3://") :].partition("/")
+    if not _BUCKET.fullmatch(bucket):
+        return f"{echo(address)} names no valid bucket; it must read s3://bucket/key."
+    if not key or key.endswith("/"):
+        return f"{echo(address)} names no file in the bucket; it must read s3://bucket/key."
+    return ""
+
+
+def _wrong_web(address: str, *, allow_private: bool) -> str:
+    if _SPACE.search(address):
+        return f"{echo(address)} has a space inside; write it as %20, or put commas between several addresses."
+    if "\\" in address:
+        return f"{echo(address)} has a backslash inside; web addresses have slashes (/)."
+    try:
+        parts = urlsplit(address)
+        _ = parts.port  # raises for a port that is none
+    except ValueError:
+        return f"{echo(address)} is no valid web address; copy it again from the browser."
+    if "@" in parts.netloc:
+        return "the address holds a user name or password, which would be passed on; give one without."
+    host = (parts.hostname or "").rstrip(".")
+    if host in {"", "http", "https"} or len(host) > _LONGEST_HOST or not _HOST.fullmatch(host):
+        return f"{echo(address)} names no valid host; copy the address again from the browser."
+    literal = _literal(host)
+    if literal is not None and not addresses.permitted(literal, allow_private=allow_private):
+        return (
+            f"{echo(address)} leads into a private network, where the provider cannot fetch it; use a public address."
+        )
+    return ""
+
+
+def _literal(host: str) -> addresses.IPAddress | None:
+    """The IP address that a host stands for without a look-up, in any spelling that systems take; else None."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return ipaddress.IPv4Address("127.0.0.1")
+    # the second takes 127.1, 0x7f000001, 2130706433 and 0177.0.0.1
+    readers: tuple[Callable[[], addresses.IPAddress], ...] = (
+        lambda: ipaddress.ip_address(host.partition("%")[0]),
+        lambda: ipaddress.IPv4Address(socket.inet_aton(host if _NUMERIC_HOST.fullmatch(host) else "")),
+    )
+    for reader in readers:
+        try:
+            return reader()
+        except (ValueError, OSError):
+            continue
+    return None

@@ -1,0 +1,361 @@
+"""The bytes of a spreadsheet, decoded into a header and records of text: CSV as people save it, and Excel's .xlsx.
+
+What it is, is decided by its content, never by its name. Nothing here knows what the columns mean, except that the
+caller says which headers it could work with: that decides the delimiter.
+"""
+
+import codecs
+import csv
+import io
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from reelsheet.errors import ManifestError
+from reelsheet.manifest.xlsx import Place, SpreadsheetError, Tab, Workbook
+from reelsheet.redaction import clean
+
+LIMIT: Final = 256 * 1024 * 1024  # bytes of a manifest
+MOST_COLUMNS: Final = 16_384  # Excel's
+DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+SAVE_AS: Final = "save it with File > Save As > 'Excel Workbook (.xlsx)' or 'CSV UTF-8'"
+_NO_TABLE: Final = "it needs a line of column names with 'image' among them, then rows"
+_GUESSED: Final = (
+    "The file is not UTF-8, so it was read as Windows-1252 (guessed encoding): look at accents and quotes in the plan,"
+    " or save it as 'CSV UTF-8'."
+)
+
+# A cell may be as long as the whole file; whoever reads it says what is too long.
+csv.field_size_limit(LIMIT)
+
+_BOM: Final = "\ufeff".encode()
+_UNDEFINED: Final = {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # Windows-1252 gives them no character; they stay control characters
+_WINDOWS_1252: Final = {
+    code: bytes([code]).decode("cp1252") for code in range(0x80, 0xA0) if code not in _UNDEFINED
+}  # fmt: skip
+_SEPARATOR_LINE: Final = re.compile(rb'"?sep=(.)"?[ \t]*(?:\r\n|\n|\r)', re.IGNORECASE)  # Excel's own hint
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+_JSON: Final = re.compile(rb"\s*(?:\{\s*[\"}]|\[\s*[\[{\"\]\d])")
+_UNMARKED_UTF16: Final = re.compile(rb"\x00[^\x00]|[^\x00\xff\xfe]\x00")
+_MARKUP: Final = re.compile(rb"\s*<[!?a-zA-Z]")
+_PASSWORD: Final = "EncryptedPackage".encode("utf-16-le")  # in an old container means: a locked new one
+_OLD_CONTAINER: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_PICTURE: Final = "is a picture or film, not a spreadsheet; put its web address in a sheet with a column 'image'"
+# Long enough that no column name begins like it.
+_MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
+    (b"\x1f\x8b", "is compressed with gzip; unpack it first (gunzip)"),
+    (b"BZh91AY", "is compressed with bzip2; unpack it first"),
+    (b"\xfd7zXZ\x00", "is compressed with xz; unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", "is a 7-Zip archive; unpack it first"),
+    (b"Rar!\x1a\x07", "is a RAR archive; unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; unpack it first"),
+    (b"PK\x05\x06", "is an empty zip archive, not a table"),
+    (b"PK\x07\x08", "is a part of a divided zip archive, not a table"),
+    (b"%PDF-", f"is a PDF, not a table; open the sheet that it was printed from and {SAVE_AS}"),
+    (b"{\\rtf", f"is a text document (RTF), not a table; open it in a spreadsheet and {SAVE_AS}"),
+    (b"PAR1\x15", f"is a Parquet file; write it as CSV, or {SAVE_AS}"),
+    (b"SQLite format 3\x00", "is a database; export the table as CSV"),
+    (b"\x89PNG\r\n", _PICTURE),
+    (b"\xff\xd8\xff", _PICTURE),
+    (b"GIF87a", _PICTURE),
+    (b"GIF89a", _PICTURE),
+)
+_FILM: Final = re.compile(rb"RIFF.{4}WEBP|.{4}ftyp", re.DOTALL)
+# The first entry found in a zip archive that is no .xlsx says what it is.
+_ARCHIVES: Final[tuple[tuple[str, str], ...]] = (
+    ("xl/workbook.bin", f"is a binary Excel workbook (.xlsb); {SAVE_AS}"),
+    ("content.xml", f"is an OpenDocument file (LibreOffice); {SAVE_AS}"),
+    ("index/document.iwa", "is a Numbers file; choose File > Export To > CSV or Excel in Numbers"),
+    ("index.zip", "is a Numbers file; choose File > Export To > CSV or Excel in Numbers"),
+    ("word/document.xml", f"is a Word document; put the table in a spreadsheet and {SAVE_AS}"),
+    ("ppt/presentation.xml", f"is a PowerPoint file; put the table in a spreadsheet and {SAVE_AS}"),
+)
+
+Header = Sequence[str]
+Record = tuple[int, list[str]]  # its line (CSV) or row (XLSX) in the sheet, its cells as they came
+
+
+class Form(StrEnum):
+    """What the bytes were."""
+
+    CSV = "CSV"
+    XLSX = "XLSX"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A sheet, decoded. Records hold at least one cell that is not blank, and as many cells as they came with."""
+
+    form: Form
+    header: tuple[str, ...]
+    records: list[Record]
+    warnings: tuple[str, ...] = ()
+    guessed: bool = False  # the encoding is a guess
+    links: dict[Place, str] = field(default_factory=dict)
+    unsaved: frozenset[Place] = frozenset()  # formulas without a saved value
+    tab: str = ""  # the name of the sheet that was read
+    others: tuple[str, ...] = ()  # names of other sheets that people see
+    elsewhere: str = ""  # the one of them whose header would do, where this one's would not
+
+
+def read(content: bytes, name: str, *, sheet: str | None, accepts: Callable[[Header], bool], page: bool) -> Table:
+    """`content` as a table. `accepts` says of a header whether its columns would do.
+
+    `name` stands for the source in sentences; `page` says that it was sent as a web page. Raises ManifestError.
+    """
+    if len(content) > LIMIT:
+        raise ManifestError(f"{name} is larger than {LIMIT >> 20} MB; split it into several sheets.")
+    if content.startswith(b"PK\x03\x04"):
+        return _xlsx(content, name, sheet, accepts)
+    _refuse_other_forms(content, name, page=page)
+    table = _csv(content, name, accepts)
+    if sheet is None:
+        return table
+    told = f"--sheet was ignored: {name} is a CSV file, which has one sheet only."
+    return Table(table.form, table.header, table.records, (*table.warnings, told), table.guessed)
+
+
+def copied(content: bytes, name: str) -> Table:
+    """A table that `results.manifest_csv` wrote: nothing is guessed, and a record without any text is one."""
+    reader = csv.reader(_lines(content.decode("utf-8", "replace").encode()))
+    records: list[Record] = []
+    line = 1
+    try:
+        for cells in reader:
+            if cells:
+                records.append((line, cells))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ManifestError(f"{name} cannot be read: {error}.") from None
+    if not records:
+        raise ManifestError(f"{name} is empty; {_NO_TABLE}.")
+    return Table(Form.CSV, tuple(records[0][1]), records[1:])
+
+
+def _refuse_other_forms(content: bytes, name: str, *, page: bool) -> None:
+    bare = content.removeprefix(_BOM)
+    if not bare.strip(b',;|\t" \r\n\v\f'):
+        raise ManifestError(f"{name} is empty; {_NO_TABLE}.")
+    for magic, what in _MAGIC:
+        if content.startswith(magic):
+            raise ManifestError(f"{name} {what}.")
+    if _FILM.match(content):
+        raise ManifestError(f"{name} {_PICTURE}.")
+    if content.startswith(_OLD_CONTAINER):
+        if _PASSWORD in content:
+            raise ManifestError(f"{name} is locked with a password; remove it (File > Info > Protect) and save again.")
+        raise ManifestError(f"{name} is an old Excel file (.xls); open it and {SAVE_AS}.")
+    _refuse_markup(bare, name, page=page)
+    if _UNMARKED_UTF16.match(content):
+        raise ManifestError(f"{name} looks like UTF-16 without its mark, or is no text at all; {SAVE_AS}.")
+
+
+def _refuse_markup(text: bytes, name: str, *, page: bool) -> None:
+    if _MARKUP.match(text):
+        share = "share the sheet so that anyone with the link can view it"
+        if page:
+            raise ManifestError(f"{name} answered with a web page, perhaps a sign-in page, not with a table; {share}.")
+        raise ManifestError(
+            f"{name} is a web page or XML, not a table; if it was downloaded, it may be a sign-in page ({share}), else"
+            f" open it and {SAVE_AS}."
+        )
+    if _JSON.match(text):
+        raise ManifestError(f"{name} is JSON, not a table; write it as CSV with a column 'image'.")
+
+
+def _csv(content: bytes, name: str, accepts: Callable[[Header], bool]) -> Table:
+    data, guessed = _as_utf8(content, name)
+    skipped, delimiters = 0, list(DELIMITERS)
+    if hint := _SEPARATOR_LINE.match(data):
+        data, skipped, delimiters = data[hint.end() :], 1, [hint[1].decode("ascii", "replace")]
+    delimiter = _delimiter(data, name, delimiters, skipped, accepts)
+    header: tuple[str, ...] | None = None
+    only = False
+    records: list[Record] = []
+    for line, cells in _records(data, delimiter, name, skipped):
+        if header is None:
+            header = tuple(cells)
+            only = len(header) == 1 and accepts(header)
+        elif only and len(cells) > 1:
+            # One column needs no delimiter, and picture addresses do hold commas.
+            records.append((line, [delimiter.join(cells)]))
+        else:
+            records.append((line, cells))
+    if header is None:
+        raise ManifestError(f"{name} is empty; {_NO_TABLE}.")
+    told = (_GUESSED,) if guessed else ()
+    return Table(Form.CSV, header, records, told, guessed)
+
+
+def _as_utf8(content: bytes, name: str) -> tuple[bytes, bool]:
+    """The text as UTF-8 without a mark, and whether its encoding had to be guessed."""
+    for mark, encoding in (
+        (b"\xff\xfe\x00\x00", "utf-32"),
+        (b"\x00\x00\xfe\xff", "utf-32"),
+        (b"\xff\xfe", "utf-16"),
+        (b"\xfe\xff", "utf-16"),
+    ):
+        if content.startswith(mark):
+            try:
+                data, guessed = content.decode(encoding).encode(), False
+            except UnicodeError:
+                raise ManifestError(
+                    f"{name} begins like {encoding.upper()} text but is cut or damaged; {SAVE_AS}."
+                ) from None
+            break
+    else:
+        try:
+            content.decode("utf-8")
+            data, guessed = content, False
+        except UnicodeDecodeError:
+            marked = content.startswith(_BOM)  # it is UTF-8, but for a few bytes that another program put in
+            text = content.decode("utf-8", _BY_BYTE) if marked else _from_windows(content)
+            data, guessed = text.encode(), True
+    while data.startswith(_BOM):
+        data = data[len(_BOM) :]
+    return data, guessed
+
+
+def _from_windows(content: bytes) -> str:
+    return content.decode("latin-1").translate(_WINDOWS_1252)
+
+
+_BY_BYTE: Final = "reelsheet-windows-1252"  # what is not UTF-8 is read as Windows-1252
+codecs.register_error(
+    _BY_BYTE, lambda error: (_from_windows(error.object[error.start : error.end]), error.end)  # type: ignore[attr-defined]
+)  # fmt: skip
+
+
+def _delimiter(data: bytes, name: str, candidates: list[str], skipped: int, accepts: Callable[[Header], bool]) -> str:
+    """The one delimiter with which the header line alone gives the needed columns.
+
+    Where none does, the one that gives most columns, for the caller to refuse with what was found.
+    """
+    headers: dict[str, list[str]] = {}
+    failure: ManifestError | None = None
+    for delimiter in candidates:
+        try:
+            headers[delimiter] = next((cells for _, cells in _records(data, delimiter, name, skipped)), [])
+        except ManifestError as error:
+            failure = failure or error
+    good = [delimiter for delimiter, header in headers.items() if len(header) <= MOST_COLUMNS and accepts(header)]
+    if good and all(headers[delimiter] == headers[good[0]] for delimiter in good):
+        return good[0]
+    if good:
+        seen = clean(next(_lines(data)).strip())
+        named = " or a ".join(DELIMITERS.get(delimiter, repr(delimiter)) for delimiter in good)
+        raise ManifestError(
+            f"The columns of {name} could be divided by a {named}; its first line is '{seen}'. Use one of them only."
+        )
+    if failure is not None:
+        raise failure
+    most = max(headers, key=lambda delimiter: len(headers[delimiter]))
+    if len(headers[most]) > MOST_COLUMNS:
+        raise ManifestError(f"{name} has more than {MOST_COLUMNS:,} columns, which no table has; {SAVE_AS}.")
+    return most
+
+
+def _records(data: bytes, delimiter: str, name: str, skipped: int) -> Iterator[Record]:
+    """Every record with anything in it, and the line on which it starts."""
+    reader = csv.reader(_lines(data), delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            if any(map(str.strip, cells)):
+                yield line + skipped, cells
+            line = reader.line_num + 1
+    except csv.Error:
+        rest = "".join(text for number, text in enumerate(_lines(data), 1) if number >= line)
+        opened = line + skipped + _lines_before_open_quote(rest, delimiter)
+        raise ManifestError(
+            f'In line {opened} of {name} a cell begins with a quote (") that is not closed properly, so nobody can say'
+            ' where the row ends. Close it, or write a quote inside a quoted cell twice (""); nothing was spent.'
+        ) from None
+
+
+def _lines(data: bytes) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="")
+
+
+def _lines_before_open_quote(record: str, delimiter: str) -> int:
+    """How many line ends stand before the quoted cell, in the text from a record's start, that does not close."""
+    stop = re.escape(delimiter) + r"\r\n"
+    quoted = re.compile(rf'"(?:[^"]++|"")*+"(?=[{stop}]|\Z)')
+    bare = re.compile(rf"[^{stop}]*+")
+    at = 0
+    while record.startswith('"', at) or at == 0 or (at < len(record) and record[at - 1] == delimiter):
+        whole = (quoted if record.startswith('"', at) else bare).match(record, at)
+        if whole is None:
+            break
+        at = whole.end() + 1
+    return len(_LINE_END.findall(record, 0, at))
+
+
+def _xlsx(content: bytes, name: str, sheet: str | None, accepts: Callable[[Header], bool]) -> Table:
+    entries = _entries(content)
+    for entry, what in _ARCHIVES:
+        if entry in entries:
+            raise ManifestError(f"{name} {what}.")
+    try:
+        book = Workbook(content)
+        if not book.tabs:
+            raise ManifestError(f"{name} is a zip archive without a worksheet; unpack it, or {SAVE_AS}.")
+        tab = _chosen(book.tabs, name, sheet)
+        grid = book.grid(tab)
+        shown = [other for other in book.tabs if not other.hidden]
+        header = grid.rows[0][1] if grid.rows else []
+        elsewhere = ""
+        if not accepts(header):
+            elsewhere = next((o.name for o in shown if o is not tab and accepts(_header_of(book, o))), "")
+        if not grid.rows:
+            hint = f" The sheet '{clean(elsewhere)}' would do: --sheet '{clean(elsewhere)}'." if elsewhere else ""
+            empty = f"Sheet '{clean(tab.name)}' of {name} is empty; it needs a row of column names, then rows."
+            raise ManifestError(f"{empty}{hint}")
+        records = grid.rows[1:]
+        width = max(map(len, (cells for _, cells in grid.rows)))
+        header += [""] * (width - len(header))
+    except SpreadsheetError as error:
+        raise ManifestError(f"{name} cannot be read as an Excel workbook: {error}. Open it and {SAVE_AS}.") from None
+    return Table(
+        Form.XLSX,
+        tuple(header),
+        records,
+        links=grid.links,
+        unsaved=frozenset(grid.unsaved),
+        tab=tab.name,
+        others=tuple(other.name for other in shown if other is not tab),
+        elsewhere=elsewhere,
+    )
+
+
+def _header_of(book: Workbook, tab: Tab) -> list[str]:
+    return next((cells for _, cells in book.grid(tab, rows=1).rows), [])
+
+
+def _entries(content: bytes) -> set[str]:
+    """The names in a zip archive, in lower case; none where it cannot be read."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return {name.lower() for name in archive.namelist()}
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+        return set()
+
+
+def _chosen(tabs: tuple[Tab, ...], name: str, sheet: str | None) -> Tab:
+    """The tab that `sheet` names, by its title, loosely, or by its number from 1; without one, the first shown."""
+    if sheet is None:
+        return next((tab for tab in tabs if not tab.hidden), tabs[0])
+    for tab in tabs:
+        if tab.name == sheet:
+            return tab
+    loosely = sheet.strip().casefold()
+    for tab in tabs:
+        if tab.name.strip().casefold() == loosely:
+            return tab
+    if loosely.isdecimal() and 1 <= int(loosely) <= len(tabs):
+        return tabs[int(loosely) - 1]
+    there = ", ".join(f"'{clean(tab.name)}'" for tab in tabs[:30])
+    raise ManifestError(f"{name} has no sheet '{clean(sheet)}'; it has {there}.")

@@ -1,0 +1,1 @@
+"""How many predictions are in flight, how fast they are submitted, when they are polled."""

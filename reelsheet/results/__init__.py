@@ -1,0 +1,1 @@
+"""Tables, workbook, gallery and notification of a run."""

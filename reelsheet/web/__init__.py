@@ -1,0 +1,1 @@
+"""Requests to addresses that a sheet or the provider names."""

@@ -1,0 +1,294 @@
+"""`doctor`: what a run needs, and what mends what is missing."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from reelsheet.cli import doctor
+from reelsheet.cli.doctor import Finding, Level, disk_of, masked
+from reelsheet.ledger import Ledger
+
+KEY = "vd-3f9a8c7b6d5e4f3a2b1c"
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise looks for it
+
+
+class Api:
+    """The provider's free answers, and Prefect's: `key` is accepted, `skew` is how far its clock is ahead."""
+
+    def __init__(self) -> None:
+        self.skew = timedelta()
+        self.version = "3.9.1"
+        self.asked: list[tuple[str, str]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked.append((self.path, self.headers.get("authorization", "")))
+                good = self.headers.get("authorization") == f"Bearer {KEY}"
+                status = 404 if good or "predictions" not in self.path else 401
+                body = b'{"error": "Invalid API key"}'
+                if self.path == "/api/health":
+                    status, body = 200, b"true"
+                if self.path == "/api/admin/version":
+                    status, body = 200, json.dumps(outer.version).encode()
+                self.send_response_only(status)
+                self.send_header("date", format_datetime(datetime.now(UTC) + outer.skew, usegmt=True))
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Api]:
+    """A provider with a good key set, in an empty folder, with a Prefect home of its own."""
+    found = Api()
+    monkeypatch.setenv("VIBEDREAM_BASE_URL", found.address)
+    monkeypatch.setenv("VIBEDREAM_API_KEY", KEY)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    thread = threading.Thread(target=found.server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield found
+    found.server.shutdown()
+    found.server.server_close()
+    thread.join()
+
+
+def of(about: str, found: list[Finding]) -> list[Finding]:
+    return [finding for finding in found if finding.about == about]
+
+
+def worst(about: str, to: str | None = None) -> Finding:
+    order = [Level.FINE, Level.WARNING, Level.BROKEN]
+    return max(of(about, doctor.checkup(to)), key=lambda finding: order.index(finding.level))
+
+
+def test_a_working_setup_exits_0_and_never_shows_the_key(api, tmp_path, capsys):
+    assert doctor.examine(str(tmp_path / "clips"), as_json=False) == 0
+    told = capsys.readouterr().out
+    assert "✗" not in told
+    assert "A run can work." in told
+    assert KEY not in told
+    assert "vd-3…1c (23 characters) is accepted" in told
+
+
+def test_as_json_it_is_one_object(api, capsys):
+    assert doctor.examine(None, as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is True
+    assert {"Settings", "Provider", "API key", "Clock", "S3", "Ledger", "Prefect", "Disk", "Notification"} <= {
+        check["about"] for check in told["checks"]
+    }
+    assert KEY not in json.dumps(told)
+
+
+def test_a_missing_key_is_told_with_what_mends_it(api, monkeypatch):
+    monkeypatch.delenv("VIBEDREAM_API_KEY")
+    found = worst("API key")
+    assert found.level is Level.BROKEN
+    assert "VIBEDREAM_API_KEY" in found.mend
+
+
+def test_a_refused_key_is_told_with_the_providers_words(api, monkeypatch, capsys):
+    monkeypatch.setenv("VIBEDREAM_API_KEY", "another-key-that-is-long-enough")
+    assert doctor.examine(None, as_json=False) == 2
+    told = capsys.readouterr().out
+    assert "is refused (Invalid API key)" in told
+    assert "another-key" not in told
+
+
+def test_the_key_is_not_sent_where_only_the_clock_is_asked(api):
+    doctor.checkup()
+    assert ("/", "") in api.asked
+
+
+def test_an_address_that_does_not_answer_is_broken(api, monkeypatch):
+    monkeypatch.setenv("VIBEDREAM_BASE_URL", "http://127.0.0.1:9")
+    assert worst("Provider").level is Level.BROKEN
+    assert worst("API key").level is Level.WARNING
+
+
+def test_a_sandbox_is_said_to_be_one(api):
+    assert "sandbox" in worst("Provider").told
+
+
+@pytest.mark.parametrize(("minutes", "level"), [(0, Level.FINE), (5, Level.WARNING), (-20, Level.BROKEN)])
+def test_a_clock_that_differs_is_told_by_how_much(api, minutes, level):
+    api.skew = timedelta(minutes=minutes)
+    found = worst("Clock")
+    assert found.level is level
+    if minutes:
+        assert f"{abs(minutes)} minutes {'behind' if minutes > 0 else 'ahead of'}" in found.told
+
+
+def test_unusable_settings_are_told_in_one_sentence(api, monkeypatch, capsys):
+    monkeypatch.setenv("REELSHEET_PRICE_CENTS", "a lot")
+    assert doctor.examine(None, as_json=False) == 2
+    assert "REELSHEET_PRICE_CENTS" in capsys.readouterr().out
+
+
+def test_a_misspelt_setting_is_found_and_its_name_guessed(api, monkeypatch):
+    monkeypatch.setenv("REELSHEET_DAILY_CAP", "10")
+    found = worst("Settings")
+    assert found.level is Level.WARNING
+    assert found.mend == "Did you mean REELSHEET_DAILY_CAP_USD?"
+
+
+def test_a_key_file_that_others_can_read_is_told(api, tmp_path):
+    (tmp_path / ".env").write_text("AWS_DEFAULT_REGION=eu-central-1\n")
+    (tmp_path / ".env").chmod(0o644)
+    found = worst("Settings")
+    assert found.mend == "chmod 600 .env"
+
+
+def test_private_hosts_are_told_where_the_provider_is_not_here(api, monkeypatch):
+    monkeypatch.setenv("VIBEDREAM_BASE_URL", "https://localhost.invalid")
+    monkeypatch.setenv("REELSHEET_ALLOW_PRIVATE_HOSTS", "1")
+    assert "into this network" in worst("Settings").told
+
+
+def test_a_bucket_is_tried_and_what_was_put_is_deleted(api, bucket, s3):
+    found = doctor.checkup(f"s3://{bucket}/spring")
+    assert of("Destination", found)[0].level is Level.FINE
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+
+
+def test_a_bucket_that_is_not_there_is_a_sentence(api, s3):
+    found = worst("Destination", "s3://no-such-bucket-here/x")
+    assert found.level is Level.BROKEN
+    assert "there is no bucket" in found.told
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(api, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert worst("Destination", str(tmp_path / "file")).level is Level.BROKEN
+
+
+def test_without_credentials_s3_is_a_warning_only(api):
+    found = worst("S3")
+    assert found.level is Level.WARNING
+    assert "a folder as --to needs none" in found.mend
+
+
+def test_a_ledger_is_counted(api, tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/books/l.db"
+    monkeypatch.setenv("REELSHEET_LEDGER_URL", url)
+    ledger = Ledger.open(url)
+    ledger.open_run(
+        run_id="R", verb="run", source="s", destination="d", command="c", flow_run_id=None, options={}, rows=1,
+        cap_cents=1,
+    )  # fmt: skip
+    ledger.close()
+    assert worst("Ledger").told == f"{tmp_path}/books/l.db (1 run, 0 paid or perhaps paid clips)"
+
+
+def test_a_ledger_that_cannot_be_opened_is_broken(api, tmp_path, monkeypatch):
+    (tmp_path / "l.db").write_text("no database " * 100)
+    monkeypatch.setenv("REELSHEET_LEDGER_URL", f"sqlite:///{tmp_path}/l.db")
+    assert worst("Ledger").level is Level.BROKEN
+
+
+MOUNTS = "overlay / overlay rw 0 0\nnas:/x /mnt/nas nfs4 rw 0 0\n/dev/sda1 /mnt/nas/local ext4 rw 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"), [("/mnt/nas/state", "nfs4"), ("/mnt/nas/local/state", "ext4"), ("/home", "overlay")]
+)
+def test_the_disk_of_a_folder_is_that_of_its_nearest_mount(folder, kind):
+    assert disk_of(Path(folder), MOUNTS) == kind
+
+
+def test_a_ledger_on_a_network_disk_is_warned_of(api, monkeypatch):
+    monkeypatch.setattr(doctor, "disk_of", lambda _: "nfs4")
+    assert "cannot lock safely" in worst("Ledger").told
+
+
+def test_a_ledger_that_dies_with_its_container_is_broken(api, monkeypatch):
+    monkeypatch.setattr(doctor, "disk_of", lambda _: "overlay")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    found = worst("Ledger")
+    assert found.level is Level.BROKEN
+    assert "postgresql" in found.mend
+
+
+def test_a_prefect_server_is_asked_whether_it_is_well(api, monkeypatch):
+    from importlib.metadata import version
+
+    api.version = version("prefect")
+    monkeypatch.setenv("PREFECT_API_URL", f"{api.address}/api")
+    assert worst("Prefect").level is Level.FINE
+    api.version = "2.19.0"
+    assert worst("Prefect").level is Level.WARNING
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    assert worst("Prefect").level is Level.BROKEN
+
+
+def test_the_embedded_servers_log_is_named(api, tmp_path):
+    assert f"{tmp_path}/prefect/reelsheet-server.log" in worst("Prefect").told
+
+
+@pytest.mark.parametrize(
+    ("free", "level"), [(10**8 - 1, Level.BROKEN), (10**9 - 1, Level.WARNING), (10**9, Level.FINE)]
+)
+def test_a_disk_that_is_nearly_full_is_told(api, monkeypatch, free, level):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": free}))
+    assert worst("Disk").level is level
+
+
+def test_an_address_for_notifications_is_read_and_not_used(api, monkeypatch):
+    monkeypatch.setenv("REELSHEET_NOTIFY_URL", f"json://127.0.0.1:9/{KEY}")
+    found = worst("Notification")
+    assert (found.level, found.told) == (Level.FINE, "to JSON; nothing was sent now")
+    monkeypatch.setenv("REELSHEET_NOTIFY_URL", "what?")
+    assert worst("Notification").level is Level.WARNING
+
+
+def test_a_check_that_hangs_is_left_alone():
+    never = threading.Event()
+
+    def hang() -> Iterator[Finding]:
+        never.wait(30)
+        yield Finding("Slow", Level.FINE, "")
+
+    def quick() -> Iterator[Finding]:
+        yield Finding("Quick", Level.FINE, "well")
+
+    found = doctor._beside({"Slow": hang, "Quick": quick}, patience=0.2)
+    never.set()
+    assert [(one.about, one.level) for one in found] == [("Slow", Level.BROKEN), ("Quick", Level.FINE)]
+
+
+def test_a_check_that_fails_is_a_finding():
+    def fail() -> Iterator[Finding]:
+        raise RuntimeError("https://u:secret@host/")
+        yield
+
+    (found,) = doctor._beside({"Odd": fail})
+    assert found.level is Level.BROKEN
+    assert "secret" not in found.told
+
+
+def test_a_short_key_shows_nothing_of_itself():
+    assert masked("short") == "a key of 5 characters"
+    assert masked("x" * 19) == "a key of 19 characters"
+    assert masked("\x1b[31m" + "x" * 30).startswith("␛[31…xx")
+
+
+def test_no_request_leaves_this_machine_without_need(api):
+    assert "PREFECT_API_URL" not in os.environ
+    doctor.checkup()
+    assert all(path in {"/", "/api/v1/predictions/00000000-0000-0000-0000-000000000000"} for path, _ in api.asked)

@@ -1,0 +1,578 @@
+"""What people see: the plan, the live display, the closing lines."""
+
+import asyncio
+import io
+import json
+import os
+import pty
+import re
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.text import Text
+
+from reelsheet import settings
+from reelsheet.display import closing, live, looking, plan_json, show_plan, waiting
+from reelsheet.display.plan_screen import facts
+from reelsheet.display.tally import Stage, Tally
+from reelsheet.display.terminal import about, is_live, length, safe, show, terminal
+from reelsheet.ledger import Attempt, Delivery, Ledger, Standing, State
+from reelsheet.ledger.pace_history import PaceSeen, pace_seen
+from reelsheet.manifest.rows import Manifest, Row
+from reelsheet.options import Options
+from reelsheet.outcomes import ErrorCode, Status
+from reelsheet.pacing.congestion_window import Gate, Pace
+from reelsheet.planning import plan, preparation
+from reelsheet.planning.plan import Plan, Step, Work
+from reelsheet.storage import object_names
+
+RUN = "20260115-120000-abcdef"
+ESCAPE = "\x1b[31mred\x1b[2J"
+
+
+def sheet(tmp_path: Path, rows: list[str], header: str = "sku,image,prompt") -> str:
+    path = tmp_path / "sheet.csv"
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def row(n: int, prompt: str = "") -> str:
+    return f"S{n},https://example.com/{n}.jpg,{prompt or f'push in {n}'}"
+
+
+async def prepared(tmp_path: Path, rows: list[str], **options) -> preparation.Preparation:
+    options = {"preflight": False, **options}
+    asked = Options(source=sheet(tmp_path, rows), **options)
+    return await preparation.prepare(asked, settings.Settings(), spending=False)
+
+
+async def screen(tmp_path: Path, rows: list[str], **options) -> str:
+    found = await prepared(tmp_path, rows, **options)
+    stream = io.StringIO()
+    show_plan(found, stream)
+    found.close()
+    return stream.getvalue()
+
+
+def attempt(identity: str, state: State, *, number: int = 1, run_id: str = RUN) -> Attempt:
+    return Attempt(
+        1,
+        identity,
+        number,
+        state,
+        None,
+        run_id,
+        "2026-01-15",
+        54,
+        error="It failed." if state == State.FAILED else None,
+    )
+
+
+def work(n: int, step: Step = Step.PAY, state: State | None = None, positions: tuple[int, ...] = ()) -> Work:
+    identity = f"{n:064x}"
+    standing = Standing((attempt(identity, state),)) if state else None
+    return Work(identity, Row(n, n + 2, ("",), id=f"S{n}"), list(positions or (n,)), step=step, standing=standing)
+
+
+def plan_of(*works: Work, invalid: int = 0) -> Plan:
+    count = sum(len(w.positions) for w in works) + invalid
+    rows = tuple(Row(n, n + 2, ("",)) for n in range(count))
+    return Plan(Manifest("sheet.csv", ("image",), rows, {"image": 0}), {w.identity: w for w in works}, 54)
+
+
+# The plan
+
+
+async def test_the_counts_of_a_plan_add_up_to_the_rows(tmp_path):
+    found = await prepared(tmp_path, [row(1), row(1), row(2), "S9,,nothing", row(3), row(4)], limit=2)
+    told = plan_json(found)
+    parts = ("pay", "poll", "copy", "reuse", "report", "duplicates", "invalid", "limited")
+    assert sum(told[name] for name in parts) == told["rows"] == 6
+    assert (told["pay"], told["duplicates"], told["invalid"], told["limited"]) == (2, 1, 1, 2)
+    found.close()
+
+
+async def test_a_cap_says_how_many_rows_it_pays_for_and_which_it_leaves_out(tmp_path):
+    found = await prepared(tmp_path, [row(n) for n in range(40)], max_cost_usd=6.5)
+    told = plan_json(found)
+    assert (told["cost_usd"], told["cap_usd"], told["left_out"]) == (21.6, 6.5, 28)
+    found.close()
+    text = await screen(tmp_path, [row(n) for n in range(40)], max_cost_usd=6.5)
+    assert "$21.60 (40 × $0.54), --max-cost $6.50; pays for the first 12 of 40 rows" in text  # noqa: RUF001
+
+
+async def test_what_the_days_cap_leaves_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("REELSHEET_DAILY_CAP_USD", "1.00")
+    text = await screen(tmp_path, [row(n) for n in range(3)])
+    assert "$1.00 left of the day's $1.00" in text
+    assert "pays for the first 1 of 3 rows" in text
+
+
+async def test_the_first_bad_rows_are_named_with_their_line_and_the_others_counted(tmp_path):
+    text = await screen(tmp_path, [f"B{n},,x" for n in range(11)] + [row(1)])
+    assert "B0 (line 2)" in text
+    assert "B8" not in text
+    assert "and 3 more" in text
+
+
+async def test_warnings_of_one_kind_are_told_once_with_their_count(tmp_path):
+    text = await screen(tmp_path, [row(n, "word " * (401 + n)) for n in range(5)])
+    assert len(re.findall("are often refused", text)) == 1
+    assert re.search(r"5 ×  .*\(S0, S1, S2 and 2 more\)", " ".join(text.split()).replace("× ", "×  "))  # noqa: RUF001
+
+
+async def test_no_cell_reaches_the_terminal_with_its_control_characters(tmp_path):
+    text = await screen(tmp_path, [f"{ESCAPE},https://example.com/1.jpg,x", f"T\x07,,{ESCAPE}"])
+    assert "\x1b" not in text
+    assert "\x07" not in text
+
+
+async def test_rich_markup_in_a_cell_stays_text(tmp_path):
+    text = await screen(tmp_path, ["[bold]B[/],,x"])
+    assert "[bold]B[/]" in text
+
+
+async def test_a_plan_fits_into_eighty_columns(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [f"{'long-' * 30}{n},https://example.com/{'a' * 200}{n}.jpg,{'word ' * 500}" for n in range(3)]
+    text = await screen(tmp_path, [*rows, f"{'x' * 200},,y"])
+    assert max(map(len, text.splitlines())) <= 80
+
+
+async def test_lines_in_a_file_have_no_colour_and_no_blanks_at_their_ends(tmp_path):
+    text = await screen(tmp_path, [row(1), "B,,x"])
+    assert "\x1b" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+async def test_a_plan_where_nothing_is_to_be_paid_says_so(tmp_path):
+    assert "nothing to pay for" in await screen(tmp_path, ["B,,x"])
+
+
+async def test_the_plan_as_json_is_json_and_lists_every_problem(tmp_path):
+    found = await prepared(tmp_path, [f"B{n},,x" for n in range(30)])
+    told = json.loads(json.dumps(plan_json(found)))
+    assert [problem["line"] for problem in told["problems"]] == list(range(2, 32))
+    found.close()
+
+
+async def test_the_names_shown_are_those_that_the_template_gives(tmp_path):
+    found = await prepared(tmp_path, [row(7)], name="spring/{sku}")
+    identity = next(iter(found.plan.works))
+    assert plan_json(found)["names"] == [f"videos/spring/S7-{identity[:8]}.mp4"]
+    found.close()
+
+
+async def test_the_next_attempt_has_the_name_that_is_shown(tmp_path):
+    found = await prepared(tmp_path, [row(7)])
+    only = next(iter(found.plan.works.values()))
+    only.standing = Standing((attempt(only.identity, State.FAILED),))
+    assert facts(found).names[0].endswith("-2.mp4")
+    found.close()
+
+
+async def test_time_is_told_at_the_pace_seen_so_far(tmp_path):
+    first = await prepared(tmp_path, [row(1)])
+    assert plan_json(first)["eta_seconds"] is None
+    assert "not known yet" in await screen(tmp_path, [row(1)])
+    predict(first.ledger, 4, 60.0)
+    told = plan_json(first)
+    assert (told["seconds_per_clip"], told["at_once"], told["eta_seconds"]) == (60.0, 4, 60.0)
+    first.close()
+    text = await screen(tmp_path, [row(n) for n in range(9)])
+    assert "about 3 min at the pace seen so far (1 min 0 s a clip, 4 at once)" in text
+
+
+def predict(ledger: Ledger, count: int, seconds: float) -> None:
+    """`count` predictions at once in a run of `ledger`, each of so many seconds."""
+    record = ledger.open_run(
+        run_id=RUN,
+        verb="run",
+        source="s",
+        destination="d",
+        command="c",
+        flow_run_id=None,
+        options={},
+        rows=count,
+        cap_cents=None,
+    )
+    for n in range(count):
+        claim = ledger.claim(f"{n:064x}", run_id=record.run_id, price_cents=54)
+        taken = ledger.record_id(claim.attempt, f"p{n}", 54)
+        ledger.record_completed(taken, time.time() + seconds)
+        ledger.let_go(taken)
+
+
+def test_the_pace_of_a_ledger_without_predictions_is_not_known(tmp_path):
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/l.db")
+    assert pace_seen(ledger) is None
+    ledger.close()
+
+
+def test_a_ceiling_makes_the_wait_longer():
+    assert PaceSeen(60.0, 8, 100).eta(16) == 120.0
+    assert PaceSeen(60.0, 8, 100).eta(16, ceiling=2) == 480.0
+    assert PaceSeen(60.0, 8, 100).eta(0) == 0.0
+
+
+def test_names_that_two_identities_would_share_get_more_of_the_identity():
+    alike = [Work(f"{'a' * 8}{n}" + "0" * 55, Row(n, n, (), prompt="same"), [n]) for n in range(2)]
+    other = Work("b" * 64, Row(2, 2, (), prompt="same"), [2])
+
+    def name_of(one: Work) -> str:
+        return object_names.default_name("", one.row.prompt, one.identity, width=one.width)
+
+    assert plan.tell_apart([*alike, other], name_of) == 2
+    assert len({name_of(one) for one in (*alike, other)}) == 3
+    assert other.width == object_names.WIDTH
+
+
+# The tally
+
+
+def test_a_tally_follows_what_was_touched_and_nothing_else():
+    waiting_one, done = work(0), work(1, Step.DONE, State.COMPLETED)
+    tally = Tally(plan_of(waiting_one, done, invalid=1), RUN)
+    assert dict(+tally.rows) == {Stage.WAITING: 1, Status.SUCCEEDED: 1, Status.INVALID: 1}
+    waiting_one.in_flight = True
+    tally.follow([])
+    assert tally.rows[Stage.GENERATING] == 0
+    tally.follow([waiting_one.identity])
+    assert tally.rows[Stage.GENERATING] == 1
+
+
+def test_a_touched_row_is_followed_until_it_rests():
+    one = work(0)
+    tally = Tally(plan_of(one), RUN)
+    one.in_flight, one.standing = True, Standing((attempt(one.identity, State.SUBMITTED),))
+    tally.follow([one.identity])
+    assert (tally.rows[Stage.GENERATING], tally.spent_cents) == (1, 54)
+    one.in_flight, one.step = False, Step.COPY
+    tally.follow([])
+    assert tally.rows[Stage.COPYING] == 1
+    one.step = Step.DONE
+    tally.follow([])
+    assert (tally.delivered, tally.unfinished) == (1, 0)
+
+
+def test_errors_of_this_run_are_kept_and_those_before_it_are_not():
+    before, now = work(0, Step.REPORT, State.FAILED), work(1)
+    tally = Tally(plan_of(before, now), RUN)
+    assert not tally.errors
+    now.say(Status.FAILED, ErrorCode.MODERATED, "Flagged.")
+    tally.follow([now.identity])
+    assert list(tally.errors) == [("S1", "Flagged.")]
+    assert tally.troubles == 1
+
+
+def test_money_of_other_runs_is_not_counted_and_risk_stands_by_itself():
+    old = work(0)
+    old.standing = Standing((attempt(old.identity, State.COMPLETED, run_id="earlier"),))
+    lost = work(1, Step.REPORT, State.UNKNOWN)
+    tally = Tally(plan_of(old, lost), RUN)
+    assert (tally.spent_cents, tally.risk_cents) == (0, 54)
+
+
+STEPS = st.sampled_from(list(Step))
+STATES = st.sampled_from([None, *State])
+
+
+@given(st.lists(st.tuples(STEPS, STATES, st.booleans(), st.integers(1, 3)), max_size=8), st.data())
+def test_a_tally_that_follows_changes_equals_one_that_counts_anew(rows, data):
+    """Whatever happens to the works, in any order, as long as what changes was touched or on its way."""
+    works, position = [], 0
+    for n, (step, state, _, size) in enumerate(rows):
+        works.append(work(n, step, state, tuple(range(position, position + size))))
+        position += size
+    drawn = plan_of(*works)
+    tally = Tally(drawn, RUN)
+    for _ in range(3):
+        changed = data.draw(st.lists(st.sampled_from(works), max_size=4)) if works else []
+        for one in changed:
+            one.step = data.draw(STEPS)
+            one.in_flight = data.draw(st.booleans())
+            state = data.draw(STATES)
+            one.standing = Standing((attempt(one.identity, state),)) if state else None
+            one.status = data.draw(st.sampled_from([None, *Status]))
+        tally.follow(one.identity for one in changed)
+    tally.follow(one.identity for one in works)
+    fresh = Tally(drawn, RUN)
+    fresh.follow(one.identity for one in works)
+    assert +tally.rows == +fresh.rows
+    assert (tally.spent_cents, tally.risk_cents) == (fresh.spent_cents, fresh.risk_cents)
+    assert sum(tally.rows.values()) == tally.total
+
+
+# The live display
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def running(drawn: Plan, clock: Clock, *, typical: float | None = 30.0, cap: int | None = 1000) -> SimpleNamespace:
+    """What the display reads of a run."""
+    return SimpleNamespace(
+        plan=drawn,
+        run_id=RUN,
+        touched=set(),
+        started=clock(),
+        stopping=False,
+        polls=SimpleNamespace(typical=typical),
+        gate=Gate(Pace(clock=clock)),
+        record=SimpleNamespace(cap_cents=cap),
+    )
+
+
+def drawn_at(view: live.View, columns: int) -> list[str]:
+    console = terminal(io.StringIO())
+    console.width = columns
+    with console.capture() as held:
+        console.print(live.drawing(view))
+    return held.get().splitlines()
+
+
+def test_the_display_shows_rows_money_pace_and_the_last_errors():
+    clock = Clock()
+    one, two = work(0), work(1)
+    run = running(plan_of(one, two, work(2), invalid=1), clock)
+    view = live.View(run, clock)
+    one.in_flight, one.standing = True, Standing((attempt(one.identity, State.SUBMITTED),))
+    two.say(Status.FAILED, ErrorCode.MODERATED, "Flagged.")
+    run.touched = {one.identity, two.identity}
+    clock.now += 10
+    view.look()
+    text = "\n".join(drawn_at(view, 80))
+    assert "2 of 4 rows" in text
+    assert "1 generating · 1 waiting · 1 failed · 1 invalid" in text
+    assert "$0.54 spent · cap $10.00" in text
+    assert "10 s so far" in text
+    assert "✗ S1: Flagged." in text
+    assert run.touched == set()
+
+
+def test_no_line_of_the_display_is_wider_than_the_terminal():
+    clock = Clock()
+    one = work(0)
+    run = running(plan_of(one), clock)
+    view = live.View(run, clock)
+    one.say(Status.FAILED, None, "word " * 100 + ESCAPE)
+    run.touched = {one.identity}
+    view.look()
+    for columns in (40, 80, 200):
+        lines = drawn_at(view, columns)
+        assert all(len(line.rstrip()) <= columns for line in lines)
+        assert "\x1b[2J" not in "".join(lines)
+
+
+def test_time_left_comes_from_the_pace_and_ends_when_nothing_new_is_sent():
+    clock = Clock()
+    run = running(plan_of(*(work(n) for n in range(8))), clock)
+    view = live.View(run, clock)
+    assert view.left is None
+    for _ in range(2):
+        run.gate.pace.sent()
+        run.gate.pace.accepted()
+    assert view.left is not None
+    assert view.left >= 30.0
+    run.stopping = True
+    assert view.left is None
+    assert "nothing new is sent" in view.pace()
+
+
+def test_the_rate_is_of_the_last_minutes():
+    clock = Clock()
+    works = [work(n) for n in range(100)]
+    run = running(plan_of(*works), clock, typical=None)
+    view = live.View(run, clock)
+    for one in works[:30]:
+        clock.now += 2
+        one.step = Step.DONE
+        run.touched.add(one.identity)
+        view.look()
+    assert round(view.per_minute) == 30
+    assert view.left == pytest.approx(70 / 30 * 60, rel=0.05)
+
+
+def test_a_log_gets_plain_lines():
+    clock = Clock()
+    view = live.View(running(plan_of(work(0, Step.DONE, State.COMPLETED)), clock), clock)
+    assert live.line(view) == "1 delivered · $0.54 spent · cap $10.00 · 0 at once · 0 s so far"
+
+
+def test_the_cursor_is_never_hidden():
+    """A run that is killed with -9 could not bring it back."""
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    console = terminal(stream)
+    assert console.show_cursor(False) is False
+    assert "\x1b[?25l" not in stream.getvalue()
+
+
+def all_that_was_written(screen_end: int) -> str:
+    """What came through a terminal whose other end is closed; closes this one. It comes in pieces."""
+    seen = b""
+    with os.fdopen(screen_end, "rb", buffering=0) as screen, suppress(OSError):  # the other end is gone: no more comes
+        while piece := screen.read(65536):
+            seen += piece
+    return seen.decode()
+
+
+async def test_the_display_ends_when_it_is_cancelled_and_leaves_no_line_open(monkeypatch):
+    screen_end, end = pty.openpty()
+    clock = Clock()
+    one = work(0)
+    with os.fdopen(end, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr("sys.stderr", stream)
+        monkeypatch.setenv("TERM", "xterm-256color")
+        watching = asyncio.create_task(live.watch(SimpleNamespace(run=running(plan_of(one), clock))))
+        await asyncio.sleep(0.4)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    seen = all_that_was_written(screen_end)
+    assert "1 waiting" in seen
+    assert "\x1b[?25l" not in seen
+    assert seen.rstrip(" ").endswith(("\r", "\x1b[2K"))
+
+
+# The closing lines
+
+
+def ended(**counts) -> dict:
+    empty = dict.fromkeys(("succeeded", "failed", "undelivered", "unknown", "skipped", "invalid", "reused"), 0)
+    told = {**empty, **counts}
+    rows = sum(told[str(status)] for status in Status)
+    return {"rows": rows, "cost_usd": 2.7, "at_risk_usd": 0.0, "wasted_usd": 0.0, "seconds": 64.0, **told}
+
+
+def last_lines(summary: dict, *works: Work, stopping: bool = False, fallback: str = "") -> str:
+    run = SimpleNamespace(
+        plan=plan_of(*works),
+        stop_error="The key was refused." if stopping else "",
+        over_budget="",
+        stopping=stopping,
+        destination=SimpleNamespace(address="s3://clips/spring sale"),
+        files=SimpleNamespace(folder="F", results="s3://clips/r.csv", gallery="s3://clips/g.html", fallback=fallback),
+    )
+    stream = io.StringIO()
+    closing.show_closing(run, summary, stream)
+    return stream.getvalue()
+
+
+def test_the_last_lines_say_what_was_made_what_it_cost_and_where_it_is():
+    text = last_lines(ended(succeeded=5, reused=2))
+    assert text.splitlines() == [
+        "5 rows: 5 succeeded (2 paid for before) in 1 min 4 s",
+        "$2.70 spent in this run",
+        "Results  s3://clips/r.csv",
+        "Gallery  s3://clips/g.html",
+    ]
+
+
+def test_failed_and_paid_rows_come_with_the_command_that_goes_on():
+    text = last_lines(ended(succeeded=1, failed=2, undelivered=1))
+    assert "reelsheet retry 's3://clips/spring sale'" in text
+    assert "collects 1 paid clip at no cost, pays for another try at 2 rows" in text
+
+
+def test_an_unknown_row_comes_with_the_command_that_settles_it():
+    lost = work(1, Step.REPORT, State.UNKNOWN)
+    text = last_lines(ended(unknown=1) | {"at_risk_usd": 0.54}, lost)
+    assert f"reelsheet resolve {lost.identity[:8]} --id PREDICTION, or --abandon" in text
+    assert "$0.54 at risk" in text
+
+
+def test_a_stopped_run_says_why_and_that_the_same_command_goes_on():
+    text = last_lines(ended(succeeded=1, skipped=3), stopping=True)
+    assert "The key was refused." in text
+    assert "the same command again" in text
+    assert "retry" not in text
+
+
+def test_results_that_the_destination_did_not_take_are_told_where_they_are():
+    text = last_lines(ended(succeeded=1), fallback="/home/me/results.csv")
+    assert "Results  /home/me/results.csv (the destination did not take them)" in text
+    assert "Gallery" not in text
+
+
+# Words and terminals
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0, "0 s"), (5.4, "5 s"), (64, "1 min 4 s"), (3600, "1 h 0 min"), (9000, "2 h 30 min"), (200_000, "2 days 7 h")],
+)
+def test_lengths_are_said_in_the_units_that_people_use(seconds, told):
+    assert length(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0, "about 5 s"), (52, "about 50 s"), (58, "about 1 min"), (134, "about 2 min"), (5400, "about 1 h 30 min")],
+)
+def test_what_is_about_does_not_claim_to_be_exact(seconds, told):
+    assert about(seconds) == told
+
+
+@given(st.text())
+def test_no_text_can_make_the_terminal_obey(text):
+    shown = safe(text).plain
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202e\u2066]", shown)
+
+
+def test_only_a_terminal_that_can_go_back_is_drawn_over(monkeypatch):
+    assert not is_live(io.StringIO())
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    monkeypatch.setenv("TERM", "dumb")
+    assert not is_live(stream)
+    monkeypatch.setenv("TERM", "xterm")
+    assert is_live(stream)
+
+
+def test_no_color_is_heeded(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    show(Text("x", style="red"), stream)
+    assert stream.getvalue() == "x\n"
+
+
+def test_progress_is_not_written_where_nobody_looks(capsys):
+    with looking() as progress, waiting("Starting"):
+        progress("pictures", 1, 2)
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_is_wiped_before_anything_else_is_shown(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", stream)
+    with looking() as progress:
+        for done in range(1, 1001):
+            progress("pictures", done, 1000)
+    shown = stream.getvalue()
+    assert "1,000 of 1,000" in shown
+    assert shown.count("Looking") < 20
+    assert shown.endswith("\r\x1b[K")
+
+
+def delivered(identity: str) -> Standing:
+    return Standing((attempt(identity, State.COMPLETED),), (Delivery(1, "d", 0, 1, "k", 1, "", None, None, None),))
+
+
+def test_a_delivered_row_of_an_earlier_run_is_delivered_from_the_start():
+    one = replace(work(0, Step.DONE), standing=delivered(f"{0:064x}"))
+    assert Tally(plan_of(one), "other").delivered == 1

@@ -1,0 +1,181 @@
+"""Which column is what, and the sentences for sheets where that cannot be said."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reelsheet.errors import ManifestError
+from reelsheet.manifest.columns import result_block, result_columns, roles, unused, would_do
+from reelsheet.outcomes import RESULT_COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("header", "role"),
+    [
+        *((name, "image") for name in ("image", "IMAGE", "Image URL", "image_link", "Image-Src")),
+        *((name, "image") for name in ("images", "Img", "PHOTO")),
+        *((name, "image") for name in ("\ufeffimage", " image ", "Image\u00a0Url", "image\nurl")),
+        *((name, "prompt") for name in ("Prompt", "text", "Motion", "Caption")),
+        *((name, "enable_prompt_expansion") for name in ("Enable Prompt Expansion", "enablePromptExpansion")),
+        *((name, "enable_prompt_expansion") for name in ("prompt_expansion", "PROMPT-EXPANSION")),
+        *((name, "id") for name in ("ID", "sku", "Handle", "name")),
+        ("Take", "take"),
+    ],
+)  # fmt: skip
+def test_columns_are_found_without_regard_to_case_spaces_and_dashes(header, role):
+    columns = [header] if role == "image" else ["image", header]
+    assert roles(columns, {}, "x.csv")[role] == len(columns) - 1
+
+
+def test_the_id_is_the_first_there_is_of_id_sku_handle_name():
+    assert roles(["Name", "Handle", "SKU", "image"], {}, "x.csv")["id"] == 2
+    assert roles(["Name", "Handle", "image"], {}, "x.csv")["id"] == 1
+    assert roles(["Name", "image", "ID"], {}, "x.csv")["id"] == 2
+    assert "id" not in roles(["image", "title"], {}, "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "named"),
+    [
+        (["image", "Photo"], ("'image'", "'Photo'")),
+        (["image", "image"], ("'image' and 'image'",)),
+        (["image", "text", "Caption"], ("'text'", "'Caption'")),
+        (["image", "take", "Take"], ("'take'", "'Take'")),
+        (["image", "prompt expansion", "enable_prompt_expansion"], ("'prompt expansion'", "'enable_prompt_expansion'")),
+    ],
+)
+def test_two_columns_that_claim_one_role_are_named_in_the_refusal(header, named):
+    with pytest.raises(ManifestError) as refusal:
+        roles(header, {}, "x.csv")
+    assert all(name in str(refusal.value) for name in named)
+
+
+def test_a_flag_decides_between_two_claims():
+    header = ["Image Src", "Photo", "Text", "Caption"]
+    found = roles(header, {"image": "photo", "prompt": "Caption"}, "x.csv")
+    assert (found["image"], found["prompt"]) == (1, 3)
+
+
+def test_a_flag_is_matched_exactly_first_and_loosely_after():
+    assert roles(["pic", "PIC"], {"image": "PIC"}, "x.csv")["image"] == 1
+    assert roles(["My Picture"], {"image": "my_picture"}, "x.csv")["image"] == 0
+    with pytest.raises(ManifestError, match="'my-picture' and 'My Picture'"):
+        roles(["my-picture", "My Picture"], {"image": "mypicture"}, "x.csv")
+
+
+def test_a_column_that_a_flag_takes_claims_nothing_else():
+    found = roles(["Text", "Motion"], {"image": "Text"}, "x.csv")
+    assert found == {"image": 0, "prompt": 1}
+
+
+def test_one_column_cannot_be_picture_and_prompt():
+    with pytest.raises(ManifestError, match="one and the same column, 'image'"):
+        roles(["image"], {"prompt": "image"}, "x.csv")
+
+
+def test_a_flag_that_names_no_column_is_told_what_there_is_and_what_is_near():
+    with pytest.raises(ManifestError) as refusal:
+        roles(["image", "Promt text", "sku"], {"prompt": "prompt text"}, "x.csv")
+    assert "--prompt-column" in str(refusal.value)
+    assert "'image', 'Promt text', 'sku'" in str(refusal.value)
+    assert "Did you mean 'Promt text'?" in str(refusal.value)
+
+
+def test_a_sheet_without_pictures_is_told_what_there_is_and_what_is_needed():
+    with pytest.raises(ManifestError) as refusal:
+        roles(["Imgae", "prompt", ""], {}, "x.csv")
+    told = str(refusal.value)
+    assert "'Imgae', 'prompt', number 3 (which has no name)" in told
+    assert "image link" in told
+    assert "--image-column 'Imgae'" in told
+
+
+def test_a_row_in_the_place_of_the_header_is_recognised():
+    with pytest.raises(ManifestError, match="a row and not the column names"):
+        roles(["https://cdn.shop.example/1.jpg", "A cup"], {}, "x.csv")
+
+
+def test_thousands_of_columns_make_no_endless_sentence():
+    with pytest.raises(ManifestError) as refusal:
+        roles([f"column {number} " + "x" * 500 for number in range(5_000)], {}, "x.csv")
+    assert "4970 more" in str(refusal.value)
+    assert len(str(refusal.value)) < 4_000
+
+
+@pytest.mark.parametrize(
+    ("header", "image", "name"),
+    [
+        (["Handle", "Title", "Variant SKU", "Image Src", "Image Position", "Variant Image"], "Image Src", "Handle"),
+        (["ID", "Type", "SKU", "Name", "Short description", "Images", "Parent"], "Images", "ID"),
+        (["id", "title", "description", "link", "image link", "additional image link", "price"], "image link", "id"),
+        (["id", "title", "image_link", "additional_image_link"], "image_link", "id"),
+    ],
+    ids=["Shopify", "WooCommerce", "Google Merchant", "Google Merchant feed"],
+)  # fmt: skip
+def test_the_exports_of_shops_are_understood(header, image, name):
+    found = roles(header, {}, "x.csv")
+    assert header[found["image"]] == image
+    assert header[found["id"]] == name
+    assert "prompt" not in found
+
+
+def test_a_column_with_a_typing_error_is_pointed_out():
+    header = ["image", "promt", "prompt expnsion"]
+    told = unused(header, roles(header, {}, "x.csv"))
+    assert "'promt'" in told[0]
+    assert "--prompt-column" in told[0]
+    assert "'prompt expnsion'" in told[1]
+
+
+def test_a_missing_prompt_column_is_pointed_out():
+    assert unused(["image"], {"image": 0}) == [
+        "There is no prompt column: the clips are made from the pictures alone (see --prompt-column)."
+    ]
+    assert unused(["image", "prompt"], {"image": 0, "prompt": 1}) == []
+
+
+def test_the_block_of_results_is_found_wherever_it_stands():
+    header = ["image", *RESULT_COLUMNS, "notes"]
+    assert result_block(header) == {name: 1 + at for at, name in enumerate(RESULT_COLUMNS)}
+    assert result_block([name.upper() for name in header])
+
+
+def test_a_block_with_a_column_missing_is_no_block():
+    for name in RESULT_COLUMNS:
+        assert result_block(["image", *(other for other in RESULT_COLUMNS if other != name)]) == {}
+
+
+def test_a_block_whose_columns_were_moved_about_is_still_a_block():
+    moved = ["review", "image", *(name for name in reversed(RESULT_COLUMNS) if name != "review")]
+    assert result_block(moved)["review"] == 0
+    own = [
+        "reelsheet_status",
+        "review",
+        "status",
+        *(name for name in RESULT_COLUMNS if name not in {"status", "review"}),
+    ]
+    assert result_block(own)["status"] == 0
+
+
+def test_a_column_with_one_of_our_names_makes_ours_give_way():
+    columns = ("image", "Status", "reelsheet_status", "error")
+    ours = result_columns(columns)
+    assert ours[:3] == ("reelsheet_status_2", "reelsheet_error", "error_code")
+
+
+def test_the_wanted_columns_are_needed_for_a_header_to_do():
+    assert would_do(["image", "x"], {})
+    assert not would_do(["image", "x"], {"prompt": "y"})
+    assert would_do(["image", "x"], {"prompt": "X"})
+
+
+names = st.sampled_from(
+    [*RESULT_COLUMNS, "image", "prompt", "notes", "STATUS ", "reelsheet_status", "reelsheet_review_2"]
+)
+
+
+@given(st.lists(names, max_size=12))
+def test_what_we_add_is_found_again_whatever_the_input_columns_are_called(columns):
+    block = result_block([*columns, *result_columns(columns)])
+    assert block == {name: len(columns) + at for at, name in enumerate(RESULT_COLUMNS)}
+    assert len({*columns, *result_columns(columns)}) == len(set(columns)) + len(RESULT_COLUMNS)

@@ -1,0 +1,464 @@
+"""When predictions are polled: estimates, learned latencies, plans, and the schedule on a clock that jumps."""
+
+import asyncio
+import importlib.util
+import itertools
+import math
+import random
+import statistics
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reelsheet.pacing.latencies import Latencies, learn, plan
+from reelsheet.pacing.poll_schedule import PollSchedule, Watch, estimate_seconds
+
+
+def _chance(seed: int) -> random.Random:
+    return random.Random(seed)
+
+
+def _benchmark(name: str) -> ModuleType:
+    """A module of benchmarks/, which is no package."""
+    path = Path(__file__).parents[2] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+sim = sys.modules.get("pacing_simulation") or _benchmark("pacing_simulation")
+
+
+class Clock:
+    """A clock that tests wind."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# --- the provider's estimate
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("5 seconds", 5),
+        ("5 second", 5),
+        ("1 minute", 60),
+        ("1-2 minutes", 120),
+        ("30 - 60 seconds", 60),
+        ("45s", 45),
+        ("~ 45 s", 45),
+        ("1m 30s", 90),
+        ("1 min 30 sec", 90),
+        ("PT30S", 30),
+        ("PT1M30S", 90),
+        ("PT1H", 3600),
+        ("1,5 minutes", 90),
+        ("0.5 hours", 1800),
+        ("800 ms", 0.8),
+        (30, 30),
+        (2.5, 2.5),
+        ("30", 30),
+    ],
+)
+def test_an_estimate_is_read_as_seconds(text, seconds):
+    assert estimate_seconds(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        True,
+        False,
+        "",
+        "soon",
+        "5 bananas",
+        0,
+        -1,
+        "0 seconds",
+        float("nan"),
+        float("inf"),
+        "99999999 hours",
+        [],
+        {},
+    ],
+)
+def test_what_is_no_estimate_is_none(text):
+    assert estimate_seconds(text) is None
+
+
+@given(st.one_of(st.none(), st.booleans(), st.floats(), st.integers(), st.text(), st.binary(), st.lists(st.integers())))
+def test_an_estimate_of_any_kind_is_a_time_or_none(told):
+    seconds = estimate_seconds(told)
+    assert seconds is None or 0 < seconds < 86400
+
+
+# --- latencies and plans
+
+
+def test_those_still_waiting_count_against_the_quick_ones():
+    """Ten of a hundred are done at 1 s, ninety were looked at then and were not."""
+    learned = learn([1.0] * 10, [1.01] * 90)
+    assert learned.done_by(1.0) == pytest.approx(0.1, abs=0.05)
+
+
+def test_with_all_done_the_distribution_is_theirs():
+    learned = learn([float(n) for n in range(1, 101)], [])
+    assert learned.quantile(0.5) == pytest.approx(50, abs=4)
+    assert learned.done_by(25.0) == pytest.approx(0.25, abs=0.04)
+
+
+@given(
+    st.lists(st.floats(0.01, 1e4), min_size=1, max_size=60),
+    st.lists(st.floats(0.01, 1e4), max_size=60),
+    st.floats(0.001, 100),
+)
+def test_any_latencies_make_a_plan_that_ends(done, waiting, price):
+    learned = learn(done, waiting)
+    assert all(a < b for a, b in itertools.pairwise(learned.ages))
+    assert all(a <= b for a, b in itertools.pairwise(learned.shares))
+    assert learned.shares[-1] == 1
+    found = plan(learned, price)
+    age, polls = found.first(), 1
+    while (later := found.after(age)) is not None:
+        assert later > age
+        age, polls = later, polls + 1
+    assert age >= max(done)
+    assert 1 - 1e-6 <= found.polls <= polls
+
+
+def test_a_plan_is_the_cheapest_there_is():
+    """Against every other choice of ages, on a small distribution."""
+    latencies = Latencies((0.0, 1.0, 2.0, 2.5, 4.0, 9.0), (0.0, 0.3, 0.5, 0.8, 0.9, 1.0))
+
+    def cost(ages: tuple[float, ...], price: float) -> float:
+        total, before = 0.0, 0.0
+        points = list(zip(latencies.ages, latencies.shares, strict=True))
+        for age in ages:
+            total += price * (1 - latencies.done_by(before))
+            for (low, a), (high, b) in itertools.pairwise(points):
+                if before <= low and high <= age:
+                    total += (b - a) * (age - (low + high) / 2)
+            total += max(0.0, latencies.done_by(age - 0.3) - latencies.done_by(before))
+            before = age
+        return total
+
+    for price in (0.05, 0.3, 1.0, 5.0):
+        inner = latencies.ages[1:-1]
+        choices = [
+            (*some, latencies.ages[-1])
+            for count in range(len(inner) + 1)
+            for some in itertools.combinations(inner, count)
+        ]
+        assert plan(latencies, price).cost == pytest.approx(min(cost(ages, price) for ages in choices))
+
+
+# --- the schedule
+
+
+def _poll(schedule, clock, key, latency, *, estimate=None, told=True):
+    """One prediction alone, to its end; returns polls and lateness."""
+    began = clock.now
+    clock.now += schedule.started(key, 0.0, estimate)
+    polls = 1
+    while clock.now - began < latency:
+        clock.now += schedule.again(key, clock.now - began, polls)
+        polls += 1
+    schedule.done(key, clock.now - began, polls, latency if told else None)
+    return polls, clock.now - began - latency
+
+
+def _schedule(**more):
+    clock = Clock()
+    return PollSchedule(clock=clock, rng=_chance(3), **more), clock
+
+
+def test_the_first_polls_come_every_one_to_two_seconds():
+    schedule, _ = _schedule()
+    waits = [schedule.started("a", 0.0, None)]
+    age = waits[0]
+    for polls in range(1, 8):
+        waits.append(schedule.again("a", age, polls))
+        age += waits[-1]
+    assert all(0.7 <= wait <= 2.0 for wait in waits)
+
+
+def test_an_old_prediction_is_polled_less_and_less_often_but_never_less_than_the_cap():
+    schedule, clock = _schedule(cap=30.0)
+    schedule.started("a", 0.0, None)
+    assert 2 < schedule.again("a", 60.0, 40) < 5
+    for n in range(20):
+        _poll(schedule, clock, str(n), 5.0)
+    schedule.started("b", 0.0, None)
+    assert 20 < schedule.again("b", 1200.0, 100) <= 30.1
+
+
+def test_a_constant_latency_is_soon_met_with_one_poll():
+    schedule, clock = _schedule()
+    runs = [_poll(schedule, clock, str(n), 7.3) for n in range(40)]
+    assert statistics.mean(polls for polls, _ in runs[20:]) < 1.3
+    assert statistics.median(late for _, late in runs[20:]) < 0.1
+
+
+def test_without_the_providers_times_it_learns_from_what_it_saw():
+    schedule, clock = _schedule()
+    runs = [_poll(schedule, clock, str(n), 7.3, told=False) for n in range(80)]
+    assert statistics.mean(polls for polls, _ in runs[40:]) < 3.5
+    assert statistics.mean(late for _, late in runs[40:]) < 0.2
+
+
+def test_a_latency_that_changes_is_learned_anew():
+    schedule, clock = _schedule()
+    for n in range(100):
+        _poll(schedule, clock, f"a{n}", 5.0)
+    runs = [_poll(schedule, clock, f"b{n}", 12.0) for n in range(300)]
+    assert statistics.mean(late for _, late in runs[60:]) < 0.6
+    assert statistics.mean(polls for polls, _ in runs[250:]) < 3
+
+
+def test_quick_failures_do_not_spoil_the_rest():
+    schedule, clock = _schedule()
+    chance = _chance(5)
+    late = []
+    for n in range(200):
+        failing = chance.random() < 0.3
+        _, after = _poll(schedule, clock, str(n), 5.0 if failing else 30.0)
+        if n > 50 and not failing:
+            late.append(after)
+    assert statistics.median(late) < 0.3
+
+
+def test_an_estimate_that_tells_more_than_the_latencies_is_followed():
+    schedule, clock = _schedule()
+    chance = _chance(5)
+    runs = []
+    for n in range(150):
+        latency = chance.uniform(4, 40)
+        runs.append(_poll(schedule, clock, str(n), latency, estimate=float(round(latency))))
+    assert statistics.median(late for _, late in runs[50:]) < 0.25
+    assert statistics.mean(polls for polls, _ in runs[50:]) < 3.2
+
+
+def test_an_estimate_that_is_always_the_same_and_wrong_does_no_harm():
+    schedule, clock = _schedule()
+    runs = [_poll(schedule, clock, str(n), 30.0, estimate=5.0) for n in range(90)]
+    assert statistics.median(late for _, late in runs[20:]) < 0.1
+    assert statistics.mean(polls for polls, _ in runs[60:]) < 2
+
+
+def test_an_estimate_that_means_nothing_is_not_followed():
+    schedule, clock = _schedule()
+    chance = _chance(5)
+    runs = [_poll(schedule, clock, str(n), 10.0, estimate=chance.uniform(1, 60)) for n in range(80)]
+    assert statistics.median(late for _, late in runs[40:]) < 0.1
+
+
+def test_times_in_whole_seconds_are_not_taken_for_exact():
+    schedule, clock = _schedule()
+    chance = _chance(5)
+    late = []
+    for n in range(150):
+        latency = 8 + chance.random()
+        began = clock.now
+        clock.now += schedule.started(str(n), 0.0, None)
+        polls = 1
+        while clock.now - began < latency:
+            clock.now += schedule.again(str(n), clock.now - began, polls)
+            polls += 1
+        schedule.done(str(n), clock.now - began, polls, float(int(latency)))
+        late.append(clock.now - began - latency)
+    assert statistics.median(late[75:]) < 0.35
+
+
+@pytest.mark.parametrize("told", [-5.0, 0.0, 1e12, float("nan"), float("inf")])
+def test_a_completion_time_that_cannot_be_is_not_believed(told):
+    schedule, clock = _schedule()
+    for n in range(30):
+        key = str(n)
+        began = clock.now
+        clock.now += schedule.started(key, 0.0, None)
+        polls = 1
+        while clock.now - began < 5:
+            clock.now += schedule.again(key, clock.now - began, polls)
+            polls += 1
+        schedule.done(key, clock.now - began, polls, told)
+    assert schedule.typical == pytest.approx(5, abs=1.5)
+
+
+def test_to_ask_for_the_next_poll_before_looking_at_the_answer_teaches_nothing_wrong():
+    """Some callers ask `again` first; the age at completion must not become the age at the poll."""
+    schedule, clock = _schedule()
+    for n in range(60):
+        key = str(n)
+        schedule.started(key, 0.0, None)
+        for age in (2.0, 4.0, 6.0):
+            clock.now += 2.0
+            schedule.again(key, age, 1)
+        schedule.done(key, 6.0, 3, 4.5)
+    assert schedule.typical == pytest.approx(4.5, abs=0.2)
+
+
+def test_after_a_429_no_poll_is_due_for_a_while():
+    schedule, clock = _schedule()
+    for n in range(10):
+        _poll(schedule, clock, str(n), 3.0)
+    schedule.throttled(7.0)
+    assert schedule.started("a", 0.0, None) >= 7.0
+    assert schedule.again("a", 5.0, 1) >= 7.0
+    assert schedule.due("a", 5.0) >= 7.0
+    clock.now += 7.0
+    assert schedule.again("a", 12.0, 2) < 3.0
+
+
+def test_what_is_polled_no_more_is_forgotten():
+    schedule, _ = _schedule()
+    schedule.started("a", 0.0, None)
+    schedule.gone("a")
+    schedule.gone("a")
+    assert schedule.unseen() == 0
+    assert schedule.due("a", 3.0) == 0.0
+
+
+def test_a_prediction_that_was_never_started_is_polled_all_the_same():
+    schedule, _ = _schedule()
+    assert schedule.again("from an earlier run", 3600.0, 1) > 0
+    schedule.done("of another", 30.0, 1, None)
+
+
+def test_the_unseen_are_counted_about_right():
+    """Sixty submitted one after the other, of which none was looked at yet."""
+    clock = Clock()
+    schedule = PollSchedule(clock=clock, rng=_chance(3))
+    chance = _chance(9)
+    latencies = [5 * math.exp(chance.gauss(0, 0.5)) for _ in range(460)]
+    for n, latency in enumerate(latencies[:400]):
+        _poll(schedule, clock, str(n), latency)
+    began = {}
+    for n in range(400, 460):
+        schedule.started(str(n), 0.0, None)
+        began[n] = clock.now
+        clock.now += 0.1
+    truth = sum(clock.now - began[n] >= latencies[n] for n in began)
+    assert schedule.unseen() == pytest.approx(truth, abs=7)
+
+
+def test_memory_does_not_grow_with_the_run():
+    schedule, clock = _schedule()
+    for n in range(1500):
+        schedule.started(str(n), 0.0, None)
+        clock.now += 3
+        schedule.done(str(n), 3.0, 1, 2.9)
+    assert len(schedule._samples) <= 256
+    assert not schedule._watched
+
+
+# --- whole runs, simulated
+
+
+def _run(latency, *, rows=600, places=60, **more):
+    provider = sim.Provider(sim.Places(10_000), latency)
+    client = sim.Client(rows, ceiling=places, **more)
+    sim.simulate(provider, client)
+    ratio = client.seconds / sim.greedy(provider.latencies, places)
+    return ratio, client.polls / rows, statistics.median(client.lateness), client
+
+
+def test_constant_latencies_cost_next_to_nothing_over_the_ideal():
+    ratio, polls, late, _ = _run(sim.constant(5))
+    assert ratio <= 1.05
+    assert polls <= 3
+    assert late <= 0.3
+
+
+@pytest.mark.parametrize("sigma", [0.25, 0.5])
+def test_jittered_latencies_with_honest_estimates_stay_close_to_the_greedy_schedule(sigma):
+    ratio, polls, late, _ = _run(sim.log_normal(5, sigma), estimate=sim.whole_seconds)
+    assert ratio <= 1.08
+    assert polls <= 3
+    assert late <= 0.3
+
+
+@pytest.mark.parametrize(("sigma", "floor"), [(0.25, 0.40), (0.5, 0.77)])
+def test_without_estimates_three_polls_are_kept_and_lateness_is_near_its_floor(sigma, floor):
+    """The floor is the mean lateness of the best ages for three polls, where the distribution is known beforehand."""
+    _, polls, _, client = _run(sim.log_normal(5, sigma), rows=900)
+    assert polls <= 3.05
+    assert statistics.mean(client.lateness) <= 1.5 * floor
+
+
+@pytest.mark.slow
+def test_thousands_in_flight_are_polled_about_twice():
+    _, polls, _, client = _run(sim.log_normal(30, 0.25), rows=6000, places=3000, anticipate=False)
+    assert polls <= 2.6
+    assert statistics.mean(client.lateness[-300:]) < 3.5
+
+
+def test_the_last_are_seen_early():
+    """The run waits for them."""
+    _, _, _, client = _run(sim.log_normal(5, 0.5))
+    assert statistics.mean(client.lateness[-15:]) < statistics.mean(client.lateness[:-15])
+
+
+def test_polls_are_spread_and_not_sent_in_bursts():
+    """Sixty that began within a moment: not ten of their first polls in the same hundredth of a second."""
+    clock = Clock()
+    schedule = PollSchedule(clock=clock, rng=_chance(3))
+    for n in range(30):
+        _poll(schedule, clock, f"a{n}", 5.0)
+    due = []
+    for n in range(60):
+        clock.now += 0.003
+        due.append(clock.now + schedule.started(str(n), 0.0, None))
+    due.sort()
+    assert all(b - a >= 0.01 for a, b in zip(due, due[9:], strict=False))
+
+
+# --- the watch
+
+
+def test_a_sleeper_is_woken_when_the_run_has_learned():
+    async def main():
+        loop = asyncio.get_running_loop()
+        schedule = PollSchedule(clock=loop.time, rng=_chance(3))
+        watch = Watch(schedule)
+        schedule.started("scout", 0.0, None)
+        for n in range(40):
+            schedule.started(f"other {n}", 0.0, None)
+        sleeper = asyncio.create_task(watch.started("late", 0.0, 200.0))
+        await asyncio.sleep(4)
+        assert not sleeper.done()
+        for n in range(6):
+            schedule.again(f"other {n}", 3.5, 1)
+            watch.done(f"other {n}", 4.0, 2, 3.9)
+        await sleeper
+        return loop.time()
+
+    assert sim.jump(main()) < 6
+
+
+def test_a_sleeper_that_is_cancelled_leaves_nothing_behind():
+    async def main():
+        loop = asyncio.get_running_loop()
+        watch = Watch(PollSchedule(clock=loop.time, rng=_chance(3)))
+        sleeper = asyncio.create_task(watch.started("a", 0.0, None))
+        await asyncio.sleep(0.1)
+        sleeper.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sleeper
+        watch.gone("a")
+        watch.done("b", 3.0, 1, None)
+        assert not watch._sleepers
+
+    sim.jump(main())

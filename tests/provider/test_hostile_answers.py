@@ -1,0 +1,154 @@
+"""Answers of every kind are read without a crash, and never believed further than they go."""
+
+import json
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from reelsheet.provider.classification import ID, Proof, judge, usable_id
+from reelsheet.provider.client import Look, Phase, Provider
+from reelsheet.redaction import clean, clean_url, unsigned, visible
+from reelsheet.settings import Settings
+
+ASKED = "550e8400-e29b-41d4-a716-446655440000"
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=60)
+JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4))
+FIELDS = st.sampled_from(["id", "status", "outputs", "error", "message", "detail", "code", "costCents", "data", "type"])
+ANSWERS = st.dictionaries(FIELDS | st.sampled_from(["createdAt", "completedAt", "estimatedTime"]), JSON, max_size=8)
+BODIES = (
+    st.binary(max_size=200)
+    | JSON.map(lambda value: json.dumps(value).encode())
+    | ANSWERS.map(json.dumps).map(str.encode)
+)
+
+
+def is_harmless(text: str) -> bool:
+    """One line, with nothing in it that a terminal or a reader's eye would obey."""
+    return not any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in text)
+
+
+@pytest.fixture(scope="module")
+def provider():
+    return Provider(Settings(api_key="a-key-of-nobody"))
+
+
+@given(
+    st.integers(100, 599),
+    BODIES,
+    st.booleans(),
+    st.dictionaries(st.sampled_from(["location", "content-type"]), st.text()),
+)
+def test_no_answer_to_a_submission_crashes_and_only_a_2xx_with_an_id_is_accepted(status, body, whole, headers):
+    answer = judge(status, headers, body, whole=whole, retry_after=None)
+    assert (answer.proof is Proof.ACCEPTED) == bool(answer.prediction_id)
+    if answer.proof is Proof.ACCEPTED:
+        assert 200 <= status < 300
+        assert ID.fullmatch(answer.prediction_id)
+    if answer.proof in {Proof.REJECTED, Proof.THROTTLED, Proof.KEY_REFUSED, Proof.NO_BALANCE}:
+        assert 400 <= status < 500
+    assert is_harmless(answer.told)
+    assert len(answer.told) < 400
+
+
+@given(ANSWERS, st.sampled_from(["processing", "completed", "failed", "Completed", "nsfw", "queued_v2"]))
+def test_no_answer_to_a_poll_crashes_and_a_clip_needs_the_asked_id(provider, answer, status):
+    for more in ({"id": ASKED, "status": status}, {"id": ASKED}, {}):
+        look = provider._read(ASKED, json.dumps(answer | more).encode())
+        assert isinstance(look, Look)
+        if (answer | more).get("id") != ASKED:
+            assert look.phase is Phase.BLIP
+        assert all(isinstance(link, str) and len(link) < 8300 for link in look.outputs)
+        assert is_harmless(look.told)
+
+
+@pytest.mark.parametrize("depth", [*range(900, 1010, 3), 100_000])
+@pytest.mark.parametrize("field", ["status", "error", "outputs", "completedAt"])
+def test_nesting_of_any_depth_is_no_crash(provider, depth, field):
+    """At some depth a body can just be parsed, and no longer be shown."""
+    deep = "[" * depth + "]" * depth
+    body = f'{{"id": "{ASKED}", "status": "failed", "{field}": {deep}}}'.encode()
+    assert provider._read(ASKED, body).phase in {Phase.FAILED, Phase.RUNNING, Phase.BLIP}
+    judge(200, {}, body, whole=True, retry_after=None)
+    judge(400, {}, body, whole=True, retry_after=None)
+    assert sys.getrecursionlimit() <= 3000
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59-23:59",
+        "9999-12-31T23:59:59.999999Z",
+        "99999-01-01",
+        "2026-02-30",
+        "",
+        "now",
+        "\u0662\u0660\u0662\u0666-01-01",
+    ],
+)
+def test_times_that_cannot_be_are_no_crash(provider, moment):
+    body = {"id": ASKED, "status": "completed", "outputs": ["https://a.test/a.mp4"], "completedAt": moment}
+    look = provider._read(ASKED, json.dumps(body).encode())
+    assert (look.phase, look.completed_at) == (Phase.COMPLETED, None)
+
+
+@given(st.text(max_size=300) | st.binary(max_size=20) | SCALARS)
+@example("a" * 200)
+@example("..")
+@example("a/../b")
+@example("a\n")
+def test_an_id_is_safe_in_an_address_a_file_name_and_a_table(value):
+    found = usable_id(value)
+    assert found in {"", value}
+    assert not set(found) & set("/\\?#%&=+ \t\r\n'\"<>@")
+    assert found not in {".", ".."}
+    assert len(found) <= 200
+
+
+# Texts that were written to keep a pattern busy: the time limit is what would fail
+
+BUSY = [
+    "x://" + ":" * 3000 + "]/@a",
+    "http://" + ":1" * 9000 + "]/@a",
+    "http://" + "@" * 20_000,
+    "-----BEGIN " * 2000,
+    "cookie: " + "a; " * 6000,
+    "token=" * 3500,
+    "'auth':'" * 2500,
+    "%25" * 7000,
+    "http://a/" + "%25" * 7000,
+    "http://a/" + "/" * 20_000,
+    "http://a/?" + "a=b&" * 5000,
+    "http://a/?" + ";" * 20_000,
+    "\x1b]" * 10_000,
+    "eyJ" + "a" * 20_000,
+    "sk-" + "a-" * 10_000,
+    "a://" * 5000,
+    "http://a/?u=http%3A%2F%2Fb%3Ftoken%3Dx&" * 500,
+    "http://" + "a" * 1_000_000,
+    "x" * 1_000_000,
+]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("text", BUSY, ids=range(len(BUSY)))
+def test_no_text_keeps_the_cleaning_busy(text):
+    assert len(clean(text)) <= 300
+    assert clean_url(text) is not None
+    assert unsigned(text) is not None
+    assert visible(text[:20_000])
+
+
+@settings(max_examples=50)
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_a_secret_that_was_told_once_is_masked_in_every_text(before, after):
+    from reelsheet.redaction import keep_out
+
+    secret = "0nly-0nce-t0ld/to us"
+    keep_out(secret)
+    for shown in (clean(f"{before} {secret} {after}"), clean_url(f"https://a.test/{secret}/{after}"), visible(secret)):
+        assert secret not in shown
+        assert "0nly-0nce-t0ld" not in shown

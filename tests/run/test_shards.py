@@ -1,0 +1,273 @@
+"""A run shared by several processes: who has which shard, one budget, and what the others learn."""
+
+import asyncio
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reelsheet.errors import ConfigurationError
+from reelsheet.ledger import Claimed, Ledger, OverBudget
+from reelsheet.ledger import shards as book
+from reelsheet.manifest.rows import Row
+from reelsheet.options import Options
+from reelsheet.outcomes import ErrorCode, Status
+from reelsheet.planning.plan import Step, Work
+from reelsheet.planning.preparation import Preparation, begin, prepare
+from reelsheet.run import shards
+from reelsheet.sandbox.process import SandboxProcess
+from reelsheet.settings import Settings, load
+
+POSTGRES = os.environ.get("REELSHEET_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    """A new PostgreSQL database; skips where there is no server to make one on."""
+    psycopg = pytest.importorskip("psycopg")
+    name = f"reelsheet_test_{uuid.uuid4().hex[:8]}"
+    try:
+        with psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+    except psycopg.OperationalError as error:
+        pytest.skip(f"no PostgreSQL on this machine: {error}")
+    yield f"{POSTGRES.rpartition('/')[0]}/{name}"
+    with psycopg.connect(POSTGRES, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def settings(sandbox: SandboxProcess, database: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("REELSHEET_LEDGER_URL", database)
+    return load()
+
+
+async def prepared(folder: Path, sandbox: SandboxProcess, settings: Settings, rows: int, **more: Any) -> Preparation:
+    """A plan for `rows` new rows, delivered to a folder."""
+    mark = uuid.uuid4().hex[:6]
+    sheet = folder / f"{mark}.csv"
+    lines = "".join(f"{sandbox.pictures}/morning-mug.jpg,{mark} {n}\n" for n in range(rows))
+    sheet.write_text("image,prompt\n" + lines, encoding="utf-8")
+    options = Options(source=str(sheet), destination=str(folder / mark), preflight=False, **more)
+    return await prepare(options, settings)
+
+
+async def done(shard: shards.Shard) -> None:
+    """Every row of a shard, as the flow would do them."""
+    async with shard.going():
+        for work in shard.to_do():
+            if work.step is Step.PAY and not await shard.admit(work):
+                break
+            await shard.generate(work.identity)
+            await shard.store(work.identity)
+    await shard.refresh()
+    await shard.leave()
+    shard.close()
+    shard.ledger.close()
+
+
+def works(firsts: list[int]) -> list[Work]:
+    return [Work(f"{n:064x}", Row(n, n + 2, ()), [n]) for n in firsts]
+
+
+@given(st.sets(st.integers(0, 400), min_size=1), st.integers(1, 50))
+def test_ranges_tile_the_manifest_and_none_holds_more_than_a_shard(firsts: set[int], size: int) -> None:
+    todo = works(sorted(firsts))
+    drawn = shards.ranges(todo, size, 401)
+    assert [position for first, last in drawn for position in range(first, last + 1)] == list(range(401))
+    inside = [shards.within(todo, first, last) for first, last in drawn]
+    assert all(0 < len(part) <= size for part in inside)
+    assert sum(len(part) for part in inside) == len(todo)
+
+
+@given(st.lists(st.sampled_from([Step.PAY, Step.POLL, Step.COPY]), max_size=60), st.integers(1, 20))
+def test_parts_for_one_process_begin_with_what_is_paid_for(steps: list[Step], size: int) -> None:
+    todo = [replace_step(work, step) for work, step in zip(works(list(range(len(steps)))), steps, strict=True)]
+    flat = [work for part in shards.chunks(todo, size) for work in part]
+    assert len(flat) == len(todo)
+    assert [work.step is Step.PAY for work in flat] == sorted(work.step is Step.PAY for work in todo)
+
+
+def replace_step(work: Work, step: Step) -> Work:
+    return replace(work, step=step)
+
+
+async def test_a_shard_in_another_process_does_its_rows_and_the_run_takes_them_in(
+    tmp_path: Path, sandbox: SandboxProcess, settings: Settings
+) -> None:
+    plan = await prepared(tmp_path, sandbox, settings, 7, shard_size=3)
+    run = await begin(plan, flow_run_id=None)
+    laid = await shards.divide(run)
+    assert [(one.number, one.first_position, one.last_position) for one in laid] == [(1, 0, 2), (2, 3, 5), (3, 6, 6)]
+    for one in laid:
+        await run.in_ledger(book.begin_try, run.ledger, run.run_id, one.number)
+        shard = await shards.attach(run.run_id, one.number, settings, flow_run_id=None)
+        assert shard is not None
+        await done(shard)
+    await shards.take_in(run)
+    await run.refresh()
+    found = run.results()
+    assert {one.status for one in found} == {Status.SUCCEEDED}
+    assert sum(one.cost_cents for one in found) == 7 * 54
+    assert run.exit_code(found) == 0
+    assert len(sandbox.charges()) == 7
+    assert all(one.finished for one in book.shards(run.ledger, run.run_id))
+    assert book.content(run.ledger, run.run_id, 1) is None, "a finished shard's rows are not kept"
+    run.close()
+    plan.close()
+
+
+async def test_a_shard_that_is_done_is_not_done_again(
+    tmp_path: Path, sandbox: SandboxProcess, settings: Settings
+) -> None:
+    plan = await prepared(tmp_path, sandbox, settings, 2, shard_size=1)
+    run = await begin(plan, flow_run_id=None)
+    await shards.divide(run)
+    first = await shards.attach(run.run_id, 1, settings, flow_run_id=None)
+    assert first is not None
+    assert await shards.attach(run.run_id, 1, settings, flow_run_id=None) is None, "a living process has it"
+    await done(first)
+    assert await shards.attach(run.run_id, 1, settings, flow_run_id=None) is None, "it is finished"
+    assert len(sandbox.charges()) == 1
+    run.close()
+    plan.close()
+
+
+async def test_a_dead_owners_shard_is_taken_up_and_what_it_paid_for_is_only_polled(
+    tmp_path: Path, sandbox: SandboxProcess, settings: Settings
+) -> None:
+    plan = await prepared(tmp_path, sandbox, settings, 2, shard_size=2)
+    run = await begin(plan, flow_run_id=None)
+    await shards.divide(run)
+    dying = await shards.attach(run.run_id, 1, settings, flow_run_id=None)
+    assert dying is not None
+    async with dying.going():
+        for work in dying.to_do():
+            assert await dying.admit(work)
+            await dying.generate(work.identity)
+    dying.close()
+    dying.ledger.close()  # gives the lease back, as running out of it would
+    (seen,) = book.shards(run.ledger, run.run_id)
+    assert (seen.alive, seen.finished) == (False, False)
+    heir = await shards.attach(run.run_id, 1, settings, flow_run_id=None)
+    assert heir is not None
+    assert {work.step for work in heir.to_do()} == {Step.COPY}
+    await done(heir)
+    assert len(sandbox.charges()) == 2
+    run.close()
+    plan.close()
+
+
+async def test_the_runs_cap_holds_over_all_its_processes(
+    tmp_path: Path, sandbox: SandboxProcess, settings: Settings
+) -> None:
+    plan = await prepared(tmp_path, sandbox, settings, 6, shard_size=3, max_cost_usd=2.0)
+    run = await begin(plan, flow_run_id=None)
+    await shards.divide(run)
+    both = [await shards.attach(run.run_id, number, settings, flow_run_id=None) for number in (1, 2)]
+    claims = [
+        shard.ledger.claim(work.identity, run_id=run.run_id, price_cents=54)
+        for shard in both
+        if shard is not None
+        for work in shard.to_do()
+    ]
+    assert [type(claim) for claim in claims] == [Claimed] * 3 + [OverBudget] * 3
+    for shard in both:
+        assert shard is not None
+        shard.close()
+        shard.ledger.close()
+    run.close()
+    plan.close()
+
+
+async def test_what_stops_one_process_stops_the_others_from_submitting(
+    tmp_path: Path, sandbox: SandboxProcess, settings: Settings
+) -> None:
+    plan = await prepared(tmp_path, sandbox, settings, 2, shard_size=1)
+    run = await begin(plan, flow_run_id=None)
+    await shards.divide(run)
+    one, other = [await shards.attach(run.run_id, number, settings, flow_run_id=None) for number in (1, 2)]
+    assert one is not None
+    assert other is not None
+    async with one.going():
+        one.stop(ErrorCode.AUTH, "The key is refused.")
+    await one.leave()
+    await other._look_up()
+    assert (other.stop_code, other.stop_error) == (ErrorCode.AUTH, "The key is refused.")
+    for shard in (one, other):
+        shard.close()
+        shard.ledger.close()
+    await shards.divide(run)
+    assert book.stop_of(run.ledger, run.run_id) is None, "a run that begins anew is not stopped by its past"
+    run.close()
+    plan.close()
+
+
+async def test_five_lost_answers_in_a_row_stop_the_run_whichever_processes_lost_them(
+    tmp_path: Path, sandbox: SandboxProcess, settings: Settings
+) -> None:
+    sandbox.fault("submit", close="after", charged=False, times=100)
+    plan = await prepared(tmp_path, sandbox, settings, 12, shard_size=4)
+    run = await begin(plan, flow_run_id=None)
+    await shards.divide(run)
+    attached = [await shards.attach(run.run_id, number, settings, flow_run_id=None) for number in (1, 2, 3)]
+    for shard in attached:
+        assert shard is not None
+        async with shard.going():
+            for work in shard.to_do()[:2]:
+                if not await shard.admit(work):
+                    break
+                await shard.generate(work.identity)
+            await asyncio.gather(*shard._told)
+    assert attached[2] is not None
+    assert attached[2].stop_code is ErrorCode.PROVIDER_DOWN
+    assert sum(sandbox.books()["posts"].values()) == 6
+    for shard in attached:
+        assert shard is not None
+        shard.close()
+        shard.ledger.close()
+    run.close()
+    plan.close()
+
+
+async def test_another_model_another_ledger_or_no_key_is_refused_with_a_sentence(
+    tmp_path: Path, sandbox: SandboxProcess, settings: Settings
+) -> None:
+    plan = await prepared(tmp_path, sandbox, settings, 2, shard_size=1)
+    run = await begin(plan, flow_run_id=None)
+    await shards.divide(run)
+    with pytest.raises(ConfigurationError, match="same VIBEDREAM_BASE_URL and REELSHEET_MODEL"):
+        await shards.attach(run.run_id, 1, settings.model_copy(update={"model": "other"}), flow_run_id=None)
+    with pytest.raises(ConfigurationError, match="knows no run"):
+        await shards.attach("20260101-000000-abcdef", 1, settings, flow_run_id=None)
+    with pytest.raises(ConfigurationError, match="no API key"):
+        await shards.attach(run.run_id, 1, settings.model_copy(update={"api_key": None}), flow_run_id=None)
+    on_disk = settings.model_copy(update={"ledger_url": f"sqlite:///{tmp_path / 'ledger.db'}"})
+    with pytest.raises(ConfigurationError, match="cannot share a SQLite ledger"):
+        await shards.attach(run.run_id, 1, on_disk, flow_run_id=None)
+    assert sandbox.charges() == []
+    run.close()
+    plan.close()
+
+
+def test_migrations_make_what_the_schema_says(tmp_path: Path, database: str) -> None:
+    """Whoever changes a table writes a migration."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
+    from reelsheet.ledger.schema import metadata
+
+    for url in (f"sqlite:///{tmp_path / 'fresh.db'}", database):
+        ledger = Ledger.open(url)
+        with ledger.read() as connection:
+            context = MigrationContext.configure(
+                connection, opts={"compare_type": True, "compare_server_default": False}
+            )
+            assert compare_metadata(context, metadata) == []
+        ledger.close()

@@ -1,0 +1,81 @@
+"""Waiting for another run's claims costs one look for all of them, however many rows wait."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from reelsheet.errors import LedgerError
+from reelsheet.ledger import Attempt, Standing, State
+from reelsheet.run.submission import Others
+
+
+def standing(identity, state):
+    return Standing((Attempt(1, identity, 1, state, "o", "r", "2026-01-15", 54),))
+
+
+class Book:
+    """Standings as scripted; how often it was asked, and for how many."""
+
+    def __init__(self, *scenes):
+        self.scenes = list(scenes)
+        self.asked = []
+
+    def standings(self, identities):
+        self.asked.append(len(identities))
+        scene = self.scenes.pop(0) if len(self.scenes) > 1 else self.scenes[0]
+        if isinstance(scene, Exception):
+            raise scene
+        return {identity: standing(identity, scene) for identity in identities}
+
+
+def run_of(book):
+    async def in_ledger(function, *arguments):
+        return function(*arguments)
+
+    async def pause(_seconds):
+        await asyncio.sleep(0)
+
+    return SimpleNamespace(ledger=book, in_ledger=in_ledger, pause=pause, interrupted=asyncio.Event())
+
+
+async def test_a_thousand_rows_are_looked_at_together():
+    book, others = Book(State.CLAIMED, State.CLAIMED, State.SUBMITTED), Others()
+    run = run_of(book)
+    found = await asyncio.gather(*(others.settled(run, f"row{n}") for n in range(1000)))
+    assert {one.latest.state for one in found} == {State.SUBMITTED}
+    assert book.asked == [1000, 1000, 1000]
+
+
+async def test_one_row_waited_for_twice_is_one_row():
+    book, others = Book(State.REFUSED), Others()
+    first, second = await asyncio.gather(*(others.settled(run_of(book), "row") for _ in range(2)))
+    assert first is second
+    assert first.is_free
+
+
+async def test_a_ledger_that_is_down_is_told_to_every_row():
+    book, others = Book(LedgerError("down")), Others()
+    run = run_of(book)
+    found = await asyncio.gather(*(others.settled(run, f"row{n}") for n in range(3)), return_exceptions=True)
+    assert [str(one) for one in found] == ["down"] * 3
+
+
+async def test_whoever_comes_later_is_looked_at_as_well():
+    book, others = Book(State.SUBMITTED), Others()
+    run = run_of(book)
+    await others.settled(run, "first")
+    assert (await others.settled(run, "second")).latest.identity == "second"
+
+
+async def test_one_that_gives_up_waiting_does_not_disturb_the_others():
+    book, others = Book(State.CLAIMED), Others()
+    run = run_of(book)
+    waiting = [asyncio.create_task(others.settled(run, "row")) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    await asyncio.gather(waiting[0], return_exceptions=True)
+    book.scenes = [State.COMPLETED]
+    assert (await waiting[1]).latest.state == State.COMPLETED
+    with pytest.raises(asyncio.CancelledError):
+        waiting[0].result()
