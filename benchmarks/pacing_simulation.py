@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from reelsheet.pacing.congestion_window import Gate, Pace
+from reelsheet.pacing.congestion_window import CongestionWindow, Gate
 from reelsheet.pacing.poll_schedule import PollSchedule, Watch
 
 
@@ -223,7 +223,7 @@ class Client:
     accepted_at: list[float] = field(default_factory=list)
     windows: list[tuple[float, int, float]] = field(default_factory=list)
     most: int = 0
-    pace: Pace = field(init=False)
+    pace: CongestionWindow = field(init=False)
 
     @property
     def seconds(self) -> float:
@@ -233,13 +233,13 @@ class Client:
     def refusals(self) -> int:
         return self.pace.refusals
 
-    async def work(self, provider: Provider) -> None:
+    async def group(self, provider: Provider) -> None:
         clock = asyncio.get_running_loop().time
         rng = random.Random(self.seed)
         more = {} if self.polls_aim is None else {"polls": self.polls_aim}
         self.schedule = schedule = PollSchedule(clock=clock, rng=rng, **more)
         watch = Watch(schedule)
-        self.pace = Pace(
+        self.pace = CongestionWindow(
             ceiling=self.ceiling, clock=clock, rng=rng, unseen=schedule.unseen if self.anticipate else None
         )
         gate = Gate(self.pace)
@@ -297,7 +297,7 @@ def simulate(provider: Provider, *clients: Client, until: float = math.inf) -> P
     """Runs the clients against the provider to the end, or for `until` seconds."""
 
     async def main() -> None:
-        jobs = asyncio.gather(*(client.work(provider) for client in clients))
+        jobs = asyncio.gather(*(client.group(provider) for client in clients))
         if math.isinf(until):
             await jobs
         else:

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from flows.form import form
-from flows.lifecycle import deliver
+from flows.lifecycle import execute_run
 from flows.reporting import artifacts, states
 from reelsheet import options as o
 
@@ -38,7 +38,7 @@ async def generate_videos(
 
     Without `max_cost_usd` the plan's total is the cap. Returns the summary.
     """
-    return await deliver(
+    return await execute_run(
         o.Options(
             verb="run",
             source=manifest,

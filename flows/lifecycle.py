@@ -24,12 +24,12 @@ from reelsheet.run.run import Run
 LIVES = 10  # of one flow run; a crash that always comes again must not go on for ever
 
 
-async def deliver(options: Options) -> states.Outcome:
+async def execute_run(options: Options) -> states.Outcome:
     """Bring every row as far as it gets. Returns the state that Prefect shows; its result is the summary."""
     try:
         if (flow_run.run_count or 0) > LIVES:
             raise ConfigurationError(f"This run has crashed {LIVES} times; its worker's logs say why. Start a new one.")
-        prepared = preparation.handed_over(options) or await _prepared(options)
+        prepared = preparation.reused_preparation(options) or await _prepared(options)
         try:
             asked = await approval.ask(prepared)
             if isinstance(asked, states.Outcome):
@@ -56,7 +56,7 @@ async def _run(prepared: Preparation) -> states.Outcome:
     try:
         await artifacts.tag(run)
         with interruptible(run):
-            async with run.going(), artifacts.progress(run):
+            async with run.session(), artifacts.progress(run):
                 await record.begin(run)
                 await sharding.all_rows(run)
             return await _conclude(run)

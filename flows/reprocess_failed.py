@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from flows.form import form
-from flows.lifecycle import deliver
+from flows.lifecycle import execute_run
 from flows.reporting import artifacts, states
 from reelsheet import options as o
 
@@ -35,7 +35,7 @@ async def reprocess_failed(
     approve_above_usd: o.ApproveAbove = None,
 ) -> states.Outcome:
     """Copy again, poll again, or submit again; pays for failed, skipped and `redo` rows only. Returns the summary."""
-    return await deliver(
+    return await execute_run(
         o.Options(
             verb="retry",
             source=results,

@@ -18,14 +18,14 @@ from prefect.runtime import deployment
 from prefect.states import Crashed
 
 from flows.reporting import states
-from flows.rows import walk
+from flows.rows import process_rows
 from flows.signals import interruptible, ours_again
 from reelsheet import messages, settings
 from reelsheet.errors import ConfigurationError, LedgerError, ReelsheetError
 from reelsheet.ledger import shards as book
 from reelsheet.ledger.shards import ShardRecord
 from reelsheet.outcomes import ErrorCode
-from reelsheet.planning.plan import Step, Work
+from reelsheet.planning.plan import RowGroup, Step
 from reelsheet.planning.preparation import Preparation
 from reelsheet.run import shards
 from reelsheet.run.run import Run
@@ -69,10 +69,10 @@ async def all_rows(run: Run) -> None:
     if many:
         await _in_this_process(run, todo)
     else:
-        await walk(run, _free_first(todo))
+        await process_rows(run, _free_first(todo))
 
 
-def _free_first(todo: list[Work]) -> list[Work]:
+def _free_first(todo: list[RowGroup]) -> list[RowGroup]:
     return shards.chunks(todo, len(todo))[0] if todo else []
 
 
@@ -84,14 +84,14 @@ class Part:
     """A shard that its subflow finds again in the same process."""
 
     run: Run
-    todo: list[Work]
+    todo: list[RowGroup]
     admitted: Callable[[], None]
 
 
 _parts: dict[tuple[str, int], Part] = {}
 
 
-async def _in_this_process(run: Run, todo: list[Work]) -> None:
+async def _in_this_process(run: Run, todo: list[RowGroup]) -> None:
     """One subflow after another; the next begins when the last row of the one before has been let go."""
     async with asyncio.TaskGroup() as going:
         for number, part in enumerate(shards.chunks(todo, run.options.shard_size), 1):
@@ -102,7 +102,7 @@ async def _in_this_process(run: Run, todo: list[Work]) -> None:
             await admitted.wait()
 
 
-async def _subflow(run: Run, number: int, todo: list[Work], admitted: Callable[[], None]) -> None:
+async def _subflow(run: Run, number: int, todo: list[RowGroup], admitted: Callable[[], None]) -> None:
     from flows.generate_shard import generate_shard
 
     key = (run.run_id, number)
@@ -111,8 +111,8 @@ async def _subflow(run: Run, number: int, todo: list[Work], admitted: Callable[[
         await generate_shard(run.run_id, number)
     except Exception as error:  # noqa: BLE001 - rows do not wait for Prefect
         log.warning("Shard %d goes on without Prefect (%s).", number, type(error).__name__)
-        left = {work.identity for work in run.to_do()}
-        await walk(run, [work for work in todo if work.identity in left], admitted=admitted)
+        left = {group.identity for group in run.to_do()}
+        await process_rows(run, [group for group in todo if group.identity in left], admitted=admitted)
     finally:
         ours_again()
         _parts.pop(key, None)
@@ -126,7 +126,7 @@ async def one_shard(run_id: str, number: int, *, flow_run_id: str | None, concur
     part = _parts.get((run_id, number))
     if part is not None:
         ours_again()
-        await walk(part.run, part.todo, admitted=part.admitted)
+        await process_rows(part.run, part.todo, admitted=part.admitted)
         return _told(part.run, part.todo)
     try:
         shard = await shards.attach(run_id, number, settings.load(), flow_run_id=flow_run_id, concurrency=concurrency)
@@ -137,25 +137,25 @@ async def one_shard(run_id: str, number: int, *, flow_run_id: str | None, concur
         return states.Outcome(type=StateType.COMPLETED, name="Elsewhere", message=told, data={})
     try:
         with interruptible(shard):
-            async with shard.going():
-                await walk(shard, _free_first(shard.to_do()))
+            async with shard.session():
+                await process_rows(shard, _free_first(shard.to_do()))
             await shard.refresh()
             await shard.leave()
-        return _told(shard, list(shard.plan.works.values()))
+        return _told(shard, list(shard.plan.groups.values()))
     finally:
         shard.close()
         shard.ledger.close()
 
 
-def _told(run: Run, works: list[Work]) -> states.Outcome:
+def _told(run: Run, groups: list[RowGroup]) -> states.Outcome:
     """A shard's own state: only for people; the run reads the ledger."""
-    done = sum(work.step is Step.DONE for work in works)
-    message = f"{done} of {len(works)} delivered"
-    data = {"delivered": done, "of": len(works)}
+    done = sum(group.step is Step.DONE for group in groups)
+    message = f"{done} of {len(groups)} delivered"
+    data = {"delivered": done, "of": len(groups)}
     if run.signal is not None or run.stop_code is not None:
         why = run.stop_error or states.INTERRUPTED
         return states.Outcome(type=StateType.FAILED, name="Stopped", message=f"{why} {message}", data=data)
-    name = None if done == len(works) else "Incomplete"
+    name = None if done == len(groups) else "Incomplete"
     return states.Outcome(type=StateType.COMPLETED, name=name, message=message, data=data)
 
 
@@ -175,7 +175,7 @@ async def _workers_take_part() -> bool:
 
 
 @dataclass(slots=True)
-class Hand:
+class DispatchedShard:
     """What this process knows of a shard that it has given away."""
 
     flow_run: UUID | None = None
@@ -187,12 +187,12 @@ class Hand:
 
 
 @dataclass(slots=True)
-class Fan:
+class ShardDispatcher:
     """A run's shards on workers, as this process sees them."""
 
     run: Run
     client: PrefectClient
-    hands: dict[int, Hand]
+    hands: dict[int, DispatchedShard]
     at_once: int
     concurrency: int | None  # of each
     moved: float  # when a shard was last at work elsewhere
@@ -211,7 +211,9 @@ async def _over_workers(run: Run) -> None:
     at_once = len(found) if ceiling is None else min(len(found), ceiling, UNDER_A_CEILING)
     share = None if ceiling is None else ceiling // at_once
     async with get_client() as client:
-        fan = Fan(run, client, {shard.number: Hand() for shard in found}, at_once, share, monotonic())
+        fan = ShardDispatcher(
+            run, client, {shard.number: DispatchedShard() for shard in found}, at_once, share, monotonic()
+        )
         table = asyncio.create_task(_keep_taking_in(fan))
         try:
             while not run.interrupted.is_set() and not _over(fan, found):
@@ -237,7 +239,7 @@ async def _over_workers(run: Run) -> None:
             await run.in_ledger(book.forget, run.ledger, run.run_id)
 
 
-def _be_patient(fan: Fan, error: LedgerError) -> bool:
+def _be_patient(fan: ShardDispatcher, error: LedgerError) -> bool:
     """A ledger that is restarted comes back; False where it did not in time, and the run is stopped."""
     now = monotonic()
     if fan.ledger_down is None:
@@ -249,11 +251,11 @@ def _be_patient(fan: Fan, error: LedgerError) -> bool:
     return False
 
 
-def _over(fan: Fan, found: list[ShardRecord]) -> bool:
+def _over(fan: ShardDispatcher, found: list[ShardRecord]) -> bool:
     return all(shard.finished or fan.hands[shard.number].given_up for shard in found)
 
 
-async def _once(fan: Fan, found: list[ShardRecord]) -> None:
+async def _once(fan: ShardDispatcher, found: list[ShardRecord]) -> None:
     """One look at every shard: begin it, begin it again where its worker died, or leave it alone."""
     run = fan.run
     await _share_stops(fan)
@@ -279,12 +281,12 @@ async def _once(fan: Fan, found: list[ShardRecord]) -> None:
         await _take_one(fan, run, found)
 
 
-def _is_on_its_way(fan: Fan, shard: ShardRecord, children: dict[UUID, FlowRun]) -> bool:
+def _is_on_its_way(fan: ShardDispatcher, shard: ShardRecord, children: dict[UUID, FlowRun]) -> bool:
     child = children.get(fan.hands[shard.number].flow_run or UUID(int=0))
     return shard.alive or (child is not None and not _is_final(child))
 
 
-def _is_stuck(hand: Hand, child: FlowRun) -> bool:
+def _is_stuck(hand: DispatchedShard, child: FlowRun) -> bool:
     """A worker took it up and died before it began, which nobody reports. Waits twice as long each time."""
     if child.state is None or child.state.type is not StateType.PENDING:
         hand.pending = None
@@ -294,7 +296,7 @@ def _is_stuck(hand: Hand, child: FlowRun) -> bool:
     return monotonic() - hand.pending > patience
 
 
-async def _share_stops(fan: Fan) -> None:
+async def _share_stops(fan: ShardDispatcher) -> None:
     """What stopped one process stops the others: submitting, not collecting."""
     run = fan.run
     if run.stop_code is not None:
@@ -305,13 +307,13 @@ async def _share_stops(fan: Fan) -> None:
             run.stop(ErrorCode(stop[0]), stop[1])
 
 
-async def _tell_the_others(fan: Fan, code: ErrorCode, error: str) -> None:
+async def _tell_the_others(fan: ShardDispatcher, code: ErrorCode, error: str) -> None:
     if not fan.told:
         fan.told = True
         await fan.run.in_ledger(book.mark_stop, fan.run.ledger, fan.run.run_id, None, code, error)
 
 
-async def _begin(fan: Fan, shard: ShardRecord) -> bool:
+async def _begin(fan: ShardDispatcher, shard: ShardRecord) -> bool:
     """A deployment run for a shard; the same one again where an earlier life of this run began it already."""
     run = fan.run
     again = shard.tries or await run.in_ledger(book.begin_try, run.ledger, run.run_id, shard.number)
@@ -332,7 +334,7 @@ async def _begin(fan: Fan, shard: ShardRecord) -> bool:
     return True
 
 
-async def _begin_again(fan: Fan, seen: ShardRecord, child: FlowRun) -> None:
+async def _begin_again(fan: ShardDispatcher, seen: ShardRecord, child: FlowRun) -> None:
     """Its process is gone, or ended without finishing it: another takes it up. The ledger knows what was paid."""
     run, hand = fan.run, fan.hands[seen.number]
     shard = next(one for one in await _shards(run) if one.number == seen.number)
@@ -361,12 +363,12 @@ async def _begin_again(fan: Fan, seen: ShardRecord, child: FlowRun) -> None:
     hand.flow_run = None
 
 
-def _give_up(fan: Fan, number: int, reason: str) -> None:
+def _give_up(fan: ShardDispatcher, number: int, reason: str) -> None:
     fan.hands[number].given_up = True
     fan.run.stop(ErrorCode.INTERRUPTED, f"Part {number} of this run could not be finished: {reason}")
 
 
-async def _take_one(fan: Fan, run: Run, found: list[ShardRecord]) -> None:
+async def _take_one(fan: ShardDispatcher, run: Run, found: list[ShardRecord]) -> None:
     """No worker has begun anything for a while (they may all be waiting for this very run): do one here."""
     for shard in found:
         if shard.finished or shard.alive or fan.hands[shard.number].given_up:
@@ -374,12 +376,12 @@ async def _take_one(fan: Fan, run: Run, found: list[ShardRecord]) -> None:
         if await run.in_ledger(book.take, run.ledger, run.run_id, shard.number, run.flow_run_id):
             log.warning("No worker is free; shard %d is done here.", shard.number)
             todo = shards.within(run.to_do(), shard.first_position, shard.last_position)
-            fan.own_number, fan.own_rows = shard.number, frozenset(work.identity for work in todo)
+            fan.own_number, fan.own_rows = shard.number, frozenset(group.identity for group in todo)
             fan.own = asyncio.create_task(_own(run, shard.number, todo))
             return
 
 
-async def _end_own(fan: Fan) -> None:
+async def _end_own(fan: ShardDispatcher) -> None:
     """Room for the next; a shard that could not be finished here is given back."""
     if fan.own is None or not fan.own.done() or fan.own_number is None:
         return
@@ -388,13 +390,13 @@ async def _end_own(fan: Fan) -> None:
     fan.own, fan.own_number, fan.own_rows = None, None, frozenset()
 
 
-async def _own(run: Run, number: int, todo: list[Work]) -> None:
+async def _own(run: Run, number: int, todo: list[RowGroup]) -> None:
     await _subflow(run, number, shards.chunks(todo, len(todo) or 1)[0] if todo else [], lambda: None)
     await run.in_ledger(run.ledger.write_notes, run.run_id, run.notes())
     await run.in_ledger(book.finish, run.ledger, run.run_id, number)
 
 
-async def _children(fan: Fan) -> dict[UUID, FlowRun]:
+async def _children(fan: ShardDispatcher) -> dict[UUID, FlowRun]:
     """The shards' flow runs as the server knows them; {} where it does not answer."""
     ids = [hand.flow_run for hand in fan.hands.values() if hand.flow_run is not None]
     found: dict[UUID, FlowRun] = {}
@@ -409,13 +411,13 @@ async def _children(fan: Fan) -> dict[UUID, FlowRun]:
     return found
 
 
-def _say_silent(fan: Fan, error: Exception) -> None:
+def _say_silent(fan: ShardDispatcher, error: Exception) -> None:
     if not fan.silent:
         log.warning("Prefect's server does not answer (%s); what is under way goes on.", type(error).__name__)
     fan.silent = True
 
 
-async def _keep_taking_in(fan: Fan) -> None:
+async def _keep_taking_in(fan: ShardDispatcher) -> None:
     """The table of this process stays true while others work."""
     pause = TABLE_SECONDS
     while True:
@@ -426,7 +428,7 @@ async def _keep_taking_in(fan: Fan) -> None:
         pause = max(TABLE_SECONDS, 20 * (time.monotonic() - begun))
 
 
-async def _until_shown(fan: Fan) -> None:
+async def _until_shown(fan: ShardDispatcher) -> None:
     """The shards' own states first, so that the run does not seem to end before its parts."""
     until = time.monotonic() + SHOWN_SECONDS
     while time.monotonic() < until and not fan.silent and fan.run.signal is None:

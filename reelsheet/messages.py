@@ -9,11 +9,11 @@ from reelsheet.redaction import clean
 if TYPE_CHECKING:
     from reelsheet.errors import LedgerError
     from reelsheet.ledger import Attempt, OverBudget
-    from reelsheet.provider.classification import Answer
-    from reelsheet.provider.client import Look
+    from reelsheet.provider.classification import SubmitResult
+    from reelsheet.provider.client import PollResult
 
 
-def no_answer(answer: "Answer") -> str:
+def no_answer(answer: "SubmitResult") -> str:
     """The POST's answer proves nothing."""
     if answer.status is None:
         happened = answer.told or "no answer"
@@ -50,7 +50,7 @@ _SETTLE = (
 )
 
 
-def refused(answer: "Answer") -> str:
+def refused(answer: "SubmitResult") -> str:
     """A 4xx of this row's own."""
     told = f": {answer.told.rstrip('.')}" if answer.told else ""
     if answer.status in {404, 405}:
@@ -60,7 +60,7 @@ def refused(answer: "Answer") -> str:
     return f"The provider did not accept this row (HTTP {answer.status}{told}). Nothing was charged. {todo}"
 
 
-def generation_failed(look: "Look") -> str:
+def generation_failed(look: "PollResult") -> str:
     """The provider's verdict."""
     told = look.told.rstrip(".") if look.told else "no reason given"
     return (

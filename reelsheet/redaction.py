@@ -195,13 +195,13 @@ _ANSI: Final = re.compile(
 _known: set[str] = set()
 
 
-def keep_out(secret: str) -> None:
+def register_secret(secret: str) -> None:
     """`clean`, `clean_url` and `visible` mask `secret` from now on, in this process."""
     if len(secret) >= _SHORTEST_KNOWN:
         _known.update(_forms([secret]))
 
 
-def hush() -> None:
+def silence_http_loggers() -> None:
     """Only warnings from libraries that would otherwise log requests, whatever level the surroundings ask for."""
     for name in _TALKATIVE:
         logger = logging.getLogger(name)

@@ -35,10 +35,10 @@ def unexpected(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
 )
 async def generate_video(row: str, identity: str, run_id: str) -> State[None]:
     """Bring a row to a finished prediction. `row` is its name for people."""
-    work = await live(run_id).generate(identity)
-    if work.step is Step.COPY:
+    group = await live(run_id).generate(identity)
+    if group.step is Step.COPY:
         return Completed(message=f"{row} is ready to be copied", data=NOTHING)
-    return outcome(work.status, work.error, row)
+    return outcome(group.status, group.error, row)
 
 
 def outcome(status: Status | None, error: str, row: str) -> State[None]:

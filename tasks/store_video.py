@@ -20,7 +20,7 @@ from tasks.generate_video import NOTHING, outcome, unexpected
 )
 async def store_video(row: str, identity: str, run_id: str) -> State[None]:
     """Copy every output of a row's prediction. `row` is its name for people."""
-    work = await live(run_id).store(identity)
-    if work.step is Step.DONE:
+    group = await live(run_id).store(identity)
+    if group.step is Step.DONE:
         return Completed(message=f"{row} is stored", data=NOTHING)
-    return outcome(work.status, work.error, row)
+    return outcome(group.status, group.error, row)

@@ -227,7 +227,7 @@ def summary_markdown(run: Run, summary: Summary) -> str:
 def plan_markdown(prepared: "Preparation") -> str:
     """What a person approves: rows, price, what it comes to, and what is odd."""
     plan = prepared.plan
-    pay = len(plan.having(Step.PAY))
+    pay = len(plan.having(Step.SUBMIT))
     cap = min(plan.cost_cents, prepared.cap_cents)
     lines = [
         f"**{plain(short(plan.manifest.source))}** to {code(prepared.options.destination or '')}",

@@ -113,7 +113,7 @@ async def _execute(
     with display.waiting("Starting Prefect …"):
         await asyncio.to_thread(server.ready)
         flow, parameters = await asyncio.to_thread(_flow, options)
-    with preparation.handing_over(prepared):
+    with preparation.reuse_preparation(prepared):
         state = await _watched(prepared, flow(**parameters, return_state=True))
     run = prepared.run
     summary = state.data if isinstance(state.data, dict) else getattr(state.data, "result", None)

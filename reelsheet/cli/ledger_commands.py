@@ -16,7 +16,7 @@ from reelsheet.errors import LedgerError, ReelsheetError, UsageError
 from reelsheet.money import dollars
 
 if TYPE_CHECKING:
-    from reelsheet.ledger import Attempt, Ledger, Note, RunRecord, Standing
+    from reelsheet.ledger import Attempt, IdentityHistory, Ledger, Note, RunRecord
     from reelsheet.settings import Settings
 
 LATEST_RUNS = 20  # whose rows can be named by what people call them
@@ -56,34 +56,34 @@ def settle(row: str, *, prediction_id: str | None, abandon: bool, as_json: bool)
             raise UsageError(f"{prediction_id!r} is no prediction id; copy it from the provider's dashboard as it is.")
     told = settings.load()
     with closing(Ledger.open(told.ledger_url)) as ledger:
-        ledger.settle_the_dead()
+        ledger.expire_dead_claims()
         identity = _unknown_row(row.strip(), ledger, told)
-        standing = ledger.resolve(identity, given)
-    following = _following(standing, given)
+        history = ledger.resolve(identity, given)
+    following = _following(history, given)
     if as_json:
         _print_json(
             {
                 "identity": identity,
                 "prediction_id": given,
                 "abandoned": given is None,
-                "state": str(standing.latest.state),
-                "attempt": standing.latest.number,
-                "total_cost_usd": standing.total_cents / 100,
-                "at_risk_usd": standing.risk_cents / 100,
+                "state": str(history.latest.state),
+                "attempt": history.latest.number,
+                "total_cost_usd": history.total_cents / 100,
+                "at_risk_usd": history.risk_cents / 100,
                 "next": following,
             }
         )
     else:
         what = f"as prediction {given}" if given else "as never charged"
-        money = f"{dollars(standing.total_cents)} confirmed and {dollars(standing.risk_cents)} at risk"
+        money = f"{dollars(history.total_cents)} confirmed and {dollars(history.risk_cents)} at risk"
         sys.stdout.write(f"Row {identity[:8]} is settled {what}: {money} for it now.\n{following}\n")
     return 0
 
 
-def _following(standing: "Standing", given: str | None) -> str:
-    if standing.is_free:
+def _following(history: "IdentityHistory", given: str | None) -> str:
+    if history.is_free:
         return "Run or retry again to have it made; that pays for it."
-    if given is not None and standing.latest.prediction_id == given:
+    if given is not None and history.latest.prediction_id == given:
         return "Run or retry again to fetch it at no cost."
     return "Another attempt of this row stands, and its clip stays the row's."
 
@@ -120,8 +120,8 @@ def _unknowns(ledger: "Ledger") -> "dict[str, Attempt]":
         query = select(s.attempts.c.identity).where(s.attempts.c.state == State.UNKNOWN).distinct()
         identities = list(connection.execute(query).scalars())
     return {
-        identity: [attempt for attempt in standing.attempts if attempt.state == State.UNKNOWN][-1]
-        for identity, standing in ledger.standings(identities).items()
+        identity: [attempt for attempt in history.attempts if attempt.state == State.UNKNOWN][-1]
+        for identity, history in ledger.histories(identities).items()
     }
 
 
@@ -171,10 +171,10 @@ def _not_unknown(row: str, meant: Iterable[Named], ledger: "Ledger", unknown: in
     from reelsheet.ledger import State
 
     hint = "`reelsheet status` shows what is at risk." if unknown else "The ledger has no unknown row at all."
-    standings = list(ledger.standings(one.identity for one in meant if one.identity).values()) or ledger.find(row)
-    if not standings:
+    histories = list(ledger.histories(one.identity for one in meant if one.identity).values()) or ledger.find(row)
+    if not histories:
         return f"The ledger knows no row {row!r}; give its identity, its name, or RUN:LINE. {hint}"
-    latest = standings[0].latest
+    latest = histories[0].latest
     match latest.state:
         case State.CLAIMED:
             return f"{row} is being sent by a living run just now; wait until that is done."
@@ -265,12 +265,12 @@ def _counts(record: "RunRecord", ledger: "Ledger") -> dict[str, int]:
     if sheet is None and record.finished_at is not None and record.summary:
         return {str(status): count for status in Status if (count := record.summary.get(str(status)))}
     identities = sheet.identities if sheet is not None else _attempted(record, ledger)
-    standings = ledger.standings(identity for identity in identities if identity)
+    histories = ledger.histories(identity for identity in identities if identity)
     first: dict[str, int] = {}
     found: Counter[str] = Counter()
     for position, identity in enumerate(identities):
         note = notes.get(first.setdefault(identity, position)) if sheet is not None else None
-        found[_kind(standings.get(identity), note, record) if identity else Status.INVALID] += 1
+        found[_kind(histories.get(identity), note, record) if identity else Status.INVALID] += 1
     if sheet is None:
         said = Counter(note.status for note in notes.values())
         found.update({status: said[status] for status in (Status.SKIPPED, Status.INVALID)})
@@ -288,21 +288,21 @@ def _attempted(record: "RunRecord", ledger: "Ledger") -> list[str]:
         return list(connection.execute(query).scalars())
 
 
-def _kind(standing: "Standing | None", note: "Note | None", record: "RunRecord") -> str:
+def _kind(history: "IdentityHistory | None", note: "Note | None", record: "RunRecord") -> str:
     """A status; while the run is alive also `waiting`, `sending`, `generating` and `copying`."""
     from reelsheet.ledger import State
     from reelsheet.outcomes import Status
 
-    if standing is None or standing.is_free:
-        last = None if standing is None else standing.attempts[-1]
+    if history is None or history.is_free:
+        last = None if history is None else history.attempts[-1]
         if note is not None and note.status and (last is None or note.status != Status.UNKNOWN):
             return note.status
         if last is not None and last.run_id == record.run_id and last.state == State.REFUSED and last.error_code:
             return Status.FAILED
         return "waiting" if record.alive else Status.SKIPPED
     left = record.alive and (note is None or note.status != Status.UNDELIVERED)
-    match standing.latest.state:
-        case State.COMPLETED if standing.delivered(record.destination):
+    match history.latest.state:
+        case State.COMPLETED if history.delivered(record.destination):
             return Status.SUCCEEDED
         case State.COMPLETED:
             return "copying" if left else Status.UNDELIVERED

@@ -93,6 +93,6 @@ def _following(run: "Run", summary: Mapping[str, Any]) -> Iterator[tuple[str, st
 
 
 def _unknown(run: "Run") -> Iterator[str]:
-    for work in run.plan.works.values():
-        if work.standing is not None and work.standing.latest.state in {State.UNKNOWN, State.CLAIMED}:
-            yield work.identity[:8]
+    for group in run.plan.groups.values():
+        if group.history is not None and group.history.latest.state in {State.UNKNOWN, State.CLAIMED}:
+            yield group.identity[:8]

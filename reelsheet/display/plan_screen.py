@@ -17,7 +17,7 @@ from reelsheet.ledger.pace_history import PaceSeen, pace_seen
 from reelsheet.manifest.rows import Row
 from reelsheet.money import dollars
 from reelsheet.outcomes import ErrorCode
-from reelsheet.planning.plan import Step, Work
+from reelsheet.planning.plan import RowGroup, Step
 from reelsheet.provider.client import Key
 from reelsheet.run.run import object_key
 
@@ -82,17 +82,17 @@ class Facts:
 def facts(prepared: "Preparation") -> Facts:
     """Everything that the screen and the JSON say, counted once."""
     plan, options = prepared.plan, prepared.options
-    steps: dict[Step, list[Work]] = {step: [] for step in Step}
+    steps: dict[Step, list[RowGroup]] = {step: [] for step in Step}
     limited = 0
-    for work in plan.works.values():
-        if work.error_code == ErrorCode.OVER_LIMIT:
+    for group in plan.groups.values():
+        if group.error_code == ErrorCode.OVER_LIMIT:
             limited += 1
         else:
-            steps[work.step].append(work)
-    report = [work.standing.latest.state for work in steps[Step.REPORT] if work.standing is not None]
+            steps[group.step].append(group)
+    report = [group.history.latest.state for group in steps[Step.REPORT] if group.history is not None]
     failed, unknown = report.count(State.FAILED), report.count(State.UNKNOWN) + report.count(State.CLAIMED)
     pace = pace_seen(prepared.ledger)
-    pay = steps[Step.PAY]
+    pay = steps[Step.SUBMIT]
     day_cap = prepared.settings.daily_cap_cents
     return Facts(
         pay=len(pay),
@@ -113,7 +113,7 @@ def facts(prepared: "Preparation") -> Facts:
         day_spent_cents=_spent_today(prepared) if day_cap is not None else 0,
         pace=pace,
         eta_seconds=pace.eta(len(pay), options.concurrency) if pace is not None else None,
-        names=[object_key(options, plan.manifest, work, _next_attempt(work), 0) for work in pay[:EXAMPLES]],
+        names=[object_key(options, plan.manifest, group, _next_attempt(group), 0) for group in pay[:EXAMPLES]],
     )
 
 
@@ -283,10 +283,10 @@ def _time(prepared: "Preparation", found: Facts) -> str:
     return f"{about(seconds)} at the pace seen so far ({pace})"
 
 
-def _problems(invalid: Sequence[Row], refused: Sequence[Work]) -> list[tuple[Row, str]]:
+def _problems(invalid: Sequence[Row], refused: Sequence[RowGroup]) -> list[tuple[Row, str]]:
     """In the order of the sheet."""
     found = [(row, " ".join(row.problems)) for row in invalid]
-    found += [(work.row, work.error) for work in refused]
+    found += [(group.row, group.error) for group in refused]
     return sorted(found, key=lambda problem: problem[0].position)
 
 
@@ -296,18 +296,18 @@ def _cautions(prepared: "Preparation") -> Iterator[Caution]:
     for text in dict.fromkeys((*plan.manifest.warnings, *plan.notes)):
         yield Caution(text)
     kinds: dict[str, Caution] = {}
-    for work in plan.works.values():
-        own = work.row.warnings if work.step not in {Step.DONE, Step.REPORT} else ()
-        for text in (*own, *work.warnings) if own or work.warnings else ():
-            kinds.setdefault(_NUMBERS.sub("#", text), Caution(text)).rows.append(work.row)
+    for group in plan.groups.values():
+        own = group.row.warnings if group.step not in {Step.DONE, Step.REPORT} else ()
+        for text in (*own, *group.warnings) if own or group.warnings else ():
+            kinds.setdefault(_NUMBERS.sub("#", text), Caution(text)).rows.append(group.row)
     yield from sorted(kinds.values(), key=lambda caution: -len(caution.rows))
 
 
-def _next_attempt(work: Work) -> int:
+def _next_attempt(group: RowGroup) -> int:
     """The number of the attempt that would be paid for; one that cost nothing is taken up again."""
-    if work.standing is None:
+    if group.history is None:
         return 1
-    latest = work.standing.latest
+    latest = group.history.latest
     return latest.number if latest.state in VACANT else latest.number + 1
 
 

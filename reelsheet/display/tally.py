@@ -8,7 +8,7 @@ from typing import Final
 
 from reelsheet.ledger import State
 from reelsheet.outcomes import Status
-from reelsheet.planning.plan import Plan, Step, Work
+from reelsheet.planning.plan import Plan, RowGroup, Step
 
 LAST_ERRORS: Final = 2
 
@@ -40,31 +40,31 @@ class Tally:
         self.total = len(plan.manifest.rows)
         self.errors: deque[tuple[str, str]] = deque(maxlen=LAST_ERRORS)  # (row's name, sentence), of this run
         self.troubles = 0  # how many rows have come to such an error in this run
-        self._works = plan.works
+        self._works = plan.groups
         self._run_id = run_id
         self._moving: set[str] = set()
         self._seen: dict[str, _Seen] = {}
-        self.rows[Status.INVALID] = self.total - sum(len(work.positions) for work in plan.works.values())
-        for work in plan.works.values():
-            self._count(work, self._look(work))
+        self.rows[Status.INVALID] = self.total - sum(len(group.positions) for group in plan.groups.values())
+        for group in plan.groups.values():
+            self._count(group, self._look(group))
 
     def follow(self, touched: Iterable[str]) -> None:
         """Look again at the works that a step of the run has touched, and at those that were on their way."""
         self._moving.update(touched)
         for identity in list(self._moving):
-            work = self._works[identity]
-            before, now = self._seen[identity], self._look(work, touched=True)
+            group = self._works[identity]
+            before, now = self._seen[identity], self._look(group, touched=True)
             if now.at not in set(Stage):
                 self._moving.discard(identity)
             if now == before:
                 continue
-            self.rows[before.at] -= len(work.positions)
+            self.rows[before.at] -= len(group.positions)
             self.spent_cents -= before.spent_cents
             self.risk_cents -= before.risk_cents
-            self._count(work, now)
+            self._count(group, now)
             if now.at in _TROUBLE and now.at != before.at:
-                self.troubles += len(work.positions)
-                self.errors.append((work.row.name, _said(work)))
+                self.troubles += len(group.positions)
+                self.errors.append((group.row.name, _said(group)))
 
     @property
     def delivered(self) -> int:
@@ -75,30 +75,30 @@ class Tally:
         """Rows that this run still works on."""
         return sum(self.rows[stage] for stage in Stage)
 
-    def _count(self, work: Work, now: _Seen) -> None:
-        self._seen[work.identity] = now
-        self.rows[now.at] += len(work.positions)
+    def _count(self, group: RowGroup, now: _Seen) -> None:
+        self._seen[group.identity] = now
+        self.rows[now.at] += len(group.positions)
         self.spent_cents += now.spent_cents
         self.risk_cents += now.risk_cents
 
-    def _look(self, work: Work, *, touched: bool = False) -> _Seen:
-        standing = work.standing
-        if standing is None:
-            return _Seen(_place(work, touched=touched), 0, 0)
-        own = [attempt for attempt in standing.attempts if attempt.run_id == self._run_id]
+    def _look(self, group: RowGroup, *, touched: bool = False) -> _Seen:
+        history = group.history
+        if history is None:
+            return _Seen(_place(group, touched=touched), 0, 0)
+        own = [attempt for attempt in history.attempts if attempt.run_id == self._run_id]
         return _Seen(
-            _place(work, touched=touched),
+            _place(group, touched=touched),
             sum(attempt.paid_cents for attempt in own),
             sum(attempt.risk_cents for attempt in own if attempt.state == State.UNKNOWN),
         )
 
 
-def _place(work: Work, *, touched: bool) -> str:
-    if work.in_flight:
+def _place(group: RowGroup, *, touched: bool) -> str:
+    if group.in_flight:
         return Stage.GENERATING
-    if work.status is not None:
-        return work.status
-    match work.step:
+    if group.status is not None:
+        return group.status
+    match group.step:
         case Step.DONE:
             return Status.SUCCEEDED
         case Step.POLL if touched:
@@ -106,20 +106,20 @@ def _place(work: Work, *, touched: bool) -> str:
         case Step.COPY if touched:
             return Stage.COPYING
         case Step.REPORT:
-            return _left_alone(work)
+            return _left_alone(group)
         case Step.REFUSE:
             return Status.INVALID
         case _:
             return Stage.WAITING
 
 
-def _left_alone(work: Work) -> Status:
-    state = work.standing.latest.state if work.standing is not None else State.UNKNOWN
+def _left_alone(group: RowGroup) -> Status:
+    state = group.history.latest.state if group.history is not None else State.UNKNOWN
     if state == State.FAILED:
         return Status.FAILED
     return Status.UNKNOWN if state in {State.UNKNOWN, State.CLAIMED} else Status.UNDELIVERED
 
 
-def _said(work: Work) -> str:
-    latest = work.standing.latest if work.standing is not None else None
-    return work.error or (latest.error if latest is not None and latest.error else "")
+def _said(group: RowGroup) -> str:
+    latest = group.history.latest if group.history is not None else None
+    return group.error or (latest.error if latest is not None and latest.error else "")

@@ -55,7 +55,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ImageCheck:
     """What one address holds. `fingerprint` is empty where the picture could not be looked at."""
 
     address: str
@@ -75,25 +75,25 @@ async def look(
     on_progress: Progress | None = None,
     lookup: Lookup = system_lookup,
     sleep: Sleep = asyncio.sleep,
-) -> dict[str, Look]:
+) -> dict[str, ImageCheck]:
     """Look at each distinct address: http(s), a share link, or s3://bucket/key. Never raises for one of them."""
-    found: dict[str, Look] = {}
+    found: dict[str, ImageCheck] = {}
     hosts = _by_host(addresses)
     total = sum(len(host.waiting) for host in hosts)
     gate = asyncio.Semaphore(concurrency)
     async with guarded_client(allow_private=allow_private, connections=concurrency, timeout=10.0, lookup=lookup) as web:
 
-        async def work(host: _Host) -> None:
+        async def group(host: _Host) -> None:
             while host.waiting:
                 address = host.waiting.popleft()
                 found[address] = await _looked(host, address, web, gate, sleep)
                 if on_progress is not None:
                     on_progress(len(found), total)
 
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as batch:
             for host in hosts:
                 for _ in range(min(PER_HOST, len(host.waiting))):
-                    group.create_task(work(host))
+                    batch.create_task(group(host))
     return found
 
 
@@ -147,7 +147,9 @@ class _Head:
     whole: bool  # `content` is all there is
 
 
-async def _looked(host: _Host, address: str, web: httpx.AsyncClient, gate: asyncio.Semaphore, sleep: Sleep) -> Look:
+async def _looked(
+    host: _Host, address: str, web: httpx.AsyncClient, gate: asyncio.Semaphore, sleep: Sleep
+) -> ImageCheck:
     if host.gone is not None:
         return _unfetched(address, host.gone)
     async with gate:
@@ -177,7 +179,7 @@ def _note(host: _Host, error: FetchError) -> None:
         host.misses = 0
 
 
-def _unfetched(address: str, error: FetchError) -> Look:
+def _unfetched(address: str, error: FetchError) -> ImageCheck:
     """The verdict on a picture that did not come."""
     if error.reason is Reason.HTTP and error.status in _GONE:
         return _refused(
@@ -190,11 +192,11 @@ def _unfetched(address: str, error: FetchError) -> Look:
     return _not_looked_at(address, str(error))
 
 
-def _judged(address: str, head: _Head) -> Look:
+def _judged(address: str, head: _Head) -> ImageCheck:
     picture = sniff(head.content, total=len(head.content) if head.whole else head.total)
     if picture.kind == "other":
         return _refused(address, ErrorCode.IMAGE_UNSUPPORTED, _unsupported(address, head, picture.looks_like))
-    return Look(address, warnings=cautions(picture), picture=picture, fingerprint=picture.fingerprint)
+    return ImageCheck(address, warnings=cautions(picture), picture=picture, fingerprint=picture.fingerprint)
 
 
 def _unsupported(address: str, head: _Head, looks_like: str) -> str:
@@ -213,13 +215,15 @@ def _sharing(address: str, host: str) -> str:
     return "use the address that shows the picture alone in a private browser window"
 
 
-def _refused(address: str, code: ErrorCode, error: str) -> Look:
-    return Look(address, "refused", code, clean(error))
+def _refused(address: str, code: ErrorCode, error: str) -> ImageCheck:
+    return ImageCheck(address, "refused", code, clean(error))
 
 
-def _not_looked_at(address: str, why: str) -> Look:
+def _not_looked_at(address: str, why: str) -> ImageCheck:
     told = clean(why, limit=200).rstrip(".")
-    return Look(address, warnings=(f"The picture could not be looked at ({told}); the provider may still reach it.",))
+    return ImageCheck(
+        address, warnings=(f"The picture could not be looked at ({told}); the provider may still reach it.",)
+    )
 
 
 async def _head(first_bytes: Callable[[int], Awaitable[_Head]]) -> _Head:

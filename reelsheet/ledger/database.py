@@ -44,7 +44,7 @@ class Database:
     def close(self) -> None:
         self._engine.dispose()
 
-    def committed(self, work: Callable[[Connection], T]) -> T:
+    def committed(self, group: Callable[[Connection], T]) -> T:
         """`work` in one committed transaction; from its beginning again where the database itself has undone it.
 
         So it is after a deadlock, and after a race for a row of which there may be only one.
@@ -52,7 +52,7 @@ class Database:
         for number in range(1, TRIES + 1):
             try:
                 with self.write() as connection:
-                    return work(connection)
+                    return group(connection)
             except IntegrityError as error:
                 if number == TRIES:
                     raise LedgerError(f"The ledger at {self.shown} refuses this entry ({_told(error)}).") from error

@@ -15,7 +15,7 @@ FLEETING: Final = frozenset({"overlay", "fuse.fuse-overlayfs", "aufs", "tmpfs", 
 def check(ledger_url: str | None) -> None:
     """Raises ConfigurationError for a SQLite ledger on the own disk of a container; nothing was spent."""
     path = file_of(ledger_url)
-    if path is not None and in_container() and not on_a_disk(path):
+    if path is not None and in_container() and not is_persistent(path):
         raise ConfigurationError(
             f"The ledger {path} lies on this container's own disk and would be lost with it: "
             "set REELSHEET_LEDGER_URL=postgresql://…, or mount a volume there. Nothing was spent."
@@ -34,7 +34,7 @@ def in_container() -> bool:
     return any(os.environ.get(name) for name in VARIABLES) or any(Path(sign).exists() for sign in SIGNS)
 
 
-def on_a_disk(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
+def is_persistent(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
     """True where what is mounted nearest above `path` is neither memory nor a container's own layer."""
     there = path.resolve()
     try:

@@ -31,12 +31,12 @@ from reelsheet.ledger.records import (
     Claimed,
     Delivery,
     Found,
+    IdentityHistory,
     Note,
     OverBudget,
+    RepayPermission,
     RunRecord,
-    Shared,
     Sheet,
-    Standing,
     Wait,
     attempt_of,
     cents_of,
@@ -233,20 +233,20 @@ class Ledger:
 
     # Standings
 
-    def standings(self, identities: Iterable[str]) -> dict[str, Standing]:
+    def histories(self, identities: Iterable[str]) -> dict[str, IdentityHistory]:
         """How each known identity stands; unknown ones are left out. Claims of the dead show as `unknown`."""
         wanted = list(dict.fromkeys(identities))
-        found: dict[str, Standing] = {}
+        found: dict[str, IdentityHistory] = {}
         with self._db.read() as connection:
             dead = self._dead_owners(connection)
             for start in range(0, len(wanted), CHUNK):
                 found.update(_standings(connection, wanted[start : start + CHUNK], dead))
         return found
 
-    def standing(self, identity: str) -> Standing | None:
-        return self.standings([identity]).get(identity)
+    def history(self, identity: str) -> IdentityHistory | None:
+        return self.histories([identity]).get(identity)
 
-    def find(self, key: str, limit: int = 10) -> list[Standing]:
+    def find(self, key: str, limit: int = 10) -> list[IdentityHistory]:
         """Standings by prediction id, identity, or its first eight or more digits."""
         matches = s.attempts.c.prediction_id == key
         if len(key) >= 8 and all(c in "0123456789abcdef" for c in key.lower()):
@@ -254,7 +254,7 @@ class Ledger:
         query = select(s.attempts.c.identity).where(matches).distinct().limit(limit)
         with self._db.read() as connection:
             identities = list(connection.execute(query).scalars())
-        return list(self.standings(identities).values())
+        return list(self.histories(identities).values())
 
     # The way of an attempt
 
@@ -331,7 +331,7 @@ class Ledger:
         _reserve(connection, run_id, attempt.day, price_cents, daily_cap_cents)
         return attempt
 
-    def let_go(self, attempt: Attempt) -> None:
+    def mark_unawaited(self, attempt: Attempt) -> None:
         """Nobody awaits this claim's answer any more. Whatever was not recorded by now is `unknown`."""
         self._open.discard(attempt.id)
 
@@ -421,7 +421,7 @@ class Ledger:
 
         self._db.committed(forget)
 
-    def resolve(self, identity: str, prediction_id: str | None) -> Standing:
+    def resolve(self, identity: str, prediction_id: str | None) -> IdentityHistory:
         """Settle an `unknown` row. With the provider's id its last unknown attempt is paid; with None none ever was.
 
         Raises LedgerError where no attempt of it is unknown, or the id belongs to another one.
@@ -452,11 +452,11 @@ class Ledger:
             )  # fmt: skip
 
         self._db.committed(settle)
-        standing = self.standing(identity)
-        assert standing is not None  # noqa: S101 - it has just been settled
-        return standing
+        history = self.history(identity)
+        assert history is not None  # noqa: S101 - it has just been settled
+        return history
 
-    def settle_the_dead(self) -> int:
+    def expire_dead_claims(self) -> int:
         """Turn every claim of a dead owner into `unknown`; how many there were."""
         query = select(s.attempts.c.id, s.attempts.c.owner).where(s.attempts.c.state == State.CLAIMED)
         with self._db.read() as connection:
@@ -586,7 +586,7 @@ class Ledger:
 
     # Permission to pay again
 
-    def shared_permissions(self, command: str) -> Shared | None:
+    def shared_permissions(self, command: str) -> RepayPermission | None:
         """What an unfinished run of the same command may replace, and this one with it; None: there is none."""
         with self._db.read() as connection:
             unfinished = self._unfinished(connection, command)
@@ -594,7 +594,7 @@ class Ledger:
                 return None
             grants = select(s.grants.c.identity, s.grants.c.replaces).where(s.grants.c.permit == unfinished.permit)
             runs = select(s.runs.c.run_id).where(s.runs.c.permit == unfinished.permit)
-            return Shared(
+            return RepayPermission(
                 {row.identity: row.replaces for row in connection.execute(grants)},
                 frozenset(connection.execute(runs).scalars()),
             )
@@ -796,7 +796,7 @@ def _delivery_values(attempt_id: int, one: Delivery) -> dict[str, Any]:
     return values | {"attempt_id": attempt_id, "delivered_at": time.time()}
 
 
-def _standings(connection: Connection, identities: Sequence[str], dead: frozenset[str]) -> dict[str, Standing]:
+def _standings(connection: Connection, identities: Sequence[str], dead: frozenset[str]) -> dict[str, IdentityHistory]:
     attempts: dict[str, list[Attempt]] = {}
     by_id: dict[int, Attempt] = {}
     for row in connection.execute(statements.ATTEMPTS_OF, {"_identities": identities}):
@@ -811,7 +811,8 @@ def _standings(connection: Connection, identities: Sequence[str], dead: frozense
             attempt = by_id[row.attempt_id]
             deliveries.setdefault(attempt.identity, []).append(delivery_of(row, attempt.number))
     return {
-        identity: Standing(tuple(found), tuple(deliveries.get(identity, ()))) for identity, found in attempts.items()
+        identity: IdentityHistory(tuple(found), tuple(deliveries.get(identity, ())))
+        for identity, found in attempts.items()
     }
 
 

@@ -73,7 +73,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class IdentityHistory:
     """Everything that the ledger knows of one identity. `attempts` in order of their numbers, never empty."""
 
     attempts: tuple[Attempt, ...]
@@ -132,7 +132,7 @@ class Claimed:
 class Found:
     """No claim is needed or allowed: this is how the identity stands."""
 
-    standing: Standing
+    history: IdentityHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Sheet:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class RepayPermission:
     """Permission to pay again that an unfinished run of the same command has, and this one with it."""
 
     grants: dict[str, int]  # identity → the attempt that may be replaced

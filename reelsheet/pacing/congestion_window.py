@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reelsheet.pacing.submit_rate import Others, Rate
+from reelsheet.pacing.submit_rate import PeerFairness, Rate
 from reelsheet.web.retry_after import retry_after
 
-__all__ = ["Gate", "Pace", "PaceView", "retry_after"]
+__all__ = ["CongestionWindow", "Gate", "PaceView", "retry_after"]
 
 CANARY = 3  # are answered before the crowd follows
 AHEAD = 8  # may be unanswered where it is not known that they fit, and an eighth of what runs
@@ -46,7 +46,7 @@ class PaceView:
     refusals: int
 
 
-class Pace:
+class CongestionWindow:
     """Decides when one more submission may leave.
 
     It grows as fast as acceptances come, until the first refusal. From then on it holds the number in flight at the
@@ -96,7 +96,7 @@ class Pace:
         self._wrong = 0.0  # so many were expected done and were not
 
         self._rate = Rate()
-        self._others = Others(self._rng)
+        self._others = PeerFairness(self._rng)
 
     @property
     def in_flight(self) -> int:
@@ -158,7 +158,7 @@ class Pace:
         self._rate.refused(now, below=known <= self._limit, in_flight=known)
         self._learn_from_refusal(now, known, retry_after)
 
-    def unsent(self) -> None:
+    def release(self) -> None:
         """It did not leave, or its answer says nothing of the pace: not in flight."""
         self._unanswered -= 1
         self._old = max(0, self._old - 1)
@@ -331,7 +331,7 @@ class Pace:
 class Gate:
     """The pace for coroutines of one event loop: whoever comes with the lowest order is admitted first."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: CongestionWindow) -> None:
         self.pace = pace
         self._queue: list[tuple[int, int, asyncio.Future[None]]] = []
         self._tickets = itertools.count()
@@ -352,7 +352,7 @@ class Gate:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.unsent()  # admitted and cancelled in the same breath: give the place back
+                self.release()  # admitted and cancelled in the same breath: give the place back
             raise
 
     def accepted(self) -> None:
@@ -363,8 +363,8 @@ class Gate:
         self.pace.refused(retry_after)
         self.changed()
 
-    def unsent(self) -> None:
-        self.pace.unsent()
+    def release(self) -> None:
+        self.pace.release()
         self.changed()
 
     def finished(self) -> None:

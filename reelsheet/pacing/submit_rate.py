@@ -73,7 +73,7 @@ class Rate:
         return self._sent + self.gap * (1 - (self.since / SPACED) ** 2)
 
 
-class Others:
+class PeerFairness:
     """Processes on the same account, of which nothing is heard.
 
     Now and then some places are given up. Alone, all are regained, and it is long until the next look. Where somebody

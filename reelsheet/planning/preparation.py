@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from reelsheet import messages, money
 from reelsheet.errors import ConfigurationError, ManifestError, UsageError
-from reelsheet.ledger import PAID, Attempt, Delivery, Ledger, RunRecord, Shared, Sheet, State
+from reelsheet.ledger import PAID, Attempt, Delivery, Ledger, RepayPermission, RunRecord, Sheet, State
 from reelsheet.manifest import columns
 from reelsheet.manifest import rows as manifest
 from reelsheet.manifest import table as sheets
@@ -21,7 +21,7 @@ from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.planning import plan
-from reelsheet.planning.plan import Plan, Step, Work
+from reelsheet.planning.plan import Plan, RowGroup, Step
 from reelsheet.provider.classification import usable_id
 from reelsheet.provider.client import OUTPUTS_LIMIT, Key, Provider
 from reelsheet.results import earlier as carried
@@ -68,7 +68,7 @@ _handed: ContextVar[Preparation | None] = ContextVar("prepared", default=None)
 
 
 @contextlib.contextmanager
-def handing_over(prepared: Preparation) -> Iterator[None]:
+def reuse_preparation(prepared: Preparation) -> Iterator[None]:
     """What the command line has prepared is not prepared again by the flow that it calls."""
     token = _handed.set(prepared)
     try:
@@ -77,7 +77,7 @@ def handing_over(prepared: Preparation) -> Iterator[None]:
         _handed.reset(token)
 
 
-def handed_over(options: Options) -> Preparation | None:
+def reused_preparation(options: Options) -> Preparation | None:
     """The preparation of the same options, where the caller has one."""
     prepared = _handed.get()
     return prepared if prepared is not None and prepared.options.parameters() == options.parameters() else None
@@ -136,15 +136,15 @@ async def _prepare(
             learnt += await asyncio.to_thread(_take_over_rows, ledger, found, identities, settings, destination)
         command = run.command_key(options, destination.address if destination else "")
         shared = ledger.shared_permissions(command) if _has_permission(options) else None
-        standings = await asyncio.to_thread(ledger.standings, identities.values())
+        histories = await asyncio.to_thread(ledger.histories, identities.values())
         asked = _permission(options, shared, found)
         drawn = plan.draw(
-            found, identities, standings,
+            found, identities, histories,
             destination=destination.address if destination else "", objects=objects,
             may_replace=asked, price_cents=settings.price_cents,
         )  # fmt: skip
         drawn = replace(drawn, notes=notes)
-        plan.tell_apart(drawn.works.values(), lambda work: run.object_key(options, found, work, 1, 0))
+        plan.tell_apart(drawn.groups.values(), lambda group: run.object_key(options, found, group, 1, 0))
         if destination is not None and objects:
             await asyncio.to_thread(_adopt, drawn, ledger, destination, objects, options, asked)
         if options.verb == "retry":
@@ -153,15 +153,15 @@ async def _prepare(
         if options.preflight:
             drawn = await _look(drawn, options, settings, progress)
         if options.limit is not None:
-            plan.cut(drawn.works.values(), options.limit)
+            plan.cut(drawn.groups.values(), options.limit)
         told = await key if key is not None else (Key.UNTESTED, "")
     finally:
         if key is not None and not key.done():
             key.cancel()
     permissions = {
-        work.identity: work.standing.latest.number
-        for work in drawn.having(Step.PAY)
-        if work.standing is not None and not work.standing.is_free
+        group.identity: group.history.latest.number
+        for group in drawn.having(Step.SUBMIT)
+        if group.history is not None and not group.history.is_free
     }
     return Preparation(
         options, settings, found, ledger, destination, drawn, identities, told, learnt, command, permissions, objects
@@ -205,7 +205,7 @@ async def begin(prepared: Preparation, *, flow_run_id: str | None, run_id: str |
             f"This goes on with run {record.continues}, which was not finished: "
             "what it paid for again is not paid for once more."
         )
-    if prepared.key[0] is Key.REFUSED and prepared.plan.having(Step.PAY, Step.POLL):
+    if prepared.key[0] is Key.REFUSED and prepared.plan.having(Step.SUBMIT, Step.POLL):
         live.stop(ErrorCode.AUTH, messages.key_refused(prepared.key[1]))
     return live
 
@@ -224,13 +224,13 @@ def _sheet(prepared: Preparation) -> Sheet:
 def _narrow(prepared: Preparation, granted: Mapping[str, int]) -> None:
     """Take back what the run is not allowed to pay for again after all."""
     destination = prepared.destination.address if prepared.destination else ""
-    for work in prepared.plan.works.values():
-        if work.step is Step.PAY and work.standing is not None and work.status is None:
-            work.step = plan.step_of(
-                work,
+    for group in prepared.plan.groups.values():
+        if group.step is Step.SUBMIT and group.history is not None and group.status is None:
+            group.step = plan.step_of(
+                group,
                 destination,
                 prepared.objects,
-                lambda w: w.standing is not None and granted.get(w.identity) == w.standing.latest.number,
+                lambda w: w.history is not None and granted.get(w.identity) == w.history.latest.number,
             )
 
 
@@ -252,14 +252,14 @@ def _reach(
     ledger: Ledger, destination: "Destination | None", *, spending: bool
 ) -> tuple[int, frozenset[str] | None, tuple[str, ...]]:
     """Probe the destination, learn what it carries, list its clips."""
-    ledger.settle_the_dead()  # a claim of a dead run is unknown, and may take the id that the destination knows
+    ledger.expire_dead_claims()  # a claim of a dead run is unknown, and may take the id that the destination knows
     if destination is None:
         return 0, None, ()
     notes: tuple[str, ...] = ()
     if spending:
         notes = destination.probe()
         destination.sweep()
-    learnt = carried.take_over(ledger, destination)
+    learnt = carried.import_from_destination(ledger, destination)
     return learnt, frozenset(destination.listing("videos/")), notes
 
 
@@ -269,7 +269,7 @@ def _identities(found: Manifest, settings: Settings) -> dict[int, str]:
 
 def _key_asked(settings: Settings, drawn: Plan) -> asyncio.Task[tuple[Key, str]] | None:
     """Is the key any good? A finished sheet asks the provider nothing, not even that."""
-    return asyncio.create_task(_check_key(settings)) if drawn.having(Step.PAY, Step.POLL) else None
+    return asyncio.create_task(_check_key(settings)) if drawn.having(Step.SUBMIT, Step.POLL) else None
 
 
 async def _check_key(settings: Settings) -> tuple[Key, str]:
@@ -281,16 +281,16 @@ def _has_permission(options: Options) -> bool:
     return options.fresh or options.retry_unknown or options.verb == "retry"
 
 
-def _permission(options: Options, shared: Shared | None, found: Manifest) -> Callable[[Work], bool]:
+def _permission(options: Options, shared: RepayPermission | None, found: Manifest) -> Callable[[RowGroup], bool]:
     """Which paid attempts these options allow to replace; `shared`: what an unfinished run of this command may."""
 
-    def may_replace(work: Work) -> bool:
-        if work.standing is None:
+    def may_replace(group: RowGroup) -> bool:
+        if group.history is None:
             return False
-        latest = work.standing.latest
-        if shared is not None and work.identity in shared.grants:
-            return shared.grants[work.identity] == latest.number and latest.state != State.CLAIMED
-        if shared is not None and any(attempt.run_id in shared.runs for attempt in work.standing.attempts):
+        latest = group.history.latest
+        if shared is not None and group.identity in shared.grants:
+            return shared.grants[group.identity] == latest.number and latest.state != State.CLAIMED
+        if shared is not None and any(attempt.run_id in shared.runs for attempt in group.history.attempts):
             return False  # what it paid for itself is not paid for again
         if latest.state == State.UNKNOWN:
             return options.retry_unknown
@@ -298,7 +298,7 @@ def _permission(options: Options, shared: Shared | None, found: Manifest) -> Cal
             return True
         if options.verb != "retry":
             return False
-        return latest.state == State.FAILED or any(_is_redo(found.rows[at], latest) for at in work.positions)
+        return latest.state == State.FAILED or any(_is_redo(found.rows[at], latest) for at in group.positions)
 
     return may_replace
 
@@ -316,13 +316,13 @@ def _is_redo(row: Row, latest: Attempt) -> bool:
 
 def _never_pay_for_undelivered(drawn: Plan) -> None:
     """A clip that was paid for, by what the results say, though no prediction id is known: nobody pays for it here."""
-    for work in drawn.having(Step.PAY):
-        earlier = work.row.earlier
-        if work.standing is not None or earlier is None or earlier.identity != work.identity:
+    for group in drawn.having(Step.SUBMIT):
+        earlier = group.row.earlier
+        if group.history is not None or earlier is None or earlier.identity != group.identity:
             continue
         if earlier.status in {Status.UNDELIVERED, Status.SUCCEEDED}:
-            work.step = Step.REPORT
-            work.say(Status.UNDELIVERED, ErrorCode.LOST, messages.paid_without_id())
+            group.step = Step.REPORT
+            group.set_outcome(Status.UNDELIVERED, ErrorCode.LOST, messages.paid_without_id())
 
 
 def _adopt(
@@ -331,30 +331,30 @@ def _adopt(
     destination: "Destination",
     objects: frozenset[str],
     options: Options,
-    may_replace: Callable[[Work], bool],
+    may_replace: Callable[[RowGroup], bool],
 ) -> None:
     """Objects that carry a row's identity are its clips, whatever this ledger knows."""
-    for work in drawn.having(Step.PAY, Step.COPY):
-        if work.standing is None:
+    for group in drawn.having(Step.SUBMIT, Step.COPY):
+        if group.history is None:
             numbers = range(1, LAST_ADOPTED + 1)
-        elif work.step is Step.COPY:
-            numbers = range(work.standing.latest.number, work.standing.latest.number + 1)
+        elif group.step is Step.COPY:
+            numbers = range(group.history.latest.number, group.history.latest.number + 1)
         else:
             continue
-        found = [one for number in numbers if (one := _adopted(drawn, work, number, destination, objects, options))]
+        found = [one for number in numbers if (one := _adopted(drawn, group, number, destination, objects, options))]
         if found:
             ledger.import_attempts(found, destination.address, {})
-            work.standing = ledger.standing(work.identity)
-            work.step = plan.step_of(work, destination.address, objects, may_replace)
+            group.history = ledger.history(group.identity)
+            group.step = plan.step_of(group, destination.address, objects, may_replace)
 
 
 def _adopted(
-    drawn: Plan, work: Work, number: int, destination: "Destination", objects: frozenset[str], options: Options
+    drawn: Plan, group: RowGroup, number: int, destination: "Destination", objects: frozenset[str], options: Options
 ) -> tuple[Attempt, list[Delivery]] | None:
     """An attempt and its deliveries as the stored clip itself tells them; None where there is none of that number."""
     keys = []
     for output in range(OUTPUTS_LIMIT):
-        key = run.object_key(options, drawn.manifest, work, number, output)
+        key = run.object_key(options, drawn.manifest, group, number, output)
         if key not in objects:
             break
         keys.append(key)
@@ -362,17 +362,17 @@ def _adopted(
     if not stored or len(stored) != len(keys):
         return None
     told = stored[0].metadata
-    proof = {"identity": work.identity, "attempt": str(number), "prediction-id": told.get("prediction-id")}
+    proof = {"identity": group.identity, "attempt": str(number), "prediction-id": told.get("prediction-id")}
     if any(one.metadata.get(name) != value for one in stored for name, value in proof.items()):
         return None
     prediction = usable_id(proof["prediction-id"])
-    if not prediction or (work.standing is not None and work.standing.latest.prediction_id != prediction):
+    if not prediction or (group.history is not None and group.history.latest.prediction_id != prediction):
         return None
     price = told.get("cost-cents", "")
     cents = int(price) if re.fullmatch(r"\d{1,7}", price) else drawn.price_cents
     moment = stored[0].modified.timestamp() if stored[0].modified else time.time()
     attempt = Attempt(
-        id=0, identity=work.identity, number=number, state=State.COMPLETED, owner=None,
+        id=0, identity=group.identity, number=number, state=State.COMPLETED, owner=None,
         run_id=told.get("run-id", "")[:64], day=time.strftime("%Y-%m-%d", time.gmtime(moment)), price_cents=cents,
         quoted_cents=cents, prediction_id=prediction, claimed_at=moment, submitted_at=moment,
         completed_at=moment, imported=True,
@@ -391,32 +391,32 @@ async def _look(drawn: Plan, options: Options, settings: Settings, progress: Pro
     """Look at the pictures of rows to be paid for, and of reused ones, where they may have changed since."""
     from reelsheet.images import preflight
 
-    paying = drawn.having(Step.PAY)
+    paying = drawn.having(Step.SUBMIT)
     if options.limit is not None:
         paying = paying[: 2 * options.limit + 50]
     reused = [
-        work
-        for work in drawn.having(Step.DONE, Step.COPY, Step.POLL)
-        if work.standing is not None and work.standing.latest.fingerprint
+        group
+        for group in drawn.having(Step.DONE, Step.COPY, Step.POLL)
+        if group.history is not None and group.history.latest.fingerprint
     ]
     looks = await preflight.look(
-        [work.row.image for work in (*paying, *reused)],
+        [group.row.image for group in (*paying, *reused)],
         allow_private=settings.allow_private_hosts,
         on_progress=None if progress is None else lambda done, of: progress("pictures", done, of),
     )
-    for work in paying:
-        seen = looks[work.row.image]
-        work.warnings.extend(seen.warnings)
-        work.fingerprint = seen.fingerprint or None
+    for group in paying:
+        seen = looks[group.row.image]
+        group.warnings.extend(seen.warnings)
+        group.fingerprint = seen.fingerprint or None
         if seen.verdict == "refused":
-            work.step = Step.REFUSE
+            group.step = Step.REFUSE
             label = columns.label(drawn.manifest.columns, drawn.manifest.roles["image"])
-            work.say(Status.INVALID, seen.code, f"Column {label}: {seen.error}")
-    for work in reused:
-        seen = looks[work.row.image]
-        paid = work.standing.latest.fingerprint if work.standing else None
+            group.set_outcome(Status.INVALID, seen.code, f"Column {label}: {seen.error}")
+    for group in reused:
+        seen = looks[group.row.image]
+        paid = group.history.latest.fingerprint if group.history else None
         if seen.fingerprint and paid and seen.fingerprint != paid:
-            work.warnings.append(
+            group.warnings.append(
                 "The picture at this address has changed since the clip was paid for; "
                 "--fresh, or another number in a take column, pays for a new one."
             )
@@ -516,7 +516,7 @@ def _take_over_rows(
     ledger: Ledger, found: Manifest, identities: Mapping[int, str], settings: Settings, destination: "Destination"
 ) -> int:
     """What the rows themselves say of attempts that nobody else tells of: an earlier workbook, say."""
-    known = ledger.standings(identities.values())
+    known = ledger.histories(identities.values())
     told = {
         identity: row.earlier
         for row in reversed(found.rows)  # the first row of an identity counts

@@ -36,7 +36,7 @@ MODERATION = re.compile(
 )
 
 
-class Proof(StrEnum):
+class SubmitOutcome(StrEnum):
     """What is certain after a POST."""
 
     ACCEPTED = "accepted"
@@ -49,10 +49,10 @@ class Proof(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SubmitResult:
     """A POST's outcome. `told` is what the provider said, cleaned; `retry_after` in seconds."""
 
-    proof: Proof
+    proof: SubmitOutcome
     status: int | None = None
     prediction_id: str = ""
     cents: int | None = None
@@ -62,31 +62,33 @@ class Answer:
     moderated: bool = False
 
 
-def judge(status: int, headers: Mapping[str, str], body: bytes, *, whole: bool, retry_after: float | None) -> Answer:
+def classify_response(
+    status: int, headers: Mapping[str, str], body: bytes, *, whole: bool, retry_after: float | None
+) -> SubmitResult:
     """What a response proves. `whole` is False where the body was cut off or grew beyond what is read."""
     data = _object(body) if whole else None
     told = _told(data, body, headers)
     if 200 <= status < 300:
         found = _id(data, headers) if data is not None or not body.strip() else _id_in_fragment(body)
         if not found:
-            return Answer(Proof.UNKNOWN, status, told=told or _excerpt(body))
+            return SubmitResult(SubmitOutcome.UNKNOWN, status, told=told or _excerpt(body))
         cents = quoted_cents(data.get("costCents")) if data else None
-        return Answer(
-            Proof.ACCEPTED, status, found, cents, data.get("estimatedTime") if data else None, told, retry_after
+        return SubmitResult(
+            SubmitOutcome.ACCEPTED, status, found, cents, data.get("estimatedTime") if data else None, told, retry_after
         )
     code = _code(data)
     if status == 402 or (400 <= status < 500 and status not in PROVES_NOTHING and code in NO_CREDIT):
-        return Answer(Proof.NO_BALANCE, status, told=told)
+        return SubmitResult(SubmitOutcome.NO_BALANCE, status, told=told)
     if status == 429:
-        return Answer(Proof.THROTTLED, status, told=told, retry_after=retry_after)
+        return SubmitResult(SubmitOutcome.THROTTLED, status, told=told, retry_after=retry_after)
     if status in {401, 403}:
-        return Answer(Proof.KEY_REFUSED, status, told=told)
+        return SubmitResult(SubmitOutcome.KEY_REFUSED, status, told=told)
     if 400 <= status < 500 and status not in PROVES_NOTHING:
         moderated = "moderat" in code or "content_policy" in code or bool(MODERATION.search(told))
-        return Answer(Proof.REJECTED, status, told=told, moderated=moderated)
+        return SubmitResult(SubmitOutcome.REJECTED, status, told=told, moderated=moderated)
     if 300 <= status < 400 and headers.get("location"):
         told = f"a redirect to {_excerpt(headers['location'].encode('utf-8', 'replace'))}, which is never followed"
-    return Answer(Proof.UNKNOWN, status, told=told)
+    return SubmitResult(SubmitOutcome.UNKNOWN, status, told=told)
 
 
 def usable_id(value: object) -> str:

@@ -20,8 +20,8 @@ import httpx
 
 from reelsheet.errors import ConfigurationError
 from reelsheet.outcomes import ErrorCode
-from reelsheet.provider.classification import MODERATION, Answer, Proof, judge
-from reelsheet.redaction import clean, hush, keep_out
+from reelsheet.provider.classification import MODERATION, SubmitOutcome, SubmitResult, classify_response
+from reelsheet.redaction import clean, register_secret, silence_http_loggers
 from reelsheet.settings import Settings
 from reelsheet.web.retry_after import retry_after
 
@@ -66,7 +66,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PollResult:
     """One poll. `took` is the provider's own seconds from creation to completion, where it says so."""
 
     phase: Phase
@@ -91,8 +91,8 @@ class Provider:
             raise ConfigurationError(
                 "VIBEDREAM_API_KEY holds signs that no key has; copy it from the provider's page once more."
             )
-        keep_out(self._secret)
-        hush()
+        register_secret(self._secret)
+        silence_http_loggers()
         headers = {
             "authorization": f"Bearer {self._secret}",
             "accept": "application/json",
@@ -128,7 +128,7 @@ class Provider:
 
     async def submit(
         self, *, image: str, prompt: str | None, expansion: bool | None, may_leave: Callable[[], None]
-    ) -> Answer:
+    ) -> SubmitResult:
         """The POST, once. `may_leave` runs right before the first byte leaves and may raise LeaseLost."""
         asked: dict[str, Any] = {"image": image}
         if prompt:
@@ -163,33 +163,35 @@ class Provider:
             raise
         except (httpx.TransportError, httpx.InvalidURL, TimeoutError, OSError) as error:
             if not left:
-                return Answer(Proof.NOT_SENT, told=clean(_fault(error), (self._secret,)))
-            return Answer(Proof.UNKNOWN, told=clean(_fault(error), (self._secret,)))
-        answer = judge(response.status_code, response.headers, body, whole=whole, retry_after=_pause(response))
+                return SubmitResult(SubmitOutcome.NOT_SENT, told=clean(_fault(error), (self._secret,)))
+            return SubmitResult(SubmitOutcome.UNKNOWN, told=clean(_fault(error), (self._secret,)))
+        answer = classify_response(
+            response.status_code, response.headers, body, whole=whole, retry_after=_pause(response)
+        )
         if self._tells_the_key(answer.prediction_id):  # ids are written down
-            return replace(answer, proof=Proof.UNKNOWN, prediction_id="")
+            return replace(answer, proof=SubmitOutcome.UNKNOWN, prediction_id="")
         return answer
 
-    async def look(self, prediction_id: str) -> Look:
+    async def look(self, prediction_id: str) -> PollResult:
         """One poll. Never raises for what the network or the provider do."""
         url = f"{self._base}/api/v1/predictions/{quote(prediction_id, safe='')}"
         try:
             status, headers, body, whole = await self._get(url)
         except (httpx.TransportError, httpx.InvalidURL, TimeoutError, OSError) as error:
-            return Look(Phase.BLIP, told=clean(_fault(error), (self._secret,)))
+            return PollResult(Phase.BLIP, told=clean(_fault(error), (self._secret,)))
         if status == 200 and whole:
             return self._read(prediction_id, body)
-        told = judge(status, headers, body, whole=whole, retry_after=None).told
+        told = classify_response(status, headers, body, whole=whole, retry_after=None).told
         said = f"HTTP {status}" + (f": {told}" if told else "")
         if status == 429:
-            return Look(Phase.THROTTLED, told=said, retry_after=_pause_of(headers))
+            return PollResult(Phase.THROTTLED, told=said, retry_after=_pause_of(headers))
         if status in {401, 403}:
-            return Look(Phase.KEY_REFUSED, told=said)
+            return PollResult(Phase.KEY_REFUSED, told=said)
         if status in {404, 410}:
-            return Look(Phase.MISSING, told=said, gone=status == 410)
+            return PollResult(Phase.MISSING, told=said, gone=status == 410)
         if status in {400, 422}:
-            return Look(Phase.REJECTED, told=said)
-        return Look(Phase.BLIP, told=said, retry_after=_pause_of(headers))
+            return PollResult(Phase.REJECTED, told=said)
+        return PollResult(Phase.BLIP, told=said, retry_after=_pause_of(headers))
 
     async def check_key(self) -> tuple[Key, str]:
         """Look at a prediction that cannot exist: 401 refuses the key, 404 accepts it; costs nothing."""
@@ -200,7 +202,7 @@ class Provider:
         except (httpx.TransportError, httpx.InvalidURL, TimeoutError, OSError) as error:
             return Key.UNTESTED, clean(_fault(error), (self._secret,))
         if status in {401, 403}:
-            return Key.REFUSED, judge(status, headers, body, whole=whole, retry_after=None).told
+            return Key.REFUSED, classify_response(status, headers, body, whole=whole, retry_after=None).told
         if status in {404, 200, 410}:
             return Key.GOOD, ""
         return Key.UNTESTED, f"HTTP {status}"
@@ -214,15 +216,15 @@ class Provider:
                 await response.aclose()
         return response.status_code, response.headers, body, whole
 
-    def _read(self, asked: str, body: bytes) -> Look:
+    def _read(self, asked: str, body: bytes) -> PollResult:
         try:
             data = json.loads(body)
         except (ValueError, RecursionError):
-            return Look(Phase.BLIP, told="an answer that is no JSON")
+            return PollResult(Phase.BLIP, told="an answer that is no JSON")
         if not isinstance(data, dict):
-            return Look(Phase.BLIP, told="an answer that is no object")
+            return PollResult(Phase.BLIP, told="an answer that is no object")
         if data.get("id") != asked:
-            return Look(Phase.BLIP, told="an answer about another prediction")
+            return PollResult(Phase.BLIP, told="an answer about another prediction")
         status = data.get("status")
         word = status.strip().casefold().replace("-", "_").replace(" ", "_") if isinstance(status, str) else ""
         if word in COMPLETED:
@@ -232,7 +234,7 @@ class Provider:
             done = _moment(data.get("completedAt"))
             made = _moment(data.get("createdAt"))
             took = (done - made).total_seconds() if done and made else None
-            return Look(
+            return PollResult(
                 Phase.COMPLETED,
                 outputs=tuple(links[:OUTPUTS_LIMIT]),
                 more_outputs=max(0, len(links) - OUTPUTS_LIMIT),
@@ -248,10 +250,10 @@ class Provider:
             code = ErrorCode.MODERATED if moderated else ErrorCode.GENERATION_FAILED
             if not said and word != "failed":
                 said = f"status {word}"
-            return Look(Phase.FAILED, told=said, error_code=code, completed_at=_moment(data.get("completedAt")))
+            return PollResult(Phase.FAILED, told=said, error_code=code, completed_at=_moment(data.get("completedAt")))
         shown = clean(status)[:60] if isinstance(status, str) else type(status).__name__
         named = "" if word in RUNNING else f"an unknown status {shown!r}"
-        return Look(Phase.RUNNING, told=named)
+        return PollResult(Phase.RUNNING, told=named)
 
     def _link(self, output: object) -> str:
         """An output's address in full; "" for what is none, or would carry the key to another host."""

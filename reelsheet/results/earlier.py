@@ -29,7 +29,7 @@ RECOVERY = "recovery"  # runs/RUN/recovery-*.csv: ids that the ledger could not 
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PastResult:
     """One row of a run's table, as far as it concerns money. Times in seconds since 1970 UTC."""
 
     identity: str
@@ -52,7 +52,7 @@ class Told:
     run_id: str
 
 
-def read_table(content: bytes) -> Iterator[Told]:
+def read_table(content: bytes) -> Iterator[PastResult]:
     """The rows of a results.csv that have an identity; nothing where it is no results table."""
     records = csv.reader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""))
     try:
@@ -70,7 +70,7 @@ def read_table(content: bytes) -> Iterator[Told]:
         return
 
 
-def take_over(ledger: Ledger, destination: "Destination") -> int:
+def import_from_destination(ledger: Ledger, destination: "Destination") -> int:
     """Read the tables under a destination that this ledger has not seen; how many attempts were new to it."""
     seen = ledger.imported(destination.address)
     listed = {
@@ -104,18 +104,18 @@ def seen_now(ledger: Ledger, destination: "Destination", key: str, size: int) ->
 
 
 def _attempts(
-    rows: Sequence[Told], ledger: Ledger, destination: "Destination"
+    rows: Sequence[PastResult], ledger: Ledger, destination: "Destination"
 ) -> Iterator[tuple[Attempt, Sequence[Delivery]]]:
-    known = ledger.standings(row.identity for row in rows)
-    first: dict[str, Told] = {}
+    known = ledger.histories(row.identity for row in rows)
+    first: dict[str, PastResult] = {}
     for row in rows:
         first.setdefault(row.identity, row)  # money stands on an identity's first row
     for identity, row in first.items():
         state = _state(row.status, row.prediction_id)
         if state is None:
             continue
-        standing = known.get(identity)
-        before = standing.total_cents if standing else 0
+        history = known.get(identity)
+        before = history.total_cents if history else 0
         submitted = row.submitted_at or row.completed_at or 0.0
         attempt = Attempt(
             id=0,
@@ -138,7 +138,7 @@ def _attempts(
         yield attempt, _deliveries(row, destination)
 
 
-def _deliveries(row: Told, destination: "Destination") -> Sequence[Delivery]:
+def _deliveries(row: PastResult, destination: "Destination") -> Sequence[Delivery]:
     if row.status != Status.SUCCEEDED:
         return ()
     uris = [row.video_uri, *row.more_video_uris]
@@ -201,12 +201,12 @@ def _is(name: str, ours: str) -> bool:
     return bare == ours or re.fullmatch(rf"reelsheet_{ours}[_\d]*", bare) is not None
 
 
-def _told(cells: Mapping[str, str]) -> Told | None:
+def _told(cells: Mapping[str, str]) -> PastResult | None:
     identity = cells.get("identity", "").strip()
     if not re.fullmatch(r"[0-9a-f]{64}", identity):
         return None
     sha256, duration = cells["video_sha256"].strip(), _number(cells["duration_s"])
-    return Told(
+    return PastResult(
         identity=identity,
         status=cells["status"].strip(),
         error_code=cells["error_code"].strip().casefold(),

@@ -103,7 +103,7 @@ def _write_last(run: "Run", content: bytes, number: int, summary: "Summary", lat
     folder = f"runs/{run.run_id}"
     _write_tables(run, content, number, latest=latest)
     written = run.destination.listing(f"{folder}/").get(f"{folder}/results.csv")
-    if written is not None and not run.recovered:  # else it knows more than the ledger
+    if written is not None and not run.unrecorded_ids:  # else it knows more than the ledger
         with suppress(LedgerError):  # then it is read once more, to no harm
             earlier.seen_now(run.ledger, run.destination, f"{folder}/results.csv", written)
     told = json.dumps(summary.as_json(), indent=2).encode() + b"\n"

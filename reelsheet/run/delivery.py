@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from reelsheet import messages
 from reelsheet.errors import LedgerError
-from reelsheet.ledger import Attempt, Delivery, Standing
+from reelsheet.ledger import Attempt, Delivery, IdentityHistory
 from reelsheet.outcomes import ErrorCode, Status
-from reelsheet.planning.plan import Step, Work
+from reelsheet.planning.plan import RowGroup, Step
 from reelsheet.run.polling import fresh_links
 
 if TYPE_CHECKING:
@@ -26,15 +26,15 @@ COPY_GRACE = 10.0  # seconds that a copy may take after an interruption
 ABORT_SECONDS = 2.0  # and its tidying up
 
 
-async def store(run: "Run", work: Work, attempt: Attempt) -> None:
+async def store(run: "Run", group: RowGroup, attempt: Attempt) -> None:
     """Copy every output, record the delivery; what does not succeed is said of the row."""
-    storing = asyncio.create_task(_stored(run, work, attempt))
+    storing = asyncio.create_task(_stored(run, group, attempt))
     await run.bounded(asyncio.shield(storing), grace=COPY_GRACE)
     if not storing.done():
         storing.cancel()
         await asyncio.wait({storing}, timeout=ABORT_SECONDS)
     if not storing.done() or storing.cancelled():
-        work.say(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
+        group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
         return
     found = storing.result()
     if found is None:
@@ -43,50 +43,50 @@ async def store(run: "Run", work: Work, attempt: Attempt) -> None:
         await run.in_ledger(run.ledger.record_deliveries, attempt, found)
     except LedgerError as error:  # the object says itself whose it is
         run.stop(ErrorCode.STORAGE, messages.ledger_down(error))
-    assert work.standing is not None  # noqa: S101 - `Run.store` looked
-    others = [one for one in work.standing.deliveries if (one.attempt, one.destination) != _place(found[0])]
-    work.standing = Standing(work.standing.attempts, (*others, *found))
-    work.step, work.status = Step.DONE, None
+    assert group.history is not None  # noqa: S101 - `Run.store` looked
+    others = [one for one in group.history.deliveries if (one.attempt, one.destination) != _place(found[0])]
+    group.history = IdentityHistory(group.history.attempts, (*others, *found))
+    group.step, group.status = Step.DONE, None
 
 
 def _place(delivery: Delivery) -> tuple[int, str]:
     return delivery.attempt, delivery.destination
 
 
-async def _stored(run: "Run", work: Work, attempt: Attempt) -> list[Delivery] | None:
+async def _stored(run: "Run", group: RowGroup, attempt: Attempt) -> list[Delivery] | None:
     """The deliveries of every output; None (and said so) where there is none."""
     from reelsheet.storage.clip_copy import ClipError
 
-    found = await _from_elsewhere(run, work, attempt)
+    found = await _from_elsewhere(run, group, attempt)
     if found is not None:
         return found
     for number in range(1, LINK_TRIES + 1):
-        if not work.links and not await fresh_links(run, work, attempt):
+        if not group.links and not await fresh_links(run, group, attempt):
             return None
         try:
-            return await _copied(run, work, attempt)
+            return await _copied(run, group, attempt)
         except ClipError as error:
             if not error.expired or number == LINK_TRIES:
-                _say(run, work, error)
+                _say(run, group, error)
                 return None
-            work.links = ()  # ask the provider for a fresh link
+            group.links = ()  # ask the provider for a fresh link
     return None
 
 
-async def _copied(run: "Run", work: Work, attempt: Attempt) -> list[Delivery]:
+async def _copied(run: "Run", group: RowGroup, attempt: Attempt) -> list[Delivery]:
     from reelsheet.storage import clip_copy
 
     found: list[Delivery] = []
-    for output, link in enumerate(work.links):
+    for output, link in enumerate(group.links):
         clip = await clip_copy.copy(
             link,
             run.destination,
-            run.key(work, attempt, output),
+            run.key(group, attempt, output),
             client=run.assets,
             metadata=_metadata(attempt, output),
         )
-        work.warnings.extend(clip.warnings)
-        found.append(_delivery(run, attempt, output, len(work.links), clip))
+        group.warnings.extend(clip.warnings)
+        found.append(_delivery(run, attempt, output, len(group.links), clip))
     return found
 
 
@@ -97,18 +97,18 @@ def _delivery(run: "Run", attempt: Attempt, output: int, outputs: int, clip: "Cl
     )  # fmt: skip
 
 
-async def _from_elsewhere(run: "Run", work: Work, attempt: Attempt) -> list[Delivery] | None:
+async def _from_elsewhere(run: "Run", group: RowGroup, attempt: Attempt) -> list[Delivery] | None:
     """Fill this destination from another one that has the clip; None where none can."""
     from reelsheet.storage.destination import open_destination
 
-    assert work.standing is not None  # noqa: S101 - `Run.store` looked
+    assert group.history is not None  # noqa: S101 - `Run.store` looked
     here = run.destination
-    for stored in work.standing.elsewhere(here.address):
+    for stored in group.history.elsewhere(here.address):
         try:
             other = open_destination(stored[0].destination)
             found = []
             for one in stored:
-                key = run.key(work, attempt, one.output)
+                key = run.key(group, attempt, one.output)
                 metadata = _metadata(attempt, one.output) | ({"sha256": one.sha256} if one.sha256 else {})
                 copied = await run.in_thread(here.copy_from, other, one.key, key, metadata)
                 found.append(replace(one, destination=here.address, key=key, bytes=copied.size))
@@ -119,8 +119,8 @@ async def _from_elsewhere(run: "Run", work: Work, attempt: Attempt) -> list[Deli
     return None
 
 
-def _say(run: "Run", work: Work, error: "ClipError") -> None:
-    work.say(Status.UNDELIVERED, error.code, str(error))
+def _say(run: "Run", group: RowGroup, error: "ClipError") -> None:
+    group.set_outcome(Status.UNDELIVERED, error.code, str(error))
     if error.systemic:
         run.stop(ErrorCode.STORAGE, str(error))
 

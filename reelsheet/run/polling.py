@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from reelsheet import messages
 from reelsheet.ledger import Attempt, State
 from reelsheet.outcomes import ErrorCode, Status
-from reelsheet.planning.plan import Step, Work
-from reelsheet.provider.client import Look, Phase
+from reelsheet.planning.plan import RowGroup, Step
+from reelsheet.provider.client import Phase, PollResult
 
 if TYPE_CHECKING:
     from reelsheet.run.run import Run
@@ -50,7 +50,7 @@ class _Watched:
     def age(self) -> float:
         return self.run.now() - self.submitted
 
-    def given_up(self, look: Look) -> GivenUp | None:
+    def given_up(self, look: PollResult) -> GivenUp | None:
         """The reason to stop asking after this look, if there is one."""
         match look.phase:
             case Phase.KEY_REFUSED:
@@ -77,7 +77,7 @@ class _Watched:
             return GivenUp(codes.get(look.phase, ErrorCode.DEADLINE), told)
         return None
 
-    def pause(self, look: Look) -> float | None:
+    def pause(self, look: PollResult) -> float | None:
         """Seconds until the next look, where this one says more than the schedule knows."""
         match look.phase:
             case Phase.COMPLETED:
@@ -90,7 +90,7 @@ class _Watched:
                 pass
         return None
 
-    async def ask(self) -> Look | GivenUp | None:
+    async def ask(self) -> PollResult | GivenUp | None:
         """One look. GivenUp: no more; None: the run is interrupted. The deadline counts from the first."""
         run = self.run
         if self.deadline is None:
@@ -109,55 +109,55 @@ class _Watched:
         return max(0.0, (self.deadline or 0.0) - self.run.now())
 
 
-def _is_final(look: Look) -> bool:
+def _is_final(look: PollResult) -> bool:
     return look.phase is Phase.FAILED or (look.phase is Phase.COMPLETED and bool(look.outputs))
 
 
-async def poll(run: "Run", work: Work, attempt: Attempt) -> None:
+async def poll(run: "Run", group: RowGroup, attempt: Attempt) -> None:
     """Look until the provider is done with it, at least once and until this run's deadline for it."""
     prediction = attempt.prediction_id or ""
     watched = _Watched(run, prediction, run.now() - max(0.0, time.time() - (attempt.submitted_at or time.time())))
     try:
-        if work.in_flight:
-            await run.bounded(run.watch.started(prediction, watched.age, work.estimate))
+        if group.in_flight:
+            await run.bounded(run.watch.started(prediction, watched.age, group.estimate))
         else:
             run.gate.adopted()
-            work.in_flight = True
+            group.in_flight = True
         while not run.interrupted.is_set():
             seen = await watched.ask()
             if seen is None:
                 break
             if isinstance(seen, GivenUp):
-                work.say(Status.UNDELIVERED, seen.code, seen.error)
+                group.set_outcome(Status.UNDELIVERED, seen.code, seen.error)
                 return
             if _is_final(seen):
                 if seen.phase is Phase.FAILED:
                     run.watch.done(prediction, watched.age, watched.polls, None)
-                    await _failed(run, work, attempt, seen)
+                    await _failed(run, group, attempt, seen)
                     return
                 run.watch.done(prediction, watched.age, watched.polls, seen.took)
-                _free(run, work)  # before the ledger is told, which may take a moment
-                await _completed(run, work, attempt, seen)
+                _free(run, group)  # before the ledger is told, which may take a moment
+                await _completed(run, group, attempt, seen)
                 return
             pause = watched.pause(seen)
             if pause is None:
                 await run.bounded(run.watch.again(prediction, watched.age, watched.polls), watched.left)
             else:
                 await run.pause(min(pause, watched.left))
-        work.say(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
+        group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
     finally:
         run.polls.gone(prediction)
-        _free(run, work)
+        _free(run, group)
 
 
-def _free(run: "Run", work: Work) -> None:
+def _free(run: "Run", group: RowGroup) -> None:
     """Its place at the provider may be taken again."""
-    if work.in_flight:
-        work.in_flight = False
+    if group.in_flight:
+        group.in_flight = False
         run.gate.finished()
 
 
-async def fresh_links(run: "Run", work: Work, attempt: Attempt) -> bool:
+async def fresh_links(run: "Run", group: RowGroup, attempt: Attempt) -> bool:
     """Ask the provider where a finished clip is; False (and said so) where it does not tell."""
     prediction = attempt.prediction_id or ""
     watched = _Watched(run, prediction, run.now() - max(0.0, time.time() - (attempt.submitted_at or 0.0)))
@@ -166,40 +166,40 @@ async def fresh_links(run: "Run", work: Work, attempt: Attempt) -> bool:
         if seen is None:
             break
         if isinstance(seen, GivenUp):
-            work.say(Status.UNDELIVERED, seen.code, seen.error)
+            group.set_outcome(Status.UNDELIVERED, seen.code, seen.error)
             return False
         if seen.phase is Phase.FAILED:  # its first verdict stands; there is no clip all the same
             told = messages.no_link(prediction, seen.told)
-            work.say(Status.UNDELIVERED, ErrorCode.ASSET_UNAVAILABLE, told)
+            group.set_outcome(Status.UNDELIVERED, ErrorCode.ASSET_UNAVAILABLE, told)
             return False
         if _is_final(seen):
-            work.links = seen.outputs
+            group.links = seen.outputs
             return True
         pause = watched.pause(seen)
         pause = min(LONGEST_PAUSE, 2.0 ** (watched.polls - 1)) if pause is None else pause
         await run.pause(min(max(pause, seen.retry_after or 0.0), watched.left))
-    work.say(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
+    group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
     return False
 
 
-async def _completed(run: "Run", work: Work, attempt: Attempt, look: Look) -> None:
+async def _completed(run: "Run", group: RowGroup, attempt: Attempt, look: PollResult) -> None:
     moment = look.completed_at.timestamp() if look.completed_at else None
-    run.take(work, await run.recorded(run.ledger.record_completed, attempt, moment, to=State.COMPLETED))
-    work.links = look.outputs
+    run.take(group, await run.recorded(run.ledger.record_completed, attempt, moment, to=State.COMPLETED))
+    group.links = look.outputs
     if look.more_outputs:
-        work.warnings.append(f"The provider made {look.more_outputs} more outputs than are copied.")
-    work.step, work.status = Step.COPY, None
+        group.warnings.append(f"The provider made {look.more_outputs} more outputs than are copied.")
+    group.step, group.status = Step.COPY, None
     run.finished += 1
     run.generated += 1
 
 
-async def _failed(run: "Run", work: Work, attempt: Attempt, look: Look) -> None:
+async def _failed(run: "Run", group: RowGroup, attempt: Attempt, look: PollResult) -> None:
     moment = look.completed_at.timestamp() if look.completed_at else None
     told = messages.generation_failed(look)
     failed = await run.recorded(run.ledger.record_failed, attempt, look.error_code, told, moment, to=State.FAILED)
-    run.take(work, failed)
-    work.step = Step.REPORT
-    work.say(Status.FAILED, look.error_code, told)
+    run.take(group, failed)
+    group.step = Step.REPORT
+    group.set_outcome(Status.FAILED, look.error_code, told)
     run.finished += 1
     if run.finished >= FAILED_STREAK and run.generated == 0:
         run.stop(ErrorCode.PROVIDER_DOWN, messages.all_failed(run.finished, told))

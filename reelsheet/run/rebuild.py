@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from reelsheet.errors import ManifestError
-from reelsheet.ledger import Ledger, Note, RunRecord, Sheet, Standing, State
+from reelsheet.ledger import IdentityHistory, Ledger, Note, RunRecord, Sheet, State
 from reelsheet.manifest import columns
 from reelsheet.manifest import rows as manifest
 from reelsheet.manifest.identity import identity_of
@@ -20,7 +20,7 @@ from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.planning import plan
-from reelsheet.planning.plan import Step, Work
+from reelsheet.planning.plan import RowGroup, Step
 from reelsheet.results import publication
 from reelsheet.results.table import Summary, summarise
 from reelsheet.run.run import Run
@@ -42,7 +42,7 @@ async def rebuild(told: RunRecord, ledger: Ledger, settings: Settings, *, result
 
     `results`: a file that takes the table as well. Nothing moves in the ledger: a run that was killed stays unfinished.
     """
-    run = raise_up(told, ledger, settings, results=results)
+    run = load_run(told, ledger, settings, results=results)
     try:
         found = run.results()
         computed = run.exit_code(found)
@@ -63,7 +63,7 @@ async def rebuild(told: RunRecord, ledger: Ledger, settings: Settings, *, result
     return Report(summary, files, exit_code if exit_code < 128 else computed)
 
 
-def raise_up(told: RunRecord, ledger: Ledger, settings: Settings, *, results: str | None = None) -> Run:
+def load_run(told: RunRecord, ledger: Ledger, settings: Settings, *, results: str | None = None) -> Run:
     """The run as an object that can say how its rows stand; it sends nothing."""
     settings = as_recorded(told, settings)
     destination = open_destination(told.destination)
@@ -74,7 +74,7 @@ def raise_up(told: RunRecord, ledger: Ledger, settings: Settings, *, results: st
     identities = _identities(found, sheet, settings)
     found = replace(found, rows=tuple(_as_read(row, sheet, identities) for row in found.rows))
     drawn = plan.draw(
-        found, identities, ledger.standings(identities.values()),
+        found, identities, ledger.histories(identities.values()),
         destination=destination.address, objects=frozenset(destination.listing("videos/")),
         may_replace=lambda _: False, price_cents=settings.price_cents,
     )  # fmt: skip
@@ -82,8 +82,8 @@ def raise_up(told: RunRecord, ledger: Ledger, settings: Settings, *, results: st
     known = {"verb": told.verb, "source": told.source, "destination": told.destination, "results": results}
     options = Options.model_validate(recorded | known)
     notes = ledger.notes(told.run_id)
-    for work in drawn.works.values():
-        _believe(work, notes.get(work.order), told)
+    for group in drawn.groups.values():
+        _believe(group, notes.get(group.order), told)
     return Run(record=told, plan=drawn, options=options, settings=settings, ledger=ledger, destination=destination)
 
 
@@ -158,43 +158,43 @@ def _words(content: bytes) -> Iterator[Mapping[str, str]]:
         return
 
 
-def _believe(work: Work, note: Note | None, told: RunRecord) -> None:
+def _believe(group: RowGroup, note: Note | None, told: RunRecord) -> None:
     """Take from a note what the ledger does not contradict."""
     if note is None:
-        _say_refusal(work, told)
+        _say_refusal(group, told)
         return
-    work.warnings.extend(note.warnings)
+    group.warnings.extend(note.warnings)
     status = Status(note.status) if note.status in set(Status) else None
-    if status is not None and _is_consistent(work.step, work.standing, status):
+    if status is not None and _is_consistent(group.step, group.history, status):
         code = ErrorCode(note.error_code) if note.error_code in set(ErrorCode) else None
-        work.say(status, code, note.error)
+        group.set_outcome(status, code, note.error)
     else:
-        _say_refusal(work, told)
+        _say_refusal(group, told)
 
 
-def _is_consistent(step: Step, standing: Standing | None, status: Status) -> bool:
+def _is_consistent(step: Step, history: IdentityHistory | None, status: Status) -> bool:
     match step:
-        case Step.PAY | Step.REFUSE:
+        case Step.SUBMIT | Step.REFUSE:
             # A row that was settled as never charged is not unknown any more.
-            return standing is None or status not in {Status.UNKNOWN, Status.UNDELIVERED}
+            return history is None or status not in {Status.UNKNOWN, Status.UNDELIVERED}
         case Step.POLL | Step.COPY:
             return status is Status.UNDELIVERED
         case Step.REPORT:
-            failed = standing is not None and standing.latest.state == State.FAILED
+            failed = history is not None and history.latest.state == State.FAILED
             return status is (Status.FAILED if failed else Status.UNKNOWN)
         case _:
             return False
 
 
-def _say_refusal(work: Work, told: RunRecord) -> None:
+def _say_refusal(group: RowGroup, told: RunRecord) -> None:
     """The provider refused the row in this run, which ended before it could say so."""
-    last = work.standing.attempts[-1] if work.standing is not None else None
-    if work.step is Step.PAY and last is not None and last.run_id == told.run_id and last.state == State.REFUSED:
+    last = group.history.attempts[-1] if group.history is not None else None
+    if group.step is Step.SUBMIT and last is not None and last.run_id == told.run_id and last.state == State.REFUSED:
         code = ErrorCode(last.error_code) if last.error_code in set(ErrorCode) else None
         if code is not None:
-            work.say(Status.FAILED, code, last.error or "")
-    elif work.step is Step.PAY and last is not None and last.state == State.ABANDONED:
-        work.say(
+            group.set_outcome(Status.FAILED, code, last.error or "")
+    elif group.step is Step.SUBMIT and last is not None and last.state == State.ABANDONED:
+        group.set_outcome(
             Status.SKIPPED,
             ErrorCode.INTERRUPTED,
             "Settled as never charged; run the same command again to have it made.",
@@ -209,9 +209,9 @@ def _seconds(told: RunRecord, run: Run) -> float:
         return max(0.0, time.time() - told.started_at)
     moments = [
         moment
-        for work in run.plan.works.values()
-        if work.standing is not None
-        for attempt in work.standing.attempts
+        for group in run.plan.groups.values()
+        if group.history is not None
+        for attempt in group.history.attempts
         if attempt.run_id == told.run_id
         for moment in (attempt.claimed_at, attempt.submitted_at, attempt.completed_at)
         if moment is not None

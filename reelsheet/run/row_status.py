@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from reelsheet import messages
 from reelsheet.ledger import PAID, Attempt, State
 from reelsheet.outcomes import ErrorCode, RowResult, Status
-from reelsheet.planning.plan import Step, Work
+from reelsheet.planning.plan import RowGroup, Step
 
 if TYPE_CHECKING:
     from reelsheet.run.run import Run
@@ -20,28 +20,28 @@ _OPEN = (State.UNKNOWN, State.CLAIMED)
 def result(run: "Run", position: int) -> RowResult:
     """One row's line as of now."""
     row = run.manifest.rows[position]
-    work = run.work_at(position)
-    if row.problems or work is None:
+    group = run.work_at(position)
+    if row.problems or group is None:
         problems = " ".join(row.problems)
         return RowResult(Status.INVALID, problems, ErrorCode.INVALID_ROW, row.warnings, run_id=run.run_id)
-    status, code, error = verdict(run, work)
+    status, code, error = verdict(run, group)
     line = RowResult(
         status,
         error,
         code,
-        warnings=tuple(dict.fromkeys((*row.warnings, *work.warnings))),
-        identity=work.identity,
+        warnings=tuple(dict.fromkeys((*row.warnings, *group.warnings))),
+        identity=group.identity,
         run_id=run.run_id,
     )
-    standing = work.standing
-    if standing is None:
+    history = group.history
+    if history is None:
         return line
-    first = position == work.positions[0]
+    first = position == group.positions[0]
     if first:
-        line.cost_cents = standing.run_cents(run.run_id)
-        line.total_cost_cents = standing.total_cents
-        line.at_risk_cents = standing.risk_cents
-    latest = standing.latest
+        line.cost_cents = history.run_cents(run.run_id)
+        line.total_cost_cents = history.total_cents
+        line.at_risk_cents = history.risk_cents
+    latest = history.latest
     if latest.state in (*PAID, *_OPEN) and not _is_refusal(status, latest):
         line.attempt = latest.number
         line.prediction_id = latest.prediction_id or ""
@@ -49,34 +49,34 @@ def result(run: "Run", position: int) -> RowResult:
         line.completed_at = _utc(latest.completed_at)
         line.reused = latest.state in PAID and (not first or latest.run_id != run.run_id)
     if status is Status.SUCCEEDED:
-        _name_clips(run, line, work)
+        _name_clips(run, line, group)
     return line
 
 
-def verdict(run: "Run", work: Work) -> tuple[Status, ErrorCode | None, str]:
+def verdict(run: "Run", group: RowGroup) -> tuple[Status, ErrorCode | None, str]:
     """Status, code and sentence of a row that could be asked for."""
-    if work.step is Step.DONE:
+    if group.step is Step.DONE:
         return Status.SUCCEEDED, None, ""
-    latest = work.standing.latest if work.standing else None
+    latest = group.history.latest if group.history else None
     if latest is not None and latest.state in _OPEN:
-        return Status.UNKNOWN, ErrorCode.SUBMIT_UNKNOWN, _unknown(run, work, latest)
-    if work.status is not None:
-        return work.status, work.error_code, work.error
-    if latest is not None and latest.state == State.FAILED and work.step is not Step.PAY:
+        return Status.UNKNOWN, ErrorCode.SUBMIT_UNKNOWN, _unknown(run, group, latest)
+    if group.status is not None:
+        return group.status, group.error_code, group.error
+    if latest is not None and latest.state == State.FAILED and group.step is not Step.SUBMIT:
         code = ErrorCode(latest.error_code) if latest.error_code in set(ErrorCode) else ErrorCode.GENERATION_FAILED
         return Status.FAILED, code, latest.error or messages.failed_before()
-    if latest is not None and latest.state in PAID and work.step is not Step.PAY:
+    if latest is not None and latest.state in PAID and group.step is not Step.SUBMIT:
         return Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid()
     return Status.SKIPPED, *run.why_skipped()
 
 
-def _unknown(run: "Run", work: Work, latest: Attempt) -> str:
+def _unknown(run: "Run", group: RowGroup, latest: Attempt) -> str:
     if latest.state == State.CLAIMED and latest.run_id != run.run_id:  # a dead run's claim would be unknown by now
         return messages.sent_by_another(latest)
     told = latest.error or messages.crashed_while_sending(latest)
-    if work.status is None or work.status is Status.UNKNOWN:
+    if group.status is None or group.status is Status.UNKNOWN:
         return told
-    return f"{work.error} An earlier submission of this row is still open: {told}"
+    return f"{group.error} An earlier submission of this row is still open: {told}"
 
 
 def _is_refusal(status: Status, latest: Attempt) -> bool:
@@ -84,8 +84,8 @@ def _is_refusal(status: Status, latest: Attempt) -> bool:
     return status in {Status.FAILED, Status.INVALID} and latest.state != State.FAILED
 
 
-def _name_clips(run: "Run", line: RowResult, work: Work) -> None:
-    stored = work.standing.delivered(run.destination.address) if work.standing else ()
+def _name_clips(run: "Run", line: RowResult, group: RowGroup) -> None:
+    stored = group.history.delivered(run.destination.address) if group.history else ()
     if not stored:
         return
     main = stored[0]

@@ -24,15 +24,15 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from reelsheet import messages
 from reelsheet.errors import LedgerError, Stopped
-from reelsheet.ledger import Attempt, Ledger, Note, RunRecord, Standing, State
+from reelsheet.ledger import Attempt, IdentityHistory, Ledger, Note, RunRecord, State
 from reelsheet.ledger.lease import HEARTBEAT_SECONDS
 from reelsheet.manifest.rows import Manifest
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, RowResult, Status
-from reelsheet.pacing.congestion_window import Gate, Pace
+from reelsheet.pacing.congestion_window import CongestionWindow, Gate
 from reelsheet.pacing.poll_schedule import PollSchedule, Watch
-from reelsheet.planning.plan import Plan, Step, Work
-from reelsheet.provider.classification import Answer
+from reelsheet.planning.plan import Plan, RowGroup, Step
+from reelsheet.provider.classification import SubmitResult
 from reelsheet.provider.client import Provider
 from reelsheet.redaction import unsigned
 from reelsheet.run import delivery, polling, row_status, submission
@@ -92,14 +92,14 @@ class Run:
         self.flow_run_id: str | None = record.flow_run_id
         self.now = now
         self.started = now()
-        self._by_position = {position: work for work in plan.works.values() for position in work.positions}
+        self._by_position = {position: group for group in plan.groups.values() for position in group.positions}
 
         # pace
         self.polls = PollSchedule(clock=now)
         self.watch = Watch(self.polls)
-        self.gate = Gate(Pace(ceiling=options.concurrency, clock=now, unseen=self.polls.unseen))
-        self.posts = submission.Posts()
-        self.others = submission.Others()
+        self.gate = Gate(CongestionWindow(ceiling=options.concurrency, clock=now, unseen=self.polls.unseen))
+        self.posts = submission.InFlight()
+        self.others = submission.OtherClaims()
         self.no_answer = 0  # submissions in a row without a definite answer
         self.accepted_at: float | None = None
         self.finished = 0  # predictions, of which
@@ -123,10 +123,10 @@ class Run:
         # words
         self.task_runs = 0  # how many the flow has started
         self.remarks: list[str] = list(plan.notes)
-        self.recovered: dict[
+        self.unrecorded_ids: dict[
             str, tuple[int, str, int]
         ] = {}  # identity → attempt, id, cents that the ledger did not take
-        self._owed: dict[str, Callable[[], Attempt]] = {}  # identity → the entry that it did not take
+        self._deferred: dict[str, Callable[[], Attempt]] = {}  # identity → the entry that it did not take
         self._noted: dict[int, Note] = {}  # what the ledger holds of this run's words
         self.files: Files | None = None  # set when they are written
         self.album: Album | None = None  # thumbnails on their way
@@ -144,7 +144,7 @@ class Run:
     # Its life
 
     @contextlib.asynccontextmanager
-    async def going(self) -> AsyncIterator["Run"]:
+    async def session(self) -> AsyncIterator["Run"]:
         """Clients open, lease renewed, table written every few seconds; all of it ended on the way out."""
         from reelsheet.web.guarded_http import guarded_client
 
@@ -212,133 +212,133 @@ class Run:
 
     # What there is to do
 
-    def to_do(self) -> list[Work]:
+    def to_do(self) -> list[RowGroup]:
         """In row order: everything that needs a step in this run."""
-        return self.plan.having(Step.PAY, Step.POLL, Step.COPY)
+        return self.plan.having(Step.SUBMIT, Step.POLL, Step.COPY)
 
-    async def admit(self, work: Work) -> bool:
+    async def admit(self, group: RowGroup) -> bool:
         """Wait until the pace lets this row's submission leave; False where the run has stopped submitting."""
         try:
-            await self.gate.admit(work.order)
+            await self.gate.admit(group.order)
         except Stopped:
-            self.skip(work)
+            self.skip(group)
             return False
-        work.claimed = True
-        self.posts.leaving(work.identity)
+        group.claimed = True
+        self.posts.leaving(group.identity)
         return True
 
-    def work(self, identity: str) -> Work:
+    def group(self, identity: str) -> RowGroup:
         self.touched.add(identity)
-        return self.plan.works[identity]
+        return self.plan.groups[identity]
 
-    def work_at(self, position: int) -> Work | None:
+    def work_at(self, position: int) -> RowGroup | None:
         """The work that a row of the sheet belongs to; None where the row is invalid."""
         return self._by_position.get(position)
 
     # A row's steps
 
-    async def generate(self, identity: str) -> Work:
+    async def generate(self, identity: str) -> RowGroup:
         """Bring a row to a finished prediction: submit if the ledger lets, else poll. Safe to run again at any time."""
-        work = self.work(identity)
-        if work.status in {Status.FAILED, Status.UNKNOWN}:
-            return work  # a repeated body has nothing to add to a verdict
-        if work.status is Status.SKIPPED:
-            work.status = None  # but looks anew at what was left
+        group = self.group(identity)
+        if group.status in {Status.FAILED, Status.UNKNOWN}:
+            return group  # a repeated body has nothing to add to a verdict
+        if group.status is Status.SKIPPED:
+            group.status = None  # but looks anew at what was left
         try:
-            attempt = await self._secured(work)
+            attempt = await self._secured(group)
             if attempt is not None and attempt.state == State.SUBMITTED:
-                work.step = Step.POLL
-                await polling.poll(self, work, attempt)
+                group.step = Step.POLL
+                await polling.poll(self, group, attempt)
             elif attempt is not None and attempt.state == State.COMPLETED:
-                work.step = Step.COPY
+                group.step = Step.COPY
         except LedgerError as error:
-            self._ledger_down(work, error)
+            self._ledger_down(group, error)
         finally:
-            self.unsend(work)
-        return work
+            self.unsend(group)
+        return group
 
-    async def _secured(self, work: Work) -> Attempt | None:
-        if work.step is Step.PAY:
-            return await submission.secure(self, work)
-        attempt = work.standing.latest if work.standing else None
+    async def _secured(self, group: RowGroup) -> Attempt | None:
+        if group.step is Step.SUBMIT:
+            return await submission.submit_row(self, group)
+        attempt = group.history.latest if group.history else None
         if attempt is not None and attempt.state == State.CLAIMED:
-            return await submission.take_up(self, work)
+            return await submission.await_other_claim(self, group)
         return attempt
 
-    async def store(self, identity: str) -> Work:
+    async def store(self, identity: str) -> RowGroup:
         """Copy every output of a finished prediction to the destination. Safe to run again; costs nothing."""
-        work = self.work(identity)
-        if work.step is not Step.COPY or work.standing is None:
-            return work
+        group = self.group(identity)
+        if group.step is not Step.COPY or group.history is None:
+            return group
         self._to_copy += 1
         self.gate.hold(self._to_copy > HOLD_COPIES)
         try:
             async with self._copying:
                 if self.interrupted.is_set():
-                    work.say(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
-                    return work
-                await delivery.store(self, work, work.standing.latest)
+                    group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
+                    return group
+                await delivery.store(self, group, group.history.latest)
         finally:
             self._to_copy -= 1
             self.gate.hold(self._to_copy > HOLD_COPIES)
-        return work
+        return group
 
-    def answered(self, work: Work, attempt: Attempt, answer: Answer) -> None:
+    def answered(self, group: RowGroup, attempt: Attempt, answer: SubmitResult) -> None:
         """A POST was answered, and the answer recorded: what follows for the rest of the run."""
-        submission.learn(self, work, attempt, answer)
+        submission.apply_submit_result(self, group, attempt, answer)
 
-    def take(self, work: Work, attempt: Attempt) -> None:
+    def take(self, group: RowGroup, attempt: Attempt) -> None:
         """The row's standing with this attempt in it."""
-        others = [a for a in work.standing.attempts if a.number != attempt.number] if work.standing else []
-        deliveries = work.standing.deliveries if work.standing else ()
-        work.standing = Standing(tuple(sorted([*others, attempt], key=lambda a: a.number)), deliveries)
+        others = [a for a in group.history.attempts if a.number != attempt.number] if group.history else []
+        deliveries = group.history.deliveries if group.history else ()
+        group.history = IdentityHistory(tuple(sorted([*others, attempt], key=lambda a: a.number)), deliveries)
 
-    def skip(self, work: Work) -> None:
+    def skip(self, group: RowGroup) -> None:
         """The row is not attempted in this run."""
-        work.say(Status.SKIPPED, *self.why_skipped())
+        group.set_outcome(Status.SKIPPED, *self.why_skipped())
 
-    async def give_way(self) -> None:
+    async def yield_to_submissions(self) -> None:
         """Before a copy: free places are taken first, since a clip waits at no cost and an empty place does not."""
         if self._to_copy <= HOLD_COPIES:
             await self.posts.all_left(YIELD_SECONDS)
 
-    def unsend(self, work: Work) -> None:
+    def unsend(self, group: RowGroup) -> None:
         """Give back a place that was admitted and not used."""
-        self.posts.left(work.identity)
-        if work.claimed:
-            work.claimed = False
-            self.gate.unsent()
+        self.posts.left(group.identity)
+        if group.claimed:
+            group.claimed = False
+            self.gate.release()
 
-    def key(self, work: Work, attempt: Attempt, output: int) -> str:
+    def key(self, group: RowGroup, attempt: Attempt, output: int) -> str:
         """Where an output is stored below the destination."""
-        return object_key(self.options, self.manifest, work, attempt.number, output)
+        return object_key(self.options, self.manifest, group, attempt.number, output)
 
     # What the ledger did not take
 
-    def owe(self, identity: str, entry: Callable[[], Attempt]) -> None:
+    def defer_write(self, identity: str, entry: Callable[[], Attempt]) -> None:
         """Tell the ledger later."""
-        self._owed[identity] = entry
+        self._deferred[identity] = entry
 
     async def recorded(self, record: Callable[..., Attempt], attempt: Attempt, *arguments: Any, to: State) -> Attempt:
         """Write a verdict down; it is not lost where the ledger is down, for it can be asked for again."""
         try:
-            if attempt.identity in self._owed:
-                attempt = await self._pay_back(attempt.identity)
+            if attempt.identity in self._deferred:
+                attempt = await self.flush_deferred(attempt.identity)
             return await self.in_ledger(record, attempt, *arguments)
         except LedgerError as error:
             self.stop(ErrorCode.STORAGE, messages.ledger_down(error))
             return replace(attempt, state=to, completed_at=time.time())
 
-    async def _pay_back(self, identity: str) -> Attempt:
-        attempt = await self.in_ledger(self._owed[identity])
-        del self._owed[identity]
-        self.recovered.pop(identity, None)
+    async def flush_deferred(self, identity: str) -> Attempt:
+        attempt = await self.in_ledger(self._deferred[identity])
+        del self._deferred[identity]
+        self.unrecorded_ids.pop(identity, None)
         return attempt
 
-    def _ledger_down(self, work: Work, error: LedgerError) -> None:
+    def _ledger_down(self, group: RowGroup, error: LedgerError) -> None:
         self.stop(ErrorCode.STORAGE, messages.ledger_down(error))
-        if work.step is Step.PAY and work.status is None:
-            work.say(Status.SKIPPED, ErrorCode.STORAGE, self.stop_error)
+        if group.step is Step.SUBMIT and group.status is None:
+            group.set_outcome(Status.SKIPPED, ErrorCode.STORAGE, self.stop_error)
 
     # How it stands
 
@@ -377,21 +377,23 @@ class Run:
         What it never took stays as this process knows it, and its being down is a stop like any other.
         """
         try:
-            for identity in list(self._owed):
-                await self._pay_back(identity)
-            standings = await self.in_ledger(self.ledger.standings, list(self.plan.works))
+            for identity in list(self._deferred):
+                await self.flush_deferred(identity)
+            histories = await self.in_ledger(self.ledger.histories, list(self.plan.groups))
         except LedgerError as error:
             self.stop(ErrorCode.STORAGE, messages.ledger_down(error))
             return
-        for identity, work in self.plan.works.items():
-            work.standing = standings.get(identity)
+        for identity, group in self.plan.groups.items():
+            group.history = histories.get(identity)
 
     def notes(self) -> list[Note]:
         """What the ledger's tables of attempts cannot tell; words that do not hold any more are taken back."""
         said = {
-            work.order: Note(work.order, str(work.status or ""), work.error_code, work.error, tuple(work.warnings))
-            for work in self.plan.works.values()
-            if work.status is not None or work.warnings
+            group.order: Note(
+                group.order, str(group.status or ""), group.error_code, group.error, tuple(group.warnings)
+            )
+            for group in self.plan.groups.values()
+            if group.status is not None or group.warnings
         }
         return [*said.values(), *(Note(at, "", None, "") for at in self._noted if at not in said)]
 
@@ -402,8 +404,8 @@ class Run:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
                 await self.in_ledger(self.ledger.heartbeat)
-                for identity in list(self._owed):
-                    await self._pay_back(identity)
+                for identity in list(self._deferred):
+                    await self.flush_deferred(identity)
             except LedgerError as error:
                 log.warning("%s", error)
 
@@ -473,16 +475,16 @@ def live(run_id: str) -> Run:
     return _live[run_id]
 
 
-def object_key(options: Options, manifest: Manifest, work: Work, attempt: int, output: int) -> str:
+def object_key(options: Options, manifest: Manifest, group: RowGroup, attempt: int, output: int) -> str:
     """The key of a clip below its destination, the same in every run."""
     from reelsheet.storage.object_names import Template, default_name
 
     if options.name:
         template = Template.parse(options.name, manifest.columns, manifest.roles)
-        cells = dict(zip(manifest.columns, work.row.cells, strict=False))
-        name = template.render(cells, identity=work.identity, attempt=attempt, output=output, width=work.width)
+        cells = dict(zip(manifest.columns, group.row.cells, strict=False))
+        name = template.render(cells, identity=group.identity, attempt=attempt, output=output, width=group.width)
     else:
-        name = default_name(work.row.id, work.row.prompt, work.identity, attempt, output, width=work.width)
+        name = default_name(group.row.id, group.row.prompt, group.identity, attempt, output, width=group.width)
     return f"videos/{name}.mp4"
 
 

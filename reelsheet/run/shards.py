@@ -20,14 +20,14 @@ from reelsheet.manifest.identity import identity_of
 from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
-from reelsheet.planning.plan import Plan, Step, Work, step_of
-from reelsheet.provider.classification import Answer, Proof
+from reelsheet.planning.plan import Plan, RowGroup, Step, step_of
+from reelsheet.provider.classification import SubmitOutcome, SubmitResult
 from reelsheet.run.run import Run
 from reelsheet.run.submission import NO_ANSWER_STREAK
 from reelsheet.settings import Settings
 
 NOTES_SECONDS = 3.0  # between two looks at what stopped the others
-OPEN = (Step.PAY, Step.POLL, Step.COPY)
+OPEN = (Step.SUBMIT, Step.POLL, Step.COPY)
 
 
 class Shard(Run):
@@ -37,8 +37,8 @@ class Shard(Run):
         super().__init__(**parts)
         self.number = number
         self._told: set[asyncio.Task[None]] = set()
-        for work in self.plan.works.values():
-            work.step = step_of(work, self.destination.address, None, _replacing(granted))
+        for group in self.plan.groups.values():
+            group.step = step_of(group, self.destination.address, None, _replacing(granted))
 
     def stop(self, code: ErrorCode, error: str) -> None:
         """Submit nothing more, here and in the run's other processes."""
@@ -47,9 +47,9 @@ class Shard(Run):
         if first:
             self._tell(self.in_ledger(book.mark_stop, self.ledger, self.run_id, self.number, code, error))
 
-    def answered(self, work: Work, attempt: Attempt, answer: Answer) -> None:
-        super().answered(work, attempt, answer)
-        if answer.proof is Proof.UNKNOWN and not self.stopping:
+    def answered(self, group: RowGroup, attempt: Attempt, answer: SubmitResult) -> None:
+        super().answered(group, attempt, answer)
+        if answer.proof is SubmitOutcome.UNKNOWN and not self.stopping:
             self._tell(self._streak_everywhere(answer.told))
 
     async def _streak_everywhere(self, told: str) -> None:
@@ -119,10 +119,10 @@ def _attach(
         ledger.close()
         return None
     plan = _unpack(book.content(ledger, run_id, number), settings)
-    first, last = min(plan.works.values(), key=_order), max(plan.works.values(), key=_order)
+    first, last = min(plan.groups.values(), key=_order), max(plan.groups.values(), key=_order)
     book.forget_notes(ledger, run_id, first.order, last.order)
-    for identity, standing in ledger.standings(plan.works).items():
-        plan.works[identity].standing = standing
+    for identity, history in ledger.histories(plan.groups).items():
+        plan.groups[identity].history = history
     options = _options(record)
     return Shard(
         number=number,
@@ -145,12 +145,12 @@ SQLITE_REFUSED = (
 # The division
 
 
-def ranges(works: Sequence[Work], size: int, rows: int) -> list[tuple[int, int]]:
+def ranges(groups: Sequence[RowGroup], size: int, rows: int) -> list[tuple[int, int]]:
     """Positions 0 to `rows` - 1 in ranges, both ends included, each with at most `size` first rows of `works`.
 
     An identity belongs to the range of its first row, wherever its duplicates are.
     """
-    firsts = sorted(work.order for work in works)[::size]
+    firsts = sorted(group.order for group in groups)[::size]
     if not firsts:
         return []
     starts = [0, *firsts[1:]]
@@ -158,13 +158,13 @@ def ranges(works: Sequence[Work], size: int, rows: int) -> list[tuple[int, int]]
     return list(zip(starts, ends, strict=True))
 
 
-def within(works: Sequence[Work], first: int, last: int) -> list[Work]:
-    return [work for work in works if first <= work.order <= last]
+def within(groups: Sequence[RowGroup], first: int, last: int) -> list[RowGroup]:
+    return [group for group in groups if first <= group.order <= last]
 
 
-def chunks(works: Sequence[Work], size: int) -> list[list[Work]]:
+def chunks(groups: Sequence[RowGroup], size: int) -> list[list[RowGroup]]:
     """Parts for one process: what is paid for first, for links expire; then in row order."""
-    ordered = sorted(works, key=lambda work: (work.step is Step.PAY, work.order))
+    ordered = sorted(groups, key=lambda group: (group.step is Step.SUBMIT, group.order))
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
@@ -194,9 +194,9 @@ async def _forget_the_gone(run: Run) -> None:
     here = run.destination.address
     gone = [
         (here, one.key)
-        for work in run.plan.having(Step.COPY)
-        if work.standing is not None
-        for one in work.standing.delivered(here)
+        for group in run.plan.having(Step.COPY)
+        if group.history is not None
+        for one in group.history.delivered(here)
     ]
     if gone:
         await run.in_ledger(run.ledger.forget_deliveries, gone)
@@ -208,67 +208,67 @@ async def take_in(run: Run, *, leave: AbstractSet[str] = frozenset()) -> None:
     Identities in `leave` are this process's own.
     """
     opened = {
-        identity: work for identity, work in run.plan.works.items() if work.step in OPEN and identity not in leave
+        identity: group for identity, group in run.plan.groups.items() if group.step in OPEN and identity not in leave
     }
-    standings = await run.in_ledger(run.ledger.standings, list(opened))
+    histories = await run.in_ledger(run.ledger.histories, list(opened))
     notes = await run.in_ledger(run.ledger.notes, run.run_id)
     granted = await run.in_ledger(run.ledger.permissions, run.run_id)
-    for identity, work in opened.items():
-        if work.error_code is ErrorCode.OVER_LIMIT:
+    for identity, group in opened.items():
+        if group.error_code is ErrorCode.OVER_LIMIT:
             continue
-        work.standing = standings.get(identity)
-        work.step = step_of(work, run.destination.address, None, _replacing(granted))
-        note = notes.get(work.order)
+        group.history = histories.get(identity)
+        group.step = step_of(group, run.destination.address, None, _replacing(granted))
+        note = notes.get(group.order)
         if note is not None:
-            _hear(run, work, note)
-        if work.standing is not None or note is not None:
+            _hear(run, group, note)
+        if group.history is not None or note is not None:
             run.touched.add(identity)
 
 
-def _hear(run: Run, work: Work, note: Note) -> None:
-    work.warnings.extend(warning for warning in note.warnings if warning not in work.warnings)
-    if work.step is Step.DONE or not note.status:
+def _hear(run: Run, group: RowGroup, note: Note) -> None:
+    group.warnings.extend(warning for warning in note.warnings if warning not in group.warnings)
+    if group.step is Step.DONE or not note.status:
         return
     code = ErrorCode(note.error_code) if note.error_code else None
-    work.say(Status(note.status), code, note.error)
+    group.set_outcome(Status(note.status), code, note.error)
     if code is ErrorCode.OVER_BUDGET:
         run.stop_over_budget(note.error)
 
 
-def _replacing(granted: Mapping[str, int]) -> Callable[[Work], bool]:
-    def may_replace(work: Work) -> bool:
-        return work.standing is not None and granted.get(work.identity) == work.standing.latest.number
+def _replacing(granted: Mapping[str, int]) -> Callable[[RowGroup], bool]:
+    def may_replace(group: RowGroup) -> bool:
+        return group.history is not None and granted.get(group.identity) == group.history.latest.number
 
     return may_replace
 
 
-def _order(work: Work) -> int:
-    return work.order
+def _order(group: RowGroup) -> int:
+    return group.order
 
 
 # A shard's rows on their way to another machine
 
 
-def _pack(manifest: Manifest, works: Sequence[Work]) -> bytes:
+def _pack(manifest: Manifest, groups: Sequence[RowGroup]) -> bytes:
     told = {
         "source": manifest.source,
         "columns": manifest.columns,
         "roles": manifest.roles,
         "works": [
             {
-                "identity": work.identity,
-                "positions": work.positions,
-                "line": work.row.line,
-                "cells": work.row.cells,
-                "image": work.row.image,
-                "prompt": work.row.prompt,
-                "expansion": work.row.expansion,
-                "take": work.row.take,
-                "id": work.row.id,
-                "warnings": work.warnings,
-                "fingerprint": work.fingerprint,
+                "identity": group.identity,
+                "positions": group.positions,
+                "line": group.row.line,
+                "cells": group.row.cells,
+                "image": group.row.image,
+                "prompt": group.row.prompt,
+                "expansion": group.row.expansion,
+                "take": group.row.take,
+                "id": group.row.id,
+                "warnings": group.warnings,
+                "fingerprint": group.fingerprint,
             }
-            for work in works
+            for group in groups
         ],
     }
     return zlib.compress(json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode())
@@ -279,7 +279,7 @@ def _unpack(content: bytes | None, settings: Settings) -> Plan:
     if content is None:
         raise ConfigurationError("The rows of this part of the run are not in the ledger; start the whole run again.")
     told = json.loads(zlib.decompress(content))
-    works: dict[str, Work] = {}
+    groups: dict[str, RowGroup] = {}
     for one in told["works"]:
         row = Row(
             position=one["positions"][0], line=one["line"], cells=tuple(one["cells"]), image=one["image"],
@@ -290,13 +290,13 @@ def _unpack(content: bytes | None, settings: Settings) -> Plan:
                 "This worker is set up for another provider or model than the run: "
                 "give every worker the same VIBEDREAM_BASE_URL and REELSHEET_MODEL."
             )
-        works[one["identity"]] = Work(
+        groups[one["identity"]] = RowGroup(
             one["identity"], row, list(one["positions"]), warnings=list(one["warnings"]), fingerprint=one["fingerprint"]
         )
     manifest = Manifest(
-        told["source"], tuple(told["columns"]), tuple(work.row for work in works.values()), told["roles"]
+        told["source"], tuple(told["columns"]), tuple(group.row for group in groups.values()), told["roles"]
     )
-    return Plan(manifest, works, settings.price_cents)
+    return Plan(manifest, groups, settings.price_cents)
 
 
 def _options(record: RunRecord) -> Options:

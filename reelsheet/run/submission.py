@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from reelsheet import messages
 from reelsheet.errors import LedgerError
-from reelsheet.ledger import Attempt, Claimed, Found, OverBudget, Standing, State, Wait
+from reelsheet.ledger import Attempt, Claimed, Found, IdentityHistory, OverBudget, State, Wait
 from reelsheet.ledger.lease import awake_and_asleep
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.pacing.poll_schedule import estimate_seconds
 from reelsheet.planning import plan
-from reelsheet.planning.plan import Step, Work
-from reelsheet.provider.classification import Answer, Proof
+from reelsheet.planning.plan import RowGroup, Step
+from reelsheet.provider.classification import SubmitOutcome, SubmitResult
 from reelsheet.provider.client import LeaseLost
 from reelsheet.results import earlier
 
@@ -38,7 +38,7 @@ COMMIT_PAUSES = (0.1, 0.5, 2.0)  # between tries to have the ledger take an answ
 OTHERS_SECONDS = 2.0  # between two looks at another run's claim, at the most
 
 
-class Posts:
+class InFlight:
     """The POSTs of this process that are on their way, or about to be."""
 
     def __init__(self) -> None:
@@ -94,14 +94,14 @@ class Posts:
             self._quiet.set()
 
 
-class Others:
+class OtherClaims:
     """Claims of other living runs that this one waits for, looked at all together."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, asyncio.Future[Standing]] = {}
+        self._waiting: dict[str, asyncio.Future[IdentityHistory]] = {}
         self._looking: asyncio.Task[None] | None = None
 
-    async def settled(self, run: "Run", identity: str) -> Standing:
+    async def settled(self, run: "Run", identity: str) -> IdentityHistory:
         """How an identity stands once none of its attempts is claimed any more."""
         if identity not in self._waiting:
             self._waiting[identity] = asyncio.get_running_loop().create_future()
@@ -113,15 +113,15 @@ class Others:
         pause = OTHERS_SECONDS / 10
         while self._waiting and not run.interrupted.is_set():
             try:
-                standings = await run.in_ledger(run.ledger.standings, list(self._waiting))
+                histories = await run.in_ledger(run.ledger.histories, list(self._waiting))
             except Exception as error:  # noqa: BLE001 - it is raised where each is waited for
                 for waiting in self._waiting.values():
                     waiting.set_exception(error)
                 self._waiting.clear()
                 return
-            settled = [one for one in standings.values() if all(a.state != State.CLAIMED for a in one.attempts)]
-            for standing in settled:
-                self._waiting.pop(standing.latest.identity).set_result(standing)
+            settled = [one for one in histories.values() if all(a.state != State.CLAIMED for a in one.attempts)]
+            for history in settled:
+                self._waiting.pop(history.latest.identity).set_result(history)
             pause = OTHERS_SECONDS / 10 if settled else min(OTHERS_SECONDS, 1.5 * pause)
             await run.pause(pause)
 
@@ -134,117 +134,117 @@ class _Tries:
     refused_since: float | None = None
 
 
-async def secure(run: "Run", work: Work) -> Attempt | None:
+async def submit_row(run: "Run", group: RowGroup) -> Attempt | None:
     """Claim and submit until there is an id, or a reason why there is none."""
     tries = _Tries()
-    while work.claimed or await run.admit(work):
+    while group.claimed or await run.admit(group):
         if run.stopping:
-            run.skip(work)
+            run.skip(group)
             return None
-        image = await _image(run, work)
+        image = await _image(run, group)
         if image is None:
             return None
         claim = await run.in_ledger(
             run.ledger.claim,
-            work.identity,
+            group.identity,
             run_id=run.run_id,
             price_cents=run.price_cents,
             daily_cap_cents=run.settings.daily_cap_cents,
-            fingerprint=work.fingerprint,
+            fingerprint=group.fingerprint,
         )
         if isinstance(claim, Claimed):
-            answer = await _post(run, work, claim, image)
-            if not await _may_try_again(run, work, answer, tries):
-                latest = work.standing.latest if work.standing else None
+            answer = await _post(run, group, claim, image)
+            if not await _may_try_again(run, group, answer, tries):
+                latest = group.history.latest if group.history else None
                 return latest if latest is not None and latest.state == State.SUBMITTED else None
             continue
-        run.unsend(work)
-        standing = await _unclaimed(run, work, claim)
-        if standing is not None:
-            return found(run, work, standing)
-        if work.status is not None or run.interrupted.is_set():
+        run.unsend(group)
+        history = await _unclaimed(run, group, claim)
+        if history is not None:
+            return found(run, group, history)
+        if group.status is not None or run.interrupted.is_set():
             return None
     return None
 
 
-async def _unclaimed(run: "Run", work: Work, claim: Found | Wait | OverBudget) -> Standing | None:
+async def _unclaimed(run: "Run", group: RowGroup, claim: Found | Wait | OverBudget) -> IdentityHistory | None:
     """The standing that makes a POST needless; None: ask again, unless the row says why not."""
     match claim:
-        case Found(standing=standing):
-            return standing
+        case Found(history=history):
+            return history
         case Wait():
-            settled = await _settled(run, work)
+            settled = await _settled(run, group)
             return None if settled is None or settled.is_free else settled
         case OverBudget() if run.posts:  # something reserved may yet be released
             await run.posts.quiet()
         case OverBudget():
-            work.say(Status.SKIPPED, ErrorCode.OVER_BUDGET, messages.over_budget(claim, run.price_cents))
-            run.stop_over_budget(work.error)
+            group.set_outcome(Status.SKIPPED, ErrorCode.OVER_BUDGET, messages.over_budget(claim, run.price_cents))
+            run.stop_over_budget(group.error)
     return None
 
 
-async def take_up(run: "Run", work: Work) -> Attempt | None:
+async def await_other_claim(run: "Run", group: RowGroup) -> Attempt | None:
     """Another living run is submitting this identity: share its result, or submit where it came to nothing."""
-    settled = await _settled(run, work)
+    settled = await _settled(run, group)
     if settled is None:
         return None
     if not settled.is_free:
-        return found(run, work, settled)
-    work.step = Step.PAY
-    return await secure(run, work)
+        return found(run, group, settled)
+    group.step = Step.SUBMIT
+    return await submit_row(run, group)
 
 
-def found(run: "Run", work: Work, standing: Standing) -> Attempt | None:
+def found(run: "Run", group: RowGroup, history: IdentityHistory) -> Attempt | None:
     """The ledger says that no POST is needed or allowed: what is left to do, and with which attempt."""
-    work.standing = standing
-    work.step = plan.step_of(work, run.destination.address, None, lambda _: False)
-    return standing.latest if work.step in {Step.POLL, Step.COPY} else None
+    group.history = history
+    group.step = plan.step_of(group, run.destination.address, None, lambda _: False)
+    return history.latest if group.step in {Step.POLL, Step.COPY} else None
 
 
-async def _settled(run: "Run", work: Work) -> Standing | None:
+async def _settled(run: "Run", group: RowGroup) -> IdentityHistory | None:
     """How the row stands once no living run is at it; None where this run is interrupted before."""
-    standing = await run.bounded(run.others.settled(run, work.identity))
-    work.standing = standing or work.standing
-    return standing
+    history = await run.bounded(run.others.settled(run, group.identity))
+    group.history = history or group.history
+    return history
 
 
-async def _image(run: "Run", work: Work) -> str | None:
+async def _image(run: "Run", group: RowGroup) -> str | None:
     """What the provider is asked to fetch; None (and said so) where the address cannot be signed."""
     from reelsheet.images.preflight import provider_address
 
     try:
-        return await provider_address(work.row.image)
+        return await provider_address(group.row.image)
     except Exception as error:  # noqa: BLE001 - whatever ails this one address, the other rows go on
-        run.unsend(work)
-        work.say(Status.INVALID, ErrorCode.IMAGE_UNREACHABLE, messages.unsigned_image(error))
+        run.unsend(group)
+        group.set_outcome(Status.INVALID, ErrorCode.IMAGE_UNREACHABLE, messages.unsigned_image(error))
         return None
 
 
 # The POST and the commit of its answer
 
 
-async def _post(run: "Run", work: Work, claim: Claimed, image: str) -> Answer:
+async def _post(run: "Run", group: RowGroup, claim: Claimed, image: str) -> SubmitResult:
     """One task that no cancellation reaches."""
-    answer = asyncio.create_task(_post_and_commit(run, work, claim, image))
+    answer = asyncio.create_task(_post_and_commit(run, group, claim, image))
     run.posts.track(answer)
     return await asyncio.shield(answer)
 
 
-async def _post_and_commit(run: "Run", work: Work, claim: Claimed, image: str) -> Answer:
-    run.take(work, claim.attempt)
+async def _post_and_commit(run: "Run", group: RowGroup, claim: Claimed, image: str) -> SubmitResult:
+    run.take(group, claim.attempt)
     try:
-        answer = await _answer(run, work, claim, image)
+        answer = await _answer(run, group, claim, image)
         attempt = await _committed(run, claim.attempt, answer)
     finally:
-        run.posts.left(work.identity)
-        run.ledger.let_go(claim.attempt)
-    run.take(work, attempt)
-    work.claimed = False
-    run.answered(work, attempt, answer)
+        run.posts.left(group.identity)
+        run.ledger.mark_unawaited(claim.attempt)
+    run.take(group, attempt)
+    group.claimed = False
+    run.answered(group, attempt, answer)
     return answer
 
 
-async def _answer(run: "Run", work: Work, claim: Claimed, image: str) -> Answer:
+async def _answer(run: "Run", group: RowGroup, claim: Claimed, image: str) -> SubmitResult:
     """The POST, and what is certain after it whatever happens to it."""
     left = False
 
@@ -253,25 +253,25 @@ async def _answer(run: "Run", work: Work, claim: Claimed, image: str) -> Answer:
         if awake_and_asleep() >= claim.leave_by or run.signal is not None:
             raise LeaseLost
         left = True
-        run.posts.left(work.identity)
+        run.posts.left(group.identity)
 
     sending = asyncio.create_task(
-        run.provider.submit(image=image, prompt=work.row.prompt, expansion=work.row.expansion, may_leave=may_leave)
+        run.provider.submit(image=image, prompt=group.row.prompt, expansion=group.row.expansion, may_leave=may_leave)
     )
     run.posts.track_sending(sending)
     try:
         return await sending
     except LeaseLost:
-        return Answer(Proof.NOT_SENT, told="this machine slept or stalled")
+        return SubmitResult(SubmitOutcome.NOT_SENT, told="this machine slept or stalled")
     except asyncio.CancelledError:
         told = "the run was stopped before the answer came"
     except Exception as error:
         log.exception("A submission ended in a way that was not foreseen.")
         told = type(error).__name__
-    return Answer(Proof.UNKNOWN if left else Proof.NOT_SENT, told=told)
+    return SubmitResult(SubmitOutcome.UNKNOWN if left else SubmitOutcome.NOT_SENT, told=told)
 
 
-async def _committed(run: "Run", attempt: Attempt, answer: Answer) -> Attempt:
+async def _committed(run: "Run", attempt: Attempt, answer: SubmitResult) -> Attempt:
     """The answer in the ledger; where that cannot take it, kept for when it can, and the run stops submitting."""
     record, state, told = _entry(run, attempt, answer)
     for pause in (*COMMIT_PAUSES, None):
@@ -281,8 +281,8 @@ async def _committed(run: "Run", attempt: Attempt, answer: Answer) -> Attempt:
             failure = error
         if pause is not None:
             await asyncio.sleep(pause)
-    run.owe(attempt.identity, record)
-    if answer.proof is Proof.ACCEPTED:
+    run.defer_write(attempt.identity, record)
+    if answer.proof is SubmitOutcome.ACCEPTED:
         await _rescue(run, attempt, answer)
     known = failure if isinstance(failure, LedgerError) else LedgerError(f"{type(failure).__name__}: {failure}")
     run.stop(ErrorCode.STORAGE, messages.ledger_down(known))
@@ -293,79 +293,79 @@ async def _committed(run: "Run", attempt: Attempt, answer: Answer) -> Attempt:
     return replace(attempt, prediction_id=answer.prediction_id, quoted_cents=cents, submitted_at=time.time())
 
 
-def _entry(run: "Run", attempt: Attempt, answer: Answer) -> tuple[Callable[[], Attempt], State, str]:
+def _entry(run: "Run", attempt: Attempt, answer: SubmitResult) -> tuple[Callable[[], Attempt], State, str]:
     """How the answer is recorded, the state that follows, and what is said of it."""
     ledger = run.ledger
     match answer.proof:
-        case Proof.ACCEPTED:
+        case SubmitOutcome.ACCEPTED:
             return partial(ledger.record_id, attempt, answer.prediction_id, answer.cents), State.SUBMITTED, ""
-        case Proof.UNKNOWN:
+        case SubmitOutcome.UNKNOWN:
             told = messages.no_answer(answer)
             return partial(ledger.record_unknown, attempt, told), State.UNKNOWN, told
-        case Proof.REJECTED:
+        case SubmitOutcome.REJECTED:
             told = messages.refused(answer)
             return partial(ledger.record_refused, attempt, _code(answer), told), State.REFUSED, told
         case _:
             return partial(ledger.record_refused, attempt, None, None), State.REFUSED, ""
 
 
-async def _rescue(run: "Run", attempt: Attempt, answer: Answer) -> None:
+async def _rescue(run: "Run", attempt: Attempt, answer: SubmitResult) -> None:
     """An id that the ledger cannot take, into every other place that can: the log, and a table at the destination."""
     log.error(
         "PAID, BUT THE LEDGER CANNOT TAKE IT: prediction %s, identity %s, attempt %d",
         answer.prediction_id, attempt.identity, attempt.number,
     )  # fmt: skip
     cents = attempt.price_cents if answer.cents is None else answer.cents
-    run.recovered[attempt.identity] = (attempt.number, answer.prediction_id, cents)
+    run.unrecorded_ids[attempt.identity] = (attempt.number, answer.prediction_id, cents)
     table = earlier.recovery_table([(attempt.identity, attempt.number, answer.prediction_id, cents)], run.run_id)
     key = f"runs/{run.run_id}/{earlier.RECOVERY}-{attempt.identity[:16]}-{attempt.number}.csv"  # one file, one id
     with contextlib.suppress(Exception):  # the log has it already; this is one more place
         await run.in_thread(run.destination.write, key, table, "text/csv")
 
 
-def _code(answer: Answer) -> ErrorCode:
+def _code(answer: SubmitResult) -> ErrorCode:
     return ErrorCode.MODERATED if answer.moderated else ErrorCode.REJECTED
 
 
 # What follows from an answer
 
 
-def learn(run: "Run", work: Work, attempt: Attempt, answer: Answer) -> None:
+def apply_submit_result(run: "Run", group: RowGroup, attempt: Attempt, answer: SubmitResult) -> None:
     """What an answer means for the row and for the rest of the run."""
-    collided = answer.proof is Proof.ACCEPTED and attempt.state != State.SUBMITTED
-    if answer.proof not in {Proof.NOT_SENT, Proof.UNKNOWN} and not collided:
+    collided = answer.proof is SubmitOutcome.ACCEPTED and attempt.state != State.SUBMITTED
+    if answer.proof not in {SubmitOutcome.NOT_SENT, SubmitOutcome.UNKNOWN} and not collided:
         run.no_answer = 0
     match answer.proof:
-        case Proof.ACCEPTED if not collided:
+        case SubmitOutcome.ACCEPTED if not collided:
             run.accepted_at = run.now()
             run.gate.accepted()
-            work.in_flight, work.status = True, None
-            work.estimate = estimate_seconds(answer.estimate)
+            group.in_flight, group.status = True, None
+            group.estimate = estimate_seconds(answer.estimate)
             _heed_price(run, answer)
-        case Proof.THROTTLED:
+        case SubmitOutcome.THROTTLED:
             run.gate.refused(answer.retry_after)
-        case Proof.REJECTED:
-            run.gate.unsent()
-            work.say(Status.FAILED, _code(answer), messages.refused(answer))
-        case Proof.KEY_REFUSED:
-            run.gate.unsent()
+        case SubmitOutcome.REJECTED:
+            run.gate.release()
+            group.set_outcome(Status.FAILED, _code(answer), messages.refused(answer))
+        case SubmitOutcome.KEY_REFUSED:
+            run.gate.release()
             run.stop(ErrorCode.AUTH, messages.key_refused(answer.told))
-            work.say(Status.SKIPPED, ErrorCode.AUTH, run.stop_error)
-        case Proof.NO_BALANCE:
-            run.gate.unsent()
+            group.set_outcome(Status.SKIPPED, ErrorCode.AUTH, run.stop_error)
+        case SubmitOutcome.NO_BALANCE:
+            run.gate.release()
             run.stop(ErrorCode.NO_BALANCE, messages.no_balance(answer.told))
-            work.say(Status.SKIPPED, ErrorCode.NO_BALANCE, run.stop_error)
-        case Proof.NOT_SENT:
-            run.gate.unsent()
+            group.set_outcome(Status.SKIPPED, ErrorCode.NO_BALANCE, run.stop_error)
+        case SubmitOutcome.NOT_SENT:
+            run.gate.release()
         case _:
-            run.gate.unsent()
-            work.say(Status.UNKNOWN, ErrorCode.SUBMIT_UNKNOWN, attempt.error or messages.no_answer(answer))
+            run.gate.release()
+            group.set_outcome(Status.UNKNOWN, ErrorCode.SUBMIT_UNKNOWN, attempt.error or messages.no_answer(answer))
             run.no_answer += 1
             if run.no_answer >= NO_ANSWER_STREAK:
                 run.stop(ErrorCode.PROVIDER_DOWN, messages.provider_down(answer.told))
 
 
-def _heed_price(run: "Run", answer: Answer) -> None:
+def _heed_price(run: "Run", answer: SubmitResult) -> None:
     """What is reserved from now on: the highest of the latest quotes."""
     if answer.cents is None:
         return
@@ -379,15 +379,15 @@ def _heed_price(run: "Run", answer: Answer) -> None:
         run.price_cents = price
 
 
-async def _may_try_again(run: "Run", work: Work, answer: Answer, tries: _Tries) -> bool:
+async def _may_try_again(run: "Run", group: RowGroup, answer: SubmitResult, tries: _Tries) -> bool:
     """Whether the same row may be sent again: only where it surely was not accepted."""
-    if answer.proof is Proof.THROTTLED:
+    if answer.proof is SubmitOutcome.THROTTLED:
         tries.refused_since = tries.refused_since or run.now()
         if answer.retry_after is not None and answer.retry_after >= REFUSED_SECONDS:
             run.stop(ErrorCode.RATE_LIMITED, messages.rate_limited(answer.retry_after))
         elif run.now() - max(tries.refused_since, run.accepted_at or 0.0) > REFUSED_SECONDS:
             run.stop(ErrorCode.RATE_LIMITED, messages.rate_limited(None))
-    elif answer.proof is Proof.NOT_SENT:
+    elif answer.proof is SubmitOutcome.NOT_SENT:
         tries.unsent += 1
         if tries.unsent >= CONNECT_TRIES and not run.stopping:
             run.stop(ErrorCode.PROVIDER_DOWN, messages.unreachable(answer.told))
@@ -396,6 +396,6 @@ async def _may_try_again(run: "Run", work: Work, answer: Answer, tries: _Tries) 
     else:
         return False
     if run.stopping:
-        run.skip(work)
+        run.skip(group)
         return False
     return True

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from reelsheet import __version__
 from reelsheet.errors import ConfigurationError
-from reelsheet.redaction import clean, hush
+from reelsheet.redaction import clean, silence_http_loggers
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -196,7 +196,7 @@ def _client(_environment: tuple[tuple[str, str], ...], region: str | None, attem
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
-    hush()
+    silence_http_loggers()
     config = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=10,

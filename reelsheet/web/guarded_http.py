@@ -30,7 +30,7 @@ import httpx
 
 from reelsheet import __version__
 from reelsheet.errors import BlockedAddress, ReelsheetError
-from reelsheet.redaction import clean, clean_url, hush
+from reelsheet.redaction import clean, clean_url, silence_http_loggers
 from reelsheet.web import addresses
 from reelsheet.web.retry_after import retry_after
 
@@ -102,7 +102,7 @@ def guarded_client(
     lookup: addresses.Lookup = addresses.system_lookup,
 ) -> httpx.AsyncClient:
     """A client that only reaches permitted addresses. `timeout`: seconds of silence; `lookup` resolves names."""
-    hush()
+    silence_http_loggers()
     backend = _GuardedBackend(allow_private=allow_private, lookup=lookup)
     return httpx.AsyncClient(
         transport=_GuardedTransport(backend, connections=connections),

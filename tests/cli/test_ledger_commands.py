@@ -100,14 +100,14 @@ def test_a_row_is_named_by_identity_name_or_line(ran, ledger, ids, capsys, way, 
     assert (told["identity"], told["state"], told["attempt"]) == (ids[1], "submitted", 1)
     assert (told["total_cost_usd"], told["at_risk_usd"]) == (0.54, 0.0)
     assert "at no cost" in told["next"]
-    assert ledger.standing(ids[1]).latest.prediction_id == "pred-dress"
+    assert ledger.history(ids[1]).latest.prediction_id == "pred-dress"
 
 
 def test_an_abandoned_row_is_at_risk_no_more(ran, ledger, ids, capsys):
     assert call(["resolve", "dress", "--abandon"]) == 0
     assert "never charged" in capsys.readouterr().out
     assert ledger.run(RUN).at_risk_cents == 0
-    assert ledger.standing(ids[1]).is_free
+    assert ledger.history(ids[1]).is_free
 
 
 @pytest.mark.parametrize("wrong", ["", "../etc", "a b", "x" * 201, "-"])
@@ -149,7 +149,7 @@ def test_a_row_of_a_killed_process_can_be_settled(ran, ledger, ids, expires, cap
     ledger.claim(ids[1], run_id=RUN, price_cents=54)
     expires(ledger, ledger)
     assert call(["resolve", ids[1], "--id", "pred-late"]) == 0
-    assert ledger.standing(ids[1]).latest.prediction_id == "pred-late"
+    assert ledger.history(ids[1]).latest.prediction_id == "pred-late"
 
 
 # status

@@ -22,14 +22,14 @@ from reelsheet.display import closing, live, looking, plan_json, show_plan, wait
 from reelsheet.display.plan_screen import facts
 from reelsheet.display.tally import Stage, Tally
 from reelsheet.display.terminal import about, is_live, length, safe, show, terminal
-from reelsheet.ledger import Attempt, Delivery, Ledger, Standing, State
+from reelsheet.ledger import Attempt, Delivery, IdentityHistory, Ledger, State
 from reelsheet.ledger.pace_history import PaceSeen, pace_seen
 from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
-from reelsheet.pacing.congestion_window import Gate, Pace
+from reelsheet.pacing.congestion_window import CongestionWindow, Gate
 from reelsheet.planning import plan, preparation
-from reelsheet.planning.plan import Plan, Step, Work
+from reelsheet.planning.plan import Plan, RowGroup, Step
 from reelsheet.storage import object_names
 
 RUN = "20260115-120000-abcdef"
@@ -74,16 +74,16 @@ def attempt(identity: str, state: State, *, number: int = 1, run_id: str = RUN) 
     )
 
 
-def work(n: int, step: Step = Step.PAY, state: State | None = None, positions: tuple[int, ...] = ()) -> Work:
+def group(n: int, step: Step = Step.SUBMIT, state: State | None = None, positions: tuple[int, ...] = ()) -> RowGroup:
     identity = f"{n:064x}"
-    standing = Standing((attempt(identity, state),)) if state else None
-    return Work(identity, Row(n, n + 2, ("",), id=f"S{n}"), list(positions or (n,)), step=step, standing=standing)
+    history = IdentityHistory((attempt(identity, state),)) if state else None
+    return RowGroup(identity, Row(n, n + 2, ("",), id=f"S{n}"), list(positions or (n,)), step=step, history=history)
 
 
-def plan_of(*works: Work, invalid: int = 0) -> Plan:
-    count = sum(len(w.positions) for w in works) + invalid
+def plan_of(*groups: RowGroup, invalid: int = 0) -> Plan:
+    count = sum(len(w.positions) for w in groups) + invalid
     rows = tuple(Row(n, n + 2, ("",)) for n in range(count))
-    return Plan(Manifest("sheet.csv", ("image",), rows, {"image": 0}), {w.identity: w for w in works}, 54)
+    return Plan(Manifest("sheet.csv", ("image",), rows, {"image": 0}), {w.identity: w for w in groups}, 54)
 
 
 # The plan
@@ -164,15 +164,15 @@ async def test_the_plan_as_json_is_json_and_lists_every_problem(tmp_path):
 
 async def test_the_names_shown_are_those_that_the_template_gives(tmp_path):
     found = await prepared(tmp_path, [row(7)], name="spring/{sku}")
-    identity = next(iter(found.plan.works))
+    identity = next(iter(found.plan.groups))
     assert plan_json(found)["names"] == [f"videos/spring/S7-{identity[:8]}.mp4"]
     found.close()
 
 
 async def test_the_next_attempt_has_the_name_that_is_shown(tmp_path):
     found = await prepared(tmp_path, [row(7)])
-    only = next(iter(found.plan.works.values()))
-    only.standing = Standing((attempt(only.identity, State.FAILED),))
+    only = next(iter(found.plan.groups.values()))
+    only.history = IdentityHistory((attempt(only.identity, State.FAILED),))
     assert facts(found).names[0].endswith("-2.mp4")
     found.close()
 
@@ -206,7 +206,7 @@ def predict(ledger: Ledger, count: int, seconds: float) -> None:
         claim = ledger.claim(f"{n:064x}", run_id=record.run_id, price_cents=54)
         taken = ledger.record_id(claim.attempt, f"p{n}", 54)
         ledger.record_completed(taken, time.time() + seconds)
-        ledger.let_go(taken)
+        ledger.mark_unawaited(taken)
 
 
 def test_the_pace_of_a_ledger_without_predictions_is_not_known(tmp_path):
@@ -222,10 +222,10 @@ def test_a_ceiling_makes_the_wait_longer():
 
 
 def test_names_that_two_identities_would_share_get_more_of_the_identity():
-    alike = [Work(f"{'a' * 8}{n}" + "0" * 55, Row(n, n, (), prompt="same"), [n]) for n in range(2)]
-    other = Work("b" * 64, Row(2, 2, (), prompt="same"), [2])
+    alike = [RowGroup(f"{'a' * 8}{n}" + "0" * 55, Row(n, n, (), prompt="same"), [n]) for n in range(2)]
+    other = RowGroup("b" * 64, Row(2, 2, (), prompt="same"), [2])
 
-    def name_of(one: Work) -> str:
+    def name_of(one: RowGroup) -> str:
         return object_names.default_name("", one.row.prompt, one.identity, width=one.width)
 
     assert plan.tell_apart([*alike, other], name_of) == 2
@@ -237,7 +237,7 @@ def test_names_that_two_identities_would_share_get_more_of_the_identity():
 
 
 def test_a_tally_follows_what_was_touched_and_nothing_else():
-    waiting_one, done = work(0), work(1, Step.DONE, State.COMPLETED)
+    waiting_one, done = group(0), group(1, Step.DONE, State.COMPLETED)
     tally = Tally(plan_of(waiting_one, done, invalid=1), RUN)
     assert dict(+tally.rows) == {Stage.WAITING: 1, Status.SUCCEEDED: 1, Status.INVALID: 1}
     waiting_one.in_flight = True
@@ -248,9 +248,9 @@ def test_a_tally_follows_what_was_touched_and_nothing_else():
 
 
 def test_a_touched_row_is_followed_until_it_rests():
-    one = work(0)
+    one = group(0)
     tally = Tally(plan_of(one), RUN)
-    one.in_flight, one.standing = True, Standing((attempt(one.identity, State.SUBMITTED),))
+    one.in_flight, one.history = True, IdentityHistory((attempt(one.identity, State.SUBMITTED),))
     tally.follow([one.identity])
     assert (tally.rows[Stage.GENERATING], tally.spent_cents) == (1, 54)
     one.in_flight, one.step = False, Step.COPY
@@ -262,19 +262,19 @@ def test_a_touched_row_is_followed_until_it_rests():
 
 
 def test_errors_of_this_run_are_kept_and_those_before_it_are_not():
-    before, now = work(0, Step.REPORT, State.FAILED), work(1)
+    before, now = group(0, Step.REPORT, State.FAILED), group(1)
     tally = Tally(plan_of(before, now), RUN)
     assert not tally.errors
-    now.say(Status.FAILED, ErrorCode.MODERATED, "Flagged.")
+    now.set_outcome(Status.FAILED, ErrorCode.MODERATED, "Flagged.")
     tally.follow([now.identity])
     assert list(tally.errors) == [("S1", "Flagged.")]
     assert tally.troubles == 1
 
 
 def test_money_of_other_runs_is_not_counted_and_risk_stands_by_itself():
-    old = work(0)
-    old.standing = Standing((attempt(old.identity, State.COMPLETED, run_id="earlier"),))
-    lost = work(1, Step.REPORT, State.UNKNOWN)
+    old = group(0)
+    old.history = IdentityHistory((attempt(old.identity, State.COMPLETED, run_id="earlier"),))
+    lost = group(1, Step.REPORT, State.UNKNOWN)
     tally = Tally(plan_of(old, lost), RUN)
     assert (tally.spent_cents, tally.risk_cents) == (0, 54)
 
@@ -286,24 +286,24 @@ STATES = st.sampled_from([None, *State])
 @given(st.lists(st.tuples(STEPS, STATES, st.booleans(), st.integers(1, 3)), max_size=8), st.data())
 def test_a_tally_that_follows_changes_equals_one_that_counts_anew(rows, data):
     """Whatever happens to the works, in any order, as long as what changes was touched or on its way."""
-    works, position = [], 0
+    groups, position = [], 0
     for n, (step, state, _, size) in enumerate(rows):
-        works.append(work(n, step, state, tuple(range(position, position + size))))
+        groups.append(group(n, step, state, tuple(range(position, position + size))))
         position += size
-    drawn = plan_of(*works)
+    drawn = plan_of(*groups)
     tally = Tally(drawn, RUN)
     for _ in range(3):
-        changed = data.draw(st.lists(st.sampled_from(works), max_size=4)) if works else []
+        changed = data.draw(st.lists(st.sampled_from(groups), max_size=4)) if groups else []
         for one in changed:
             one.step = data.draw(STEPS)
             one.in_flight = data.draw(st.booleans())
             state = data.draw(STATES)
-            one.standing = Standing((attempt(one.identity, state),)) if state else None
+            one.history = IdentityHistory((attempt(one.identity, state),)) if state else None
             one.status = data.draw(st.sampled_from([None, *Status]))
         tally.follow(one.identity for one in changed)
-    tally.follow(one.identity for one in works)
+    tally.follow(one.identity for one in groups)
     fresh = Tally(drawn, RUN)
-    fresh.follow(one.identity for one in works)
+    fresh.follow(one.identity for one in groups)
     assert +tally.rows == +fresh.rows
     assert (tally.spent_cents, tally.risk_cents) == (fresh.spent_cents, fresh.risk_cents)
     assert sum(tally.rows.values()) == tally.total
@@ -329,7 +329,7 @@ def running(drawn: Plan, clock: Clock, *, typical: float | None = 30.0, cap: int
         started=clock(),
         stopping=False,
         polls=SimpleNamespace(typical=typical),
-        gate=Gate(Pace(clock=clock)),
+        gate=Gate(CongestionWindow(clock=clock)),
         record=SimpleNamespace(cap_cents=cap),
     )
 
@@ -344,11 +344,11 @@ def drawn_at(view: live.View, columns: int) -> list[str]:
 
 def test_the_display_shows_rows_money_pace_and_the_last_errors():
     clock = Clock()
-    one, two = work(0), work(1)
-    run = running(plan_of(one, two, work(2), invalid=1), clock)
+    one, two = group(0), group(1)
+    run = running(plan_of(one, two, group(2), invalid=1), clock)
     view = live.View(run, clock)
-    one.in_flight, one.standing = True, Standing((attempt(one.identity, State.SUBMITTED),))
-    two.say(Status.FAILED, ErrorCode.MODERATED, "Flagged.")
+    one.in_flight, one.history = True, IdentityHistory((attempt(one.identity, State.SUBMITTED),))
+    two.set_outcome(Status.FAILED, ErrorCode.MODERATED, "Flagged.")
     run.touched = {one.identity, two.identity}
     clock.now += 10
     view.look()
@@ -363,10 +363,10 @@ def test_the_display_shows_rows_money_pace_and_the_last_errors():
 
 def test_no_line_of_the_display_is_wider_than_the_terminal():
     clock = Clock()
-    one = work(0)
+    one = group(0)
     run = running(plan_of(one), clock)
     view = live.View(run, clock)
-    one.say(Status.FAILED, None, "word " * 100 + ESCAPE)
+    one.set_outcome(Status.FAILED, None, "word " * 100 + ESCAPE)
     run.touched = {one.identity}
     view.look()
     for columns in (40, 80, 200):
@@ -377,7 +377,7 @@ def test_no_line_of_the_display_is_wider_than_the_terminal():
 
 def test_time_left_comes_from_the_pace_and_ends_when_nothing_new_is_sent():
     clock = Clock()
-    run = running(plan_of(*(work(n) for n in range(8))), clock)
+    run = running(plan_of(*(group(n) for n in range(8))), clock)
     view = live.View(run, clock)
     assert view.left is None
     for _ in range(2):
@@ -392,10 +392,10 @@ def test_time_left_comes_from_the_pace_and_ends_when_nothing_new_is_sent():
 
 def test_the_rate_is_of_the_last_minutes():
     clock = Clock()
-    works = [work(n) for n in range(100)]
-    run = running(plan_of(*works), clock, typical=None)
+    groups = [group(n) for n in range(100)]
+    run = running(plan_of(*groups), clock, typical=None)
     view = live.View(run, clock)
-    for one in works[:30]:
+    for one in groups[:30]:
         clock.now += 2
         one.step = Step.DONE
         run.touched.add(one.identity)
@@ -406,7 +406,7 @@ def test_the_rate_is_of_the_last_minutes():
 
 def test_a_log_gets_plain_lines():
     clock = Clock()
-    view = live.View(running(plan_of(work(0, Step.DONE, State.COMPLETED)), clock), clock)
+    view = live.View(running(plan_of(group(0, Step.DONE, State.COMPLETED)), clock), clock)
     assert live.line(view) == "1 delivered · $0.54 spent · cap $10.00 · 0 at once · 0 s so far"
 
 
@@ -431,7 +431,7 @@ def all_that_was_written(screen_end: int) -> str:
 async def test_the_display_ends_when_it_is_cancelled_and_leaves_no_line_open(monkeypatch):
     screen_end, end = pty.openpty()
     clock = Clock()
-    one = work(0)
+    one = group(0)
     with os.fdopen(end, "w", encoding="utf-8") as stream:
         monkeypatch.setattr("sys.stderr", stream)
         monkeypatch.setenv("TERM", "xterm-256color")
@@ -455,9 +455,9 @@ def ended(**counts) -> dict:
     return {"rows": rows, "cost_usd": 2.7, "at_risk_usd": 0.0, "wasted_usd": 0.0, "seconds": 64.0, **told}
 
 
-def last_lines(summary: dict, *works: Work, stopping: bool = False, fallback: str = "") -> str:
+def last_lines(summary: dict, *groups: RowGroup, stopping: bool = False, fallback: str = "") -> str:
     run = SimpleNamespace(
-        plan=plan_of(*works),
+        plan=plan_of(*groups),
         stop_error="The key was refused." if stopping else "",
         over_budget="",
         stopping=stopping,
@@ -486,7 +486,7 @@ def test_failed_and_paid_rows_come_with_the_command_that_goes_on():
 
 
 def test_an_unknown_row_comes_with_the_command_that_settles_it():
-    lost = work(1, Step.REPORT, State.UNKNOWN)
+    lost = group(1, Step.REPORT, State.UNKNOWN)
     text = last_lines(ended(unknown=1) | {"at_risk_usd": 0.54}, lost)
     assert f"reelsheet resolve {lost.identity[:8]} --id PREDICTION, or --abandon" in text
     assert "$0.54 at risk" in text
@@ -569,10 +569,12 @@ def test_progress_is_wiped_before_anything_else_is_shown(monkeypatch):
     assert shown.endswith("\r\x1b[K")
 
 
-def delivered(identity: str) -> Standing:
-    return Standing((attempt(identity, State.COMPLETED),), (Delivery(1, "d", 0, 1, "k", 1, "", None, None, None),))
+def delivered(identity: str) -> IdentityHistory:
+    return IdentityHistory(
+        (attempt(identity, State.COMPLETED),), (Delivery(1, "d", 0, 1, "k", 1, "", None, None, None),)
+    )
 
 
 def test_a_delivered_row_of_an_earlier_run_is_delivered_from_the_start():
-    one = replace(work(0, Step.DONE), standing=delivered(f"{0:064x}"))
+    one = replace(group(0, Step.DONE), history=delivered(f"{0:064x}"))
     assert Tally(plan_of(one), "other").delivered == 1

@@ -87,7 +87,7 @@ class Bench:
         try:
             run = await preparation.begin(prepared, flow_run_id=flow_run_id)
             try:
-                async with run.going():
+                async with run.session():
                     await publication.begin(run)
                     beside = asyncio.create_task(meanwhile(run)) if meanwhile else None
                     await walk(run)
@@ -108,22 +108,22 @@ class Bench:
 
 
 async def walk(run: Run) -> None:
-    async def row(work: Any) -> None:
-        if work.step in {Step.PAY, Step.POLL}:
-            await run.generate(work.identity)
-        if work.step is Step.COPY:
-            await run.store(work.identity)
+    async def row(group: Any) -> None:
+        if group.step in {Step.SUBMIT, Step.POLL}:
+            await run.generate(group.identity)
+        if group.step is Step.COPY:
+            await run.store(group.identity)
 
     todo = run.to_do()
     async with asyncio.TaskGroup() as rows:
-        for work in todo:
-            if work.step is not Step.PAY:
-                rows.create_task(row(work))
-        for work in todo:
-            if work.step is Step.PAY:
-                if not await run.admit(work):
+        for group in todo:
+            if group.step is not Step.SUBMIT:
+                rows.create_task(row(group))
+        for group in todo:
+            if group.step is Step.SUBMIT:
+                if not await run.admit(group):
                     break
-                rows.create_task(row(work))
+                rows.create_task(row(group))
 
 
 async def conclude(run: Run, destination: Path) -> Done:

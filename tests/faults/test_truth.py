@@ -195,12 +195,12 @@ async def test_what_the_ledger_could_not_take_at_first_is_told_to_it_before_the_
     monkeypatch.setattr("reelsheet.run.submission.COMMIT_PAUSES", (0.01,))
     done = await bench.deliver(bench.sheet([OK]))
     assert done.statuses() == ["succeeded"]
-    assert done.run.recovered == {}
+    assert done.run.unrecorded_ids == {}
     with_id = Ledger.open()
-    standing = with_id.standing(done.results[0].identity)
+    history = with_id.history(done.results[0].identity)
     with_id.close()
-    assert (standing.latest.prediction_id, standing.latest.state) == (done.results[0].prediction_id, "completed")
-    assert standing.delivered(str(bench.destination))
+    assert (history.latest.prediction_id, history.latest.state) == (done.results[0].prediction_id, "completed")
+    assert history.delivered(str(bench.destination))
 
 
 async def test_the_highest_of_the_latest_quotes_is_what_is_reserved(bench):

@@ -32,18 +32,18 @@ class Book:
 
     def submitted(self, identity: str = "a", prediction: str | None = None) -> Attempt:
         attempt = self.ledger.record_id(self.claimed(identity), prediction or f"{self.run_id}-{identity}", PRICE)
-        self.ledger.let_go(attempt)
+        self.ledger.mark_unawaited(attempt)
         return attempt
 
     def unknown(self, identity: str = "a") -> Attempt:
         attempt = self.ledger.record_unknown(self.claimed(identity), "no answer")
-        self.ledger.let_go(attempt)
+        self.ledger.mark_unawaited(attempt)
         return attempt
 
     def state(self, identity: str = "a") -> State:
-        standing = self.ledger.standing(identity)
-        assert standing is not None
-        return standing.latest.state
+        history = self.ledger.history(identity)
+        assert history is not None
+        return history.latest.state
 
 
 @pytest.fixture

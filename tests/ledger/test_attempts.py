@@ -26,10 +26,10 @@ def test_a_clip_is_claimed_submitted_completed_and_delivered_with_its_money_in_o
     assert (submitted.state, money(ledger)) == (State.SUBMITTED, (54, 0, 0))
     done = ledger.record_completed(submitted, None)
     ledger.record_deliveries(done, [stored(done)])
-    standing = ledger.standing(identity(1))
-    assert standing.latest.state == State.COMPLETED
-    assert [one.key for one in standing.delivered("/d")] == ["videos/0.mp4"]
-    assert standing.delivered("/elsewhere") == ()
+    history = ledger.history(identity(1))
+    assert history.latest.state == State.COMPLETED
+    assert [one.key for one in history.delivered("/d")] == ["videos/0.mp4"]
+    assert history.delivered("/elsewhere") == ()
     assert [day[1:] for day in ledger.days()] == [(54, 0, 0)]
     assert isinstance(ledger.claim(identity(1), run_id="r1", price_cents=54), Found)
 
@@ -38,11 +38,11 @@ def test_a_delivery_counts_only_when_every_output_is_there(ledger, registers, id
     registers(ledger)
     attempt = ledger.record_id(ledger.claim(identity(1), run_id="r1", price_cents=54).attempt, "p", None)
     ledger.record_deliveries(attempt, [stored(attempt, outputs=2)])
-    assert ledger.standing(identity(1)).delivered("/d") == ()
+    assert ledger.history(identity(1)).delivered("/d") == ()
     ledger.record_deliveries(attempt, [stored(attempt, output=1, outputs=2)])
-    assert len(ledger.standing(identity(1)).delivered("/d")) == 2
+    assert len(ledger.history(identity(1)).delivered("/d")) == 2
     ledger.forget_deliveries([("/d", "videos/1.mp4")])
-    assert ledger.standing(identity(1)).delivered("/d") == ()
+    assert ledger.history(identity(1)).delivered("/d") == ()
 
 
 def test_the_quote_is_what_counts_not_the_price_that_was_reserved(ledger, registers, identity, money):
@@ -50,7 +50,7 @@ def test_the_quote_is_what_counts_not_the_price_that_was_reserved(ledger, regist
     claim = ledger.claim(identity(1), run_id="r1", price_cents=54)
     ledger.record_id(claim.attempt, "p", 60)
     assert money(ledger) == (60, 0, 0)
-    failed = ledger.record_failed(ledger.standing(identity(1)).latest, "generation_failed", "No.", None)
+    failed = ledger.record_failed(ledger.history(identity(1)).latest, "generation_failed", "No.", None)
     assert (failed.state, money(ledger)) == (State.FAILED, (60, 0, 0))
 
 
@@ -63,7 +63,7 @@ def test_what_was_never_charged_is_claimed_again_in_its_place(ledger, registers,
     else:
         ledger.record_unknown(first, "lost")
         ledger.resolve(identity(1), None)
-    ledger.let_go(first)
+    ledger.mark_unawaited(first)
     assert money(ledger) == (0, 0, 0)
     again = ledger.claim(identity(1), run_id="r1", price_cents=54).attempt
     assert (again.id, again.number) == (first.id, 1)
@@ -84,10 +84,10 @@ def test_a_claim_that_nobody_awaits_any_more_is_unknown(ledger, registers, ident
     registers(ledger)
     attempt = ledger.claim(identity(1), run_id="r1", price_cents=54).attempt
     assert isinstance(ledger.claim(identity(1), run_id="r1", price_cents=54), Wait)
-    ledger.let_go(attempt)
+    ledger.mark_unawaited(attempt)
     found = ledger.claim(identity(1), run_id="r1", price_cents=54)
     assert isinstance(found, Found)
-    assert found.standing.latest.state == State.UNKNOWN
+    assert found.history.latest.state == State.UNKNOWN
 
 
 def test_a_living_owner_is_waited_for_and_its_result_shared(opened, registers, identity):
@@ -96,11 +96,11 @@ def test_a_living_owner_is_waited_for_and_its_result_shared(opened, registers, i
     registers(mine, "r2")
     claim = theirs.claim(identity(1), run_id="r1", price_cents=54)
     assert isinstance(mine.claim(identity(1), run_id="r2", price_cents=54), Wait)
-    assert mine.settle_the_dead() == 0
+    assert mine.expire_dead_claims() == 0
     theirs.record_id(claim.attempt, "p", 54)
     found = mine.claim(identity(1), run_id="r2", price_cents=54)
     assert isinstance(found, Found)
-    assert found.standing.latest.prediction_id == "p"
+    assert found.history.latest.prediction_id == "p"
 
 
 def test_a_claim_whose_lease_ran_out_is_unknown_and_its_price_at_risk(opened, registers, identity, money, expires):
@@ -110,10 +110,10 @@ def test_a_claim_whose_lease_ran_out_is_unknown_and_its_price_at_risk(opened, re
     for n in (1, 2):
         theirs.claim(identity(n), run_id="r1", price_cents=54)
     expires(mine, theirs)
-    assert mine.standing(identity(1)).latest.state == State.UNKNOWN
+    assert mine.history(identity(1)).latest.state == State.UNKNOWN
     assert isinstance(mine.claim(identity(1), run_id="r2", price_cents=54), Found)
     assert money(mine) == (0, 54, 54)
-    assert mine.settle_the_dead() == 1
+    assert mine.expire_dead_claims() == 1
     assert money(mine) == (0, 0, 108)
     assert not mine.run("r1").alive
 
@@ -134,7 +134,7 @@ def test_an_id_is_recorded_even_by_one_that_lost_its_lease(opened, registers, id
     registers(theirs)
     claim = theirs.claim(identity(1), run_id="r1", price_cents=54)
     expires(mine, theirs)
-    mine.settle_the_dead()
+    mine.expire_dead_claims()
     assert money(mine) == (0, 0, 54)
     late = theirs.record_id(claim.attempt, "late", 54)
     assert (late.number, late.state, money(mine)) == (1, State.SUBMITTED, (54, 0, 0))
@@ -145,7 +145,7 @@ def test_a_refusal_that_comes_after_the_takeover_still_frees_the_money(opened, r
     registers(theirs)
     claim = theirs.claim(identity(1), run_id="r1", price_cents=54)
     expires(mine, theirs)
-    mine.settle_the_dead()
+    mine.expire_dead_claims()
     assert theirs.record_refused(claim.attempt, "rejected", "No.").state == State.REFUSED
     assert money(mine) == (0, 0, 0)
 
@@ -156,14 +156,14 @@ def test_a_late_id_whose_place_was_taken_anew_gets_one_beside_it(opened, registe
     registers(mine, "r2")
     stalled = theirs.claim(identity(1), run_id="r1", price_cents=54)
     expires(mine, theirs)
-    mine.settle_the_dead()
+    mine.expire_dead_claims()
     mine.resolve(identity(1), None)  # the dashboard showed nothing yet
     anew = mine.claim(identity(1), run_id="r2", price_cents=54)
     assert anew.attempt.number == 1
     late = theirs.record_id(stalled.attempt, "late", 54)
     assert (late.number, late.state) == (2, State.SUBMITTED)
     mine.record_id(anew.attempt, "mine", 54)
-    assert {a.number: a.prediction_id for a in mine.standing(identity(1)).attempts} == {1: "mine", 2: "late"}
+    assert {a.number: a.prediction_id for a in mine.history(identity(1)).attempts} == {1: "mine", 2: "late"}
     assert (money(mine), money(mine, "r2")) == ((54, 0, 0), (54, 0, 0))
 
 
@@ -182,7 +182,7 @@ def test_the_same_id_told_twice_is_recorded_once(ledger, registers, identity, mo
     attempt = ledger.claim(identity(1), run_id="r1", price_cents=54).attempt
     ledger.record_id(attempt, "p", 54)
     assert ledger.record_id(attempt, "p", 54).number == 1
-    assert len(ledger.standing(identity(1)).attempts) == 1
+    assert len(ledger.history(identity(1)).attempts) == 1
     assert money(ledger) == (54, 0, 0)
 
 
@@ -203,8 +203,8 @@ def test_a_verdict_comes_only_after_an_id_and_never_changes(ledger, registers, i
 def test_an_unknown_row_settled_with_an_id_is_paid_and_polled_like_any_other(ledger, registers, identity, money):
     registers(ledger)
     ledger.record_unknown(ledger.claim(identity(1), run_id="r1", price_cents=54).attempt, "lost")
-    standing = ledger.resolve(identity(1), "from-the-dashboard")
-    assert (standing.latest.state, standing.latest.prediction_id) == (State.SUBMITTED, "from-the-dashboard")
+    history = ledger.resolve(identity(1), "from-the-dashboard")
+    assert (history.latest.state, history.latest.prediction_id) == (State.SUBMITTED, "from-the-dashboard")
     assert money(ledger) == (54, 0, 0)
 
 
@@ -242,7 +242,7 @@ def test_a_claim_that_would_pass_a_cap_leaves_no_trace(ledger, registers, identi
     registers(ledger, cap_cents=54)
     assert isinstance(ledger.claim(identity(1), run_id="r1", price_cents=54), Claimed)
     assert ledger.claim(identity(2), run_id="r1", price_cents=54) == OverBudget("run", 54)
-    assert ledger.standing(identity(2)) is None
+    assert ledger.history(identity(2)) is None
     registers(ledger, "r2")
     assert ledger.claim(identity(2), run_id="r2", price_cents=54, daily_cap_cents=107) == OverBudget("day", 107)
     assert (money(ledger), money(ledger, "r2")) == ((0, 54, 0), (0, 0, 0))
@@ -316,8 +316,8 @@ def test_an_owner_that_came_back_meanwhile_is_not_settled(ledger, registers, ide
     ledger.claim(identity(1), run_id="r1", price_cents=54)
     with monkeypatch.context() as before:
         before.setattr(ledger, "_dead_owners", lambda _: frozenset({ledger.owner.id}))
-        assert ledger.settle_the_dead() == 0
-    assert ledger.standing(identity(1)).latest.state == State.CLAIMED
+        assert ledger.expire_dead_claims() == 0
+    assert ledger.history(identity(1)).latest.state == State.CLAIMED
 
 
 def test_what_a_dead_owner_left_says_why_it_is_unknown(opened, registers, identity, expires):
@@ -329,8 +329,8 @@ def test_what_a_dead_owner_left_says_why_it_is_unknown(opened, registers, identi
     registers(living, "r2")
     living.claim(identity(0), run_id="r2", price_cents=54)
     living.resolve(identity(1), None)
-    assert living.settle_the_dead() == 1
-    assert [living.standing(identity(n)).latest.error_code for n in range(3)] == [
+    assert living.expire_dead_claims() == 1
+    assert [living.history(identity(n)).latest.error_code for n in range(3)] == [
         "submit_unknown",
         None,
         "submit_unknown",
@@ -340,4 +340,4 @@ def test_what_a_dead_owner_left_says_why_it_is_unknown(opened, registers, identi
 def test_a_run_that_is_not_in_the_ledger_claims_nothing(ledger, identity):
     with pytest.raises(LedgerError, match="not in the ledger"):
         ledger.claim(identity(1), run_id="nobody", price_cents=54)
-    assert ledger.standing(identity(1)) is None
+    assert ledger.history(identity(1)) is None

@@ -27,7 +27,7 @@ DISK = "/dev/vda / ext4 rw 0 0\n"
 def test_what_is_mounted_nearest_decides(tmp_path: Path, mounts: str, path: str, lasts: bool) -> None:
     table = tmp_path / "mounts"
     table.write_text(mounts, encoding="utf-8")
-    assert durability.on_a_disk(Path(path), table) is lasts
+    assert durability.is_persistent(Path(path), table) is lasts
 
 
 def test_a_ledger_on_a_containers_own_disk_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -124,10 +124,10 @@ def test_a_killed_process_leaves_its_claim_unknown_at_once_and_nobody_pays_again
     assert isinstance(mine.claim("a", run_id="r1", price_cents=54), Wait)
     holder.process.send_signal(signal.SIGKILL)
     holder.process.wait()
-    assert mine.settle_the_dead() == 1
+    assert mine.expire_dead_claims() == 1
     answer = mine.claim("a", run_id="r1", price_cents=54)
     assert isinstance(answer, Found)
-    assert answer.standing.latest.state == State.UNKNOWN
+    assert answer.history.latest.state == State.UNKNOWN
     assert mine.run("r1").at_risk_cents == 54
     adds_up(mine)
 
@@ -141,7 +141,7 @@ def test_a_disk_without_room_stops_claims_and_the_ledger_stays_whole(sqlite_url,
     assert "nothing more is sent" in told[-1]
     claimed = len(told) - 1
     assert ledger.run("r1").reserved_cents + ledger.run("r1").at_risk_cents == claimed * 54
-    ledger.settle_the_dead()
+    ledger.expire_dead_claims()
     assert ledger.run("r1").at_risk_cents == claimed * 54
     assert not isinstance(ledger.claim("later", run_id="r1", price_cents=54), OverBudget)
     ledger.close()

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelsheet.pacing.congestion_window import Gate, Pace, retry_after
+from reelsheet.pacing.congestion_window import CongestionWindow, Gate, retry_after
 
 
 def _chance(seed: int) -> random.Random:
@@ -96,7 +96,7 @@ class Clock:
 
 def _pace(**more):
     clock = Clock()
-    return Pace(clock=clock, rng=_chance(1), **more), clock
+    return CongestionWindow(clock=clock, rng=_chance(1), **more), clock
 
 
 def _send(pace) -> int:
@@ -139,7 +139,7 @@ def test_three_are_answered_before_the_crowd_follows():
 def test_a_canary_that_proves_nothing_is_replaced():
     pace, _ = _pace()
     _send(pace)
-    pace.unsent()
+    pace.release()
     assert _send(pace) == 1
 
 
@@ -235,7 +235,7 @@ def test_what_was_not_sent_says_nothing_of_the_pace():
     for _ in range(3):
         pace.finished()
         pace.sent()
-        pace.unsent()
+        pace.release()
     assert pace.window == before
     assert pace.in_flight == 7
     assert pace.wait() == 0
@@ -279,7 +279,9 @@ def test_whatever_happens_the_ceiling_holds_and_the_pace_goes_on(  # noqa: C901,
     events, ceiling, anticipating
 ):
     clock = Clock()
-    pace = Pace(ceiling=ceiling, clock=clock, rng=_chance(1), unseen=(lambda: 2.5) if anticipating else None)
+    pace = CongestionWindow(
+        ceiling=ceiling, clock=clock, rng=_chance(1), unseen=(lambda: 2.5) if anticipating else None
+    )
     unanswered = running = adopted = 0
     for event in events:
         clock.now += 0.05
@@ -296,7 +298,7 @@ def test_whatever_happens_the_ceiling_holds_and_the_pace_goes_on(  # noqa: C901,
                 pace.refused(None if event == "refuse" else 5.0)
                 unanswered -= 1
             case "unsend" if unanswered:
-                pace.unsent()
+                pace.release()
                 unanswered -= 1
             case "finish" if running:
                 pace.finished()
@@ -316,7 +318,7 @@ def test_whatever_happens_the_ceiling_holds_and_the_pace_goes_on(  # noqa: C901,
             assert pace.in_flight <= ceiling
     pace.hold(False)
     for _ in range(unanswered):
-        pace.unsent()
+        pace.release()
     for _ in range(running):
         pace.finished()
     for _ in range(20):  # with nothing in flight, there is always a next time, and soon
@@ -453,7 +455,7 @@ def test_five_that_share_an_account_draw_level():
 
 def test_the_lowest_order_goes_first():
     async def main():
-        gate = Gate(Pace(ceiling=1, clock=asyncio.get_running_loop().time))
+        gate = Gate(CongestionWindow(ceiling=1, clock=asyncio.get_running_loop().time))
         await gate.admit(0)
         gate.accepted()
         went = []
@@ -476,7 +478,7 @@ def test_the_lowest_order_goes_first():
 
 def test_places_that_are_free_are_all_taken_in_one_turn_of_the_loop():
     async def play() -> int:
-        gate = Gate(Pace(ceiling=20, clock=asyncio.get_running_loop().time))
+        gate = Gate(CongestionWindow(ceiling=20, clock=asyncio.get_running_loop().time))
         for order in range(20):
             await gate.admit(order)
             gate.accepted()
@@ -499,7 +501,7 @@ def test_places_that_are_free_are_all_taken_in_one_turn_of_the_loop():
 
 def test_a_refused_row_comes_back_in_front():
     async def main():
-        gate = Gate(Pace(ceiling=1, clock=asyncio.get_running_loop().time))
+        gate = Gate(CongestionWindow(ceiling=1, clock=asyncio.get_running_loop().time))
         went = []
 
         async def row(order):
@@ -521,7 +523,7 @@ def test_a_refused_row_comes_back_in_front():
 
 def test_whoever_waits_is_woken_when_the_run_stops():
     async def main():
-        gate = Gate(Pace(ceiling=1, clock=asyncio.get_running_loop().time))
+        gate = Gate(CongestionWindow(ceiling=1, clock=asyncio.get_running_loop().time))
         await gate.admit(0)
         waiting = [asyncio.create_task(gate.admit(order)) for order in (1, 2)]
         await asyncio.sleep(1)
@@ -539,13 +541,13 @@ def test_whoever_waits_is_woken_when_the_run_stops():
 
 def test_cancelled_while_waiting_takes_no_place():
     async def main():
-        gate = Gate(Pace(ceiling=1, clock=asyncio.get_running_loop().time))
+        gate = Gate(CongestionWindow(ceiling=1, clock=asyncio.get_running_loop().time))
         await gate.admit(0)
         first, second = asyncio.create_task(gate.admit(1)), asyncio.create_task(gate.admit(2))
         await asyncio.sleep(0)
         first.cancel()
         await asyncio.sleep(0)
-        gate.unsent()
+        gate.release()
         await second
         assert gate.pace.in_flight == 1
 
@@ -554,11 +556,11 @@ def test_cancelled_while_waiting_takes_no_place():
 
 def test_cancelled_in_the_moment_of_admission_gives_the_place_back():
     async def main():
-        gate = Gate(Pace(ceiling=1, clock=asyncio.get_running_loop().time))
+        gate = Gate(CongestionWindow(ceiling=1, clock=asyncio.get_running_loop().time))
         await gate.admit(0)
         first, second = asyncio.create_task(gate.admit(1)), asyncio.create_task(gate.admit(2))
         await asyncio.sleep(0)
-        gate.unsent()  # admits the first
+        gate.release()  # admits the first
         first.cancel()  # which never gets to know
         await second
         assert first.cancelled()
@@ -570,7 +572,7 @@ def test_cancelled_in_the_moment_of_admission_gives_the_place_back():
 def test_a_pause_ends_by_itself():
     async def main():
         loop = asyncio.get_running_loop()
-        gate = Gate(Pace(clock=loop.time))
+        gate = Gate(CongestionWindow(clock=loop.time))
         await gate.admit(0)
         gate.refused(20.0)
         await gate.admit(0)
@@ -582,7 +584,7 @@ def test_a_pause_ends_by_itself():
 def test_while_held_nobody_passes():
     async def main():
         loop = asyncio.get_running_loop()
-        gate = Gate(Pace(clock=loop.time))
+        gate = Gate(CongestionWindow(clock=loop.time))
         gate.hold(True)
         row = asyncio.create_task(gate.admit(0))
         await asyncio.sleep(5)
@@ -614,14 +616,14 @@ def test_no_row_is_lost_and_no_place_either_under_any_cancellation(rows, ceiling
             try:
                 await asyncio.sleep(0.05)
             except asyncio.CancelledError:
-                gate.unsent()
+                gate.release()
                 raise
             if end != "refuse":
                 break
             end = "finish"
             gate.refused(seconds or None)
         if end == "fail":
-            gate.unsent()
+            gate.release()
             return
         gate.accepted()
         try:
@@ -631,7 +633,7 @@ def test_no_row_is_lost_and_no_place_either_under_any_cancellation(rows, ceiling
 
     async def main():
         loop = asyncio.get_running_loop()
-        gate = Gate(Pace(ceiling=ceiling, clock=loop.time, rng=_chance(1)))
+        gate = Gate(CongestionWindow(ceiling=ceiling, clock=loop.time, rng=_chance(1)))
         tasks = []
         for order, (end, seconds, cancelled) in enumerate(rows):
             task = asyncio.create_task(row(gate, order, end, seconds))

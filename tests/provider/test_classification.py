@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelsheet.provider.classification import ID, Proof, judge, usable_id
+from reelsheet.provider.classification import ID, SubmitOutcome, classify_response, usable_id
 from reelsheet.web.retry_after import LONGEST
 
 UUID = "550e8400-e29b-41d4-a716-446655440000"
@@ -14,14 +14,14 @@ UUID = "550e8400-e29b-41d4-a716-446655440000"
 
 def told(status, body=b"", *, whole=True, **headers):
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return judge(status, {name.replace("_", "-"): value for name, value in headers.items()}, content, whole=whole,
+    return classify_response(status, {name.replace("_", "-"): value for name, value in headers.items()}, content, whole=whole,
                  retry_after=None)  # fmt: skip
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
 def test_2xx_with_an_id_is_accepted_at_its_quote(status):
     answer = told(status, {"id": UUID, "costCents": 60, "estimatedTime": "5 seconds"})
-    assert (answer.proof, answer.prediction_id, answer.cents) == (Proof.ACCEPTED, UUID, 60)
+    assert (answer.proof, answer.prediction_id, answer.cents) == (SubmitOutcome.ACCEPTED, UUID, 60)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_a_whole_id_in_an_answer_that_was_cut_off_still_counts(body, whole):
 @pytest.mark.parametrize("whole", [True, False])
 def test_2xx_without_a_usable_id_proves_nothing(body, whole):
     answer = told(200, body, whole=whole)
-    assert (answer.proof, answer.prediction_id) == (Proof.UNKNOWN, "")
+    assert (answer.proof, answer.prediction_id) == (SubmitOutcome.UNKNOWN, "")
 
 
 def test_an_id_that_is_none_is_not_looked_for_elsewhere():
     """`"id": null` says that something changed; nothing is guessed from what stands beside it."""
-    assert told(200, {"id": None}, location=f"/predictions/{UUID}").proof is Proof.UNKNOWN
-    assert told(200, {"statusUrl": f"https://x/predictions/{UUID}"}).proof is Proof.UNKNOWN
+    assert told(200, {"id": None}, location=f"/predictions/{UUID}").proof is SubmitOutcome.UNKNOWN
+    assert told(200, {"statusUrl": f"https://x/predictions/{UUID}"}).proof is SubmitOutcome.UNKNOWN
 
 
 def test_what_came_without_an_id_is_kept_for_whoever_looks_for_it():
@@ -77,25 +77,25 @@ def test_what_came_without_an_id_is_kept_for_whoever_looks_for_it():
 
 @pytest.mark.parametrize("status", [408, 409, 425, 499])
 def test_what_proxies_say_of_requests_that_arrived_proves_nothing(status):
-    assert told(status, {"error": "conflict"}).proof is Proof.UNKNOWN
+    assert told(status, {"error": "conflict"}).proof is SubmitOutcome.UNKNOWN
 
 
 @pytest.mark.parametrize("status", [199, 300, 399, 500])
 def test_an_id_counts_in_2xx_only(status):
-    assert told(status, {"id": UUID}).proof is Proof.UNKNOWN
+    assert told(status, {"id": UUID}).proof is SubmitOutcome.UNKNOWN
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308, 304])
 def test_a_redirect_proves_nothing_and_says_where_it_leads(status):
     answer = told(status, location="https://elsewhere.example/api?token=secret123456")
-    assert answer.proof is Proof.UNKNOWN
+    assert answer.proof is SubmitOutcome.UNKNOWN
     assert "elsewhere.example" in answer.told
     assert "secret123456" not in answer.told
 
 
 @pytest.mark.parametrize("status", [500, 501, 502, 503, 504, 507, 520, 521, 522, 523, 524, 530, 599])
 def test_5xx_proves_nothing(status):
-    assert told(status, b"<html>Bad gateway</html>", content_type="text/html").proof is Proof.UNKNOWN
+    assert told(status, b"<html>Bad gateway</html>", content_type="text/html").proof is SubmitOutcome.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_5xx_proves_nothing(status):
 )
 def test_any_other_answered_4xx_was_not_accepted(status):
     answer = told(status, {"error": {"message": "prompt is too long"}})
-    assert (answer.proof, answer.told) == (Proof.REJECTED, "prompt is too long")
+    assert (answer.proof, answer.told) == (SubmitOutcome.REJECTED, "prompt is too long")
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_is_the_accounts_trouble(status):
-    assert told(status, {"error": "bad key"}).proof is Proof.KEY_REFUSED
+    assert told(status, {"error": "bad key"}).proof is SubmitOutcome.KEY_REFUSED
 
 
 @pytest.mark.parametrize(
@@ -122,16 +122,16 @@ def test_a_refused_key_is_the_accounts_trouble(status):
     ],
 )
 def test_an_empty_account_is_told_by_its_code_whatever_the_status(status, body):
-    assert told(status, body).proof is Proof.NO_BALANCE
+    assert told(status, body).proof is SubmitOutcome.NO_BALANCE
 
 
 def test_a_server_error_stays_unknown_whatever_its_code_says():
-    assert told(500, {"code": "insufficient_credits"}).proof is Proof.UNKNOWN
+    assert told(500, {"code": "insufficient_credits"}).proof is SubmitOutcome.UNKNOWN
 
 
 def test_429_is_not_accepted_and_carries_its_pause():
-    answer = judge(429, {}, b"", whole=True, retry_after=7.5)
-    assert (answer.proof, answer.retry_after) == (Proof.THROTTLED, 7.5)
+    answer = classify_response(429, {}, b"", whole=True, retry_after=7.5)
+    assert (answer.proof, answer.retry_after) == (SubmitOutcome.THROTTLED, 7.5)
     assert LONGEST == 600.0
 
 
@@ -179,14 +179,16 @@ def test_a_page_is_known_by_its_type_where_its_first_sign_says_nothing():
 
 
 def test_what_an_accepted_answer_says_of_its_time_is_passed_on():
-    answer = judge(200, {}, json.dumps({"id": UUID, "estimatedTime": "5 seconds"}).encode(), whole=True, retry_after=3)
+    answer = classify_response(
+        200, {}, json.dumps({"id": UUID, "estimatedTime": "5 seconds"}).encode(), whole=True, retry_after=3
+    )
     assert (answer.status, answer.estimate, answer.retry_after) == (200, "5 seconds", 3)
 
 
 @given(st.integers(100, 599), st.binary(max_size=300), st.booleans())
 def test_no_body_breaks_the_judgement_and_only_a_usable_id_is_accepted(status, body, whole):
     answer = told(status, body, whole=whole)
-    assert (answer.proof is Proof.ACCEPTED) == bool(answer.prediction_id)
+    assert (answer.proof is SubmitOutcome.ACCEPTED) == bool(answer.prediction_id)
     if answer.prediction_id:
         assert 200 <= status < 300
         assert ID.fullmatch(answer.prediction_id)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from reelsheet.errors import ConfigurationError
-from reelsheet.provider.classification import Proof
+from reelsheet.provider.classification import SubmitOutcome
 from reelsheet.provider.client import Key, LeaseLost, Phase, Provider
 from reelsheet.settings import Settings
 
@@ -125,7 +125,7 @@ async def test_the_claim_is_looked_at_when_the_connection_stands_and_nothing_has
 
     async with served(handler) as wire, client(wire.url) as provider:
         answer = await submit(provider, may_leave)
-    assert answer.proof is Proof.ACCEPTED
+    assert answer.proof is SubmitOutcome.ACCEPTED
     assert order.index("asked") < order.index("heard")
 
 
@@ -139,7 +139,7 @@ async def test_a_lost_lease_sends_not_a_single_byte_and_the_connection_is_not_us
             await submit(provider, too_late)
         await asyncio.sleep(0.05)
         assert [bytes(heard) for heard in wire.heard] in ([b""], [])
-        assert (await submit(provider)).proof is Proof.ACCEPTED
+        assert (await submit(provider)).proof is SubmitOutcome.ACCEPTED
         assert wire.posts == 1
 
 
@@ -166,7 +166,7 @@ async def test_no_connection_proves_that_nothing_was_sent(where):
     url = f"http://127.0.0.1:{port}" if where == "a closed port" else "https://nowhere.invalid"
     async with client(url) as provider:
         answer = await submit(provider)
-    assert answer.proof is Proof.NOT_SENT
+    assert answer.proof is SubmitOutcome.NOT_SENT
 
 
 async def test_a_tls_handshake_that_fails_proves_that_nothing_was_sent():
@@ -177,7 +177,7 @@ async def test_a_tls_handshake_that_fails_proves_that_nothing_was_sent():
 
     async with served(plain) as wire, client(wire.url.replace("http", "https")) as provider:
         answer = await submit(provider)
-    assert answer.proof is Proof.NOT_SENT
+    assert answer.proof is SubmitOutcome.NOT_SENT
     assert wire.posts == 0
 
 
@@ -229,7 +229,7 @@ async def babbles(reader, writer, wire):
 async def test_whatever_happens_after_the_first_byte_proves_nothing_and_is_not_repeated(accident):
     async with served(accident) as wire, client(wire.url) as provider:
         answer = await submit(provider)
-    assert answer.proof is Proof.UNKNOWN
+    assert answer.proof is SubmitOutcome.UNKNOWN
     assert wire.posts <= 1
     assert len(wire.heard) == 1
 
@@ -237,7 +237,7 @@ async def test_whatever_happens_after_the_first_byte_proves_nothing_and_is_not_r
 async def test_an_answer_that_drips_for_ever_does_not_hold_the_claim_for_ever(monkeypatch):
     monkeypatch.setattr("reelsheet.provider.client.CONNECT_SECONDS", 0.2)
     async with served(drips) as wire, client(wire.url) as provider:
-        assert (await submit(provider)).proof is Proof.UNKNOWN
+        assert (await submit(provider)).proof is SubmitOutcome.UNKNOWN
 
 
 async def test_a_kept_connection_that_the_server_closed_under_the_post_proves_nothing():
@@ -250,8 +250,8 @@ async def test_a_kept_connection_that_the_server_closed_under_the_post_proves_no
         await wire.request(reader)  # read the second one, and go
 
     async with served(once) as wire, client(wire.url) as provider:
-        assert (await submit(provider)).proof is Proof.ACCEPTED
-        assert (await submit(provider)).proof is Proof.UNKNOWN
+        assert (await submit(provider)).proof is SubmitOutcome.ACCEPTED
+        assert (await submit(provider)).proof is SubmitOutcome.UNKNOWN
         assert wire.posts == 2  # two different submissions, each sent once
 
 
@@ -264,7 +264,7 @@ async def test_a_kept_connection_that_was_closed_long_ago_is_replaced_before_any
     async with served(once) as wire, client(wire.url) as provider:
         await submit(provider)
         await asyncio.sleep(0.05)
-        assert (await submit(provider)).proof is Proof.ACCEPTED
+        assert (await submit(provider)).proof is SubmitOutcome.ACCEPTED
         assert len(wire.heard) == 2
 
 
@@ -281,7 +281,7 @@ async def test_a_redirect_is_never_followed_on_post(status):
 
         async with served(redirects) as wire, client(wire.url) as provider:
             answer = await submit(provider)
-        assert answer.proof is Proof.UNKNOWN
+        assert answer.proof is SubmitOutcome.UNKNOWN
         assert elsewhere.heard == []
 
 
@@ -295,7 +295,7 @@ async def test_an_early_refusal_is_heard_though_the_body_was_not_read():
 
     async with served(early) as wire, client(wire.url) as provider:
         answer = await submit(provider, prompt="x" * 3_000_000)
-    assert answer.proof in {Proof.REJECTED, Proof.UNKNOWN}  # a reset may destroy the answer on its way
+    assert answer.proof in {SubmitOutcome.REJECTED, SubmitOutcome.UNKNOWN}  # a reset may destroy the answer on its way
 
 
 @pytest.mark.parametrize("refuses", [True, False])
@@ -314,7 +314,7 @@ async def test_a_proxys_own_connection_is_no_submission(monkeypatch, refuses):
         async with client("https://api.example.com") as provider:
             answer = await submit(provider, lambda: asked.append(1))
     assert bytes(wire.heard[0]).startswith(b"CONNECT api.example.com:443")
-    assert answer.proof is Proof.NOT_SENT
+    assert answer.proof is SubmitOutcome.NOT_SENT
     assert asked == []
 
 
@@ -338,7 +338,7 @@ async def test_an_id_that_is_the_key_itself_is_not_written_down():
 
     async with served(echoes) as wire, client(wire.url) as provider:
         answer = await submit(provider)
-    assert (answer.proof, answer.prediction_id) == (Proof.UNKNOWN, "")
+    assert (answer.proof, answer.prediction_id) == (SubmitOutcome.UNKNOWN, "")
 
 
 async def test_httpx_still_tells_of_the_moment_before_the_first_byte():

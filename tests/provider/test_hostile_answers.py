@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reelsheet.provider.classification import ID, Proof, judge, usable_id
-from reelsheet.provider.client import Look, Phase, Provider
+from reelsheet.provider.classification import ID, SubmitOutcome, classify_response, usable_id
+from reelsheet.provider.client import Phase, PollResult, Provider
 from reelsheet.redaction import clean, clean_url, unsigned, visible
 from reelsheet.settings import Settings
 
@@ -42,12 +42,17 @@ def provider():
     st.dictionaries(st.sampled_from(["location", "content-type"]), st.text()),
 )
 def test_no_answer_to_a_submission_crashes_and_only_a_2xx_with_an_id_is_accepted(status, body, whole, headers):
-    answer = judge(status, headers, body, whole=whole, retry_after=None)
-    assert (answer.proof is Proof.ACCEPTED) == bool(answer.prediction_id)
-    if answer.proof is Proof.ACCEPTED:
+    answer = classify_response(status, headers, body, whole=whole, retry_after=None)
+    assert (answer.proof is SubmitOutcome.ACCEPTED) == bool(answer.prediction_id)
+    if answer.proof is SubmitOutcome.ACCEPTED:
         assert 200 <= status < 300
         assert ID.fullmatch(answer.prediction_id)
-    if answer.proof in {Proof.REJECTED, Proof.THROTTLED, Proof.KEY_REFUSED, Proof.NO_BALANCE}:
+    if answer.proof in {
+        SubmitOutcome.REJECTED,
+        SubmitOutcome.THROTTLED,
+        SubmitOutcome.KEY_REFUSED,
+        SubmitOutcome.NO_BALANCE,
+    }:
         assert 400 <= status < 500
     assert is_harmless(answer.told)
     assert len(answer.told) < 400
@@ -57,7 +62,7 @@ def test_no_answer_to_a_submission_crashes_and_only_a_2xx_with_an_id_is_accepted
 def test_no_answer_to_a_poll_crashes_and_a_clip_needs_the_asked_id(provider, answer, status):
     for more in ({"id": ASKED, "status": status}, {"id": ASKED}, {}):
         look = provider._read(ASKED, json.dumps(answer | more).encode())
-        assert isinstance(look, Look)
+        assert isinstance(look, PollResult)
         if (answer | more).get("id") != ASKED:
             assert look.phase is Phase.BLIP
         assert all(isinstance(link, str) and len(link) < 8300 for link in look.outputs)
@@ -71,8 +76,8 @@ def test_nesting_of_any_depth_is_no_crash(provider, depth, field):
     deep = "[" * depth + "]" * depth
     body = f'{{"id": "{ASKED}", "status": "failed", "{field}": {deep}}}'.encode()
     assert provider._read(ASKED, body).phase in {Phase.FAILED, Phase.RUNNING, Phase.BLIP}
-    judge(200, {}, body, whole=True, retry_after=None)
-    judge(400, {}, body, whole=True, retry_after=None)
+    classify_response(200, {}, body, whole=True, retry_after=None)
+    classify_response(400, {}, body, whole=True, retry_after=None)
     assert sys.getrecursionlimit() <= 3000
 
 
@@ -145,10 +150,10 @@ def test_no_text_keeps_the_cleaning_busy(text):
 @settings(max_examples=50)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_a_secret_that_was_told_once_is_masked_in_every_text(before, after):
-    from reelsheet.redaction import keep_out
+    from reelsheet.redaction import register_secret
 
     secret = "0nly-0nce-t0ld/to us"
-    keep_out(secret)
+    register_secret(secret)
     for shown in (clean(f"{before} {secret} {after}"), clean_url(f"https://a.test/{secret}/{after}"), visible(secret)):
         assert secret not in shown
         assert "0nly-0nce-t0ld" not in shown

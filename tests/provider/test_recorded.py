@@ -19,7 +19,7 @@ import pytest
 
 from reelsheet.outcomes import ErrorCode
 from reelsheet.pacing.poll_schedule import estimate_seconds
-from reelsheet.provider.classification import Proof
+from reelsheet.provider.classification import SubmitOutcome
 from reelsheet.provider.client import Phase, Provider
 from reelsheet.settings import Settings
 
@@ -103,7 +103,7 @@ async def test_a_submission_is_the_page_s_and_its_answer_is_understood(page, pro
     request, page.answer = recorded("submit")
     answer = await provider.submit(**EXAMPLE, expansion=False, may_leave=lambda: None)
     assert_asked(page, request)
-    assert (answer.proof, answer.prediction_id, answer.cents) == (Proof.ACCEPTED, ID, 54)
+    assert (answer.proof, answer.prediction_id, answer.cents) == (SubmitOutcome.ACCEPTED, ID, 54)
     assert estimate_seconds(answer.estimate) == 5
 
 
@@ -113,7 +113,7 @@ async def test_what_a_row_does_not_say_is_not_sent(page, provider, status):
     page.answer = response | {"status": status}
     answer = await provider.submit(image=EXAMPLE["image"], prompt=None, expansion=None, may_leave=lambda: None)
     assert json.loads(page.asked[0]["body"]) == {"image": EXAMPLE["image"]}
-    assert answer.proof is Proof.ACCEPTED
+    assert answer.proof is SubmitOutcome.ACCEPTED
 
 
 async def test_a_completed_prediction_is_understood(page, provider):
@@ -217,6 +217,6 @@ def test_the_sandbox_knows_a_refused_key_from_a_prediction_that_is_not_there(san
 async def test_the_client_and_the_sandbox_agree(sandbox):
     async with Provider(Settings(api_key=sandbox.key, base_url=sandbox.api)) as client:
         answer = await client.submit(**EXAMPLE, expansion=True, may_leave=lambda: None)
-        assert answer.proof is Proof.ACCEPTED
+        assert answer.proof is SubmitOutcome.ACCEPTED
         assert sandbox.charges()[0]["body"] == EXAMPLE | {"enable_prompt_expansion": True}
         assert (await client.look(answer.prediction_id)).phase in {Phase.RUNNING, Phase.COMPLETED}

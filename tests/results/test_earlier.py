@@ -54,24 +54,24 @@ def test_a_table_tells_ids_verdicts_and_unknowns(ledger, place):
         paid("f" * 64, "skipped", prediction_id="", total_cost_usd="0.00"),
     ]
     assert earlier.take_over_rows(ledger, table(*rows), place) == 4
-    found = {identity[0]: one.latest for identity, one in ledger.standings(row["identity"] for row in rows).items()}
+    found = {identity[0]: one.latest for identity, one in ledger.histories(row["identity"] for row in rows).items()}
     assert {name: one.state for name, one in found.items()} == {
         "a": State.COMPLETED, "b": State.UNKNOWN, "c": State.FAILED, "d": State.SUBMITTED,
     }  # fmt: skip
     assert (found["a"].paid_cents, found["b"].risk_cents, found["c"].error_code) == (54, 54, "moderated")
-    assert ledger.standing(A).delivered(place.address)[0].key == "videos/a.mp4"
+    assert ledger.history(A).delivered(place.address)[0].key == "videos/a.mp4"
 
 
 def test_money_on_a_duplicates_row_is_not_counted_again(ledger, place):
     earlier.take_over_rows(ledger, table(paid(A), paid(A, total_cost_usd="0.00")), place)
-    assert ledger.standing(A).total_cents == 54
+    assert ledger.history(A).total_cents == 54
 
 
 def test_a_second_attempt_costs_what_it_adds(ledger, place):
     earlier.take_over_rows(ledger, table(paid(A)), place)
     second = paid(A, attempt="2", prediction_id="p-2", total_cost_usd="1.14")
     earlier.take_over_rows(ledger, table(second), place)
-    assert [attempt.paid_cents for attempt in ledger.standing(A).attempts] == [54, 60]
+    assert [attempt.paid_cents for attempt in ledger.history(A).attempts] == [54, 60]
 
 
 @pytest.mark.parametrize("prefix", ["reelsheet_", "REELSHEET_"])
@@ -95,24 +95,24 @@ def test_a_record_that_is_cut_short_is_read_as_far_as_it_goes(ledger, place):
 
 def test_the_sign_that_keeps_spreadsheets_from_calculating_is_taken_off(ledger, place):
     earlier.take_over_rows(ledger, table(paid(A, prediction_id="'-odd-id")), place)
-    assert ledger.standing(A).latest.prediction_id == "-odd-id"
+    assert ledger.history(A).latest.prediction_id == "-odd-id"
 
 
 def test_a_spreadsheets_commas_for_points_are_understood(ledger, place):
     earlier.take_over_rows(ledger, table(paid(A, total_cost_usd="0,60")), place)
-    assert ledger.standing(A).total_cents == 60
+    assert ledger.history(A).total_cents == 60
 
 
 def test_a_clip_under_another_destination_is_no_delivery_here(ledger, place, tmp_path):
     earlier.take_over_rows(ledger, table(paid(A, video_uri=str(tmp_path / "elsewhere" / "a.mp4"))), place)
-    assert ledger.standing(A).deliveries == ()
+    assert ledger.history(A).deliveries == ()
 
 
 def test_an_id_that_was_kept_beside_the_ledger_is_read_like_a_table(ledger, place):
     key = f"runs/r-9/{earlier.RECOVERY}-{A[:16]}-1.csv"
     place.write(key, earlier.recovery_table([(A, 1, "rescued", 60)], "r-9"), "text/csv")
-    assert earlier.take_over(ledger, place) == 1
-    latest = ledger.standing(A).latest
+    assert earlier.import_from_destination(ledger, place) == 1
+    latest = ledger.history(A).latest
     assert (latest.prediction_id, latest.state, latest.paid_cents) == ("rescued", State.SUBMITTED, 60)
 
 
@@ -127,10 +127,10 @@ def test_tables_are_read_from_the_oldest_and_only_while_they_may_change(ledger, 
         return inner(self, key)
 
     monkeypatch.setattr(FolderDestination, "read", reading)
-    earlier.take_over(ledger, place)
+    earlier.import_from_destination(ledger, place)
     assert read == ["runs/1/results.csv", "runs/2/results.csv"]
-    assert ledger.standing(A).latest.state == State.COMPLETED
-    earlier.take_over(ledger, place)
+    assert ledger.history(A).latest.state == State.COMPLETED
+    earlier.import_from_destination(ledger, place)
     assert read[2:] == ["runs/1/results.csv"]  # a row of it was not at its end
 
 
@@ -149,7 +149,7 @@ def test_whatever_stands_in_a_table_is_read_or_left_out(ledger, place, rows):
     writer.writerow(RESULT_COLUMNS)
     writer.writerows([row.get(name, "") for name in RESULT_COLUMNS] for row in rows)
     earlier.take_over_rows(ledger, out.getvalue().encode("utf-8", "replace"), place)
-    ledger.standings([A, B])
+    ledger.histories([A, B])
 
 
 def test_what_a_table_says_is_paid_is_never_claimed(ledger, place, registers):

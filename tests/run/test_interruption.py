@@ -33,7 +33,7 @@ def starts(sandbox, tmp_path, monkeypatch):
         prepared = await preparation.prepare(asked, settings.load())
         run = await preparation.begin(prepared, flow_run_id=None)
         try:
-            async with asyncio.timeout(15), run.going():
+            async with asyncio.timeout(15), run.session():
                 await publication.begin(run)
                 walking = asyncio.create_task(walk(run))
                 while not when(run, sandbox):
@@ -50,17 +50,17 @@ def starts(sandbox, tmp_path, monkeypatch):
 
 
 async def walk(run):
-    async def row(work):
-        if work.step is not Step.COPY:
-            await run.generate(work.identity)
-        if work.step is Step.COPY:
-            await run.store(work.identity)
+    async def row(group):
+        if group.step is not Step.COPY:
+            await run.generate(group.identity)
+        if group.step is Step.COPY:
+            await run.store(group.identity)
 
     async with asyncio.TaskGroup() as rows:
-        for work in run.to_do():
-            if work.step is Step.PAY and not await run.admit(work):
+        for group in run.to_do():
+            if group.step is Step.SUBMIT and not await run.admit(group):
                 break
-            rows.create_task(row(work))
+            rows.create_task(row(group))
 
 
 def posted(run, sandbox):
@@ -92,10 +92,10 @@ async def test_a_claim_that_had_not_left_is_given_back(starts, sandbox, monkeypa
     """The signal comes between the claim and the POST."""
     post = submission._answer
 
-    async def late(run, work, claim, image):
+    async def late(run, group, claim, image):
         while run.signal is None:
             await asyncio.sleep(0.01)
-        return await post(run, work, claim, image)
+        return await post(run, group, claim, image)
 
     monkeypatch.setattr(submission, "_answer", late)
     _, found = await starts(lambda run, _: bool(run.posts))
@@ -195,7 +195,7 @@ async def test_the_table_is_kept_on_this_machine_where_the_destination_hangs(sta
 
 
 async def test_an_older_table_is_not_written_over_a_newer_one(starts, sandbox, tmp_path):
-    run, _ = await starts(lambda run, _: all(work.step is Step.DONE for work in run.plan.works.values()))
+    run, _ = await starts(lambda run, _: all(group.step is Step.DONE for group in run.plan.groups.values()))
     newest = next(run.tables)
     publication._write_tables(run, b"newest", newest)
     publication._write_tables(run, b"older", newest - 1)

@@ -18,7 +18,7 @@ from reelsheet.ledger import shards as book
 from reelsheet.manifest.rows import Row
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
-from reelsheet.planning.plan import Step, Work
+from reelsheet.planning.plan import RowGroup, Step
 from reelsheet.planning.preparation import Preparation, begin, prepare
 from reelsheet.run import shards
 from reelsheet.sandbox.process import SandboxProcess
@@ -60,25 +60,25 @@ async def prepared(folder: Path, sandbox: SandboxProcess, settings: Settings, ro
 
 async def done(shard: shards.Shard) -> None:
     """Every row of a shard, as the flow would do them."""
-    async with shard.going():
-        for work in shard.to_do():
-            if work.step is Step.PAY and not await shard.admit(work):
+    async with shard.session():
+        for group in shard.to_do():
+            if group.step is Step.SUBMIT and not await shard.admit(group):
                 break
-            await shard.generate(work.identity)
-            await shard.store(work.identity)
+            await shard.generate(group.identity)
+            await shard.store(group.identity)
     await shard.refresh()
     await shard.leave()
     shard.close()
     shard.ledger.close()
 
 
-def works(firsts: list[int]) -> list[Work]:
-    return [Work(f"{n:064x}", Row(n, n + 2, ()), [n]) for n in firsts]
+def groups(firsts: list[int]) -> list[RowGroup]:
+    return [RowGroup(f"{n:064x}", Row(n, n + 2, ()), [n]) for n in firsts]
 
 
 @given(st.sets(st.integers(0, 400), min_size=1), st.integers(1, 50))
 def test_ranges_tile_the_manifest_and_none_holds_more_than_a_shard(firsts: set[int], size: int) -> None:
-    todo = works(sorted(firsts))
+    todo = groups(sorted(firsts))
     drawn = shards.ranges(todo, size, 401)
     assert [position for first, last in drawn for position in range(first, last + 1)] == list(range(401))
     inside = [shards.within(todo, first, last) for first, last in drawn]
@@ -86,16 +86,16 @@ def test_ranges_tile_the_manifest_and_none_holds_more_than_a_shard(firsts: set[i
     assert sum(len(part) for part in inside) == len(todo)
 
 
-@given(st.lists(st.sampled_from([Step.PAY, Step.POLL, Step.COPY]), max_size=60), st.integers(1, 20))
+@given(st.lists(st.sampled_from([Step.SUBMIT, Step.POLL, Step.COPY]), max_size=60), st.integers(1, 20))
 def test_parts_for_one_process_begin_with_what_is_paid_for(steps: list[Step], size: int) -> None:
-    todo = [replace_step(work, step) for work, step in zip(works(list(range(len(steps)))), steps, strict=True)]
-    flat = [work for part in shards.chunks(todo, size) for work in part]
+    todo = [replace_step(group, step) for group, step in zip(groups(list(range(len(steps)))), steps, strict=True)]
+    flat = [group for part in shards.chunks(todo, size) for group in part]
     assert len(flat) == len(todo)
-    assert [work.step is Step.PAY for work in flat] == sorted(work.step is Step.PAY for work in todo)
+    assert [group.step is Step.SUBMIT for group in flat] == sorted(group.step is Step.SUBMIT for group in todo)
 
 
-def replace_step(work: Work, step: Step) -> Work:
-    return replace(work, step=step)
+def replace_step(group: RowGroup, step: Step) -> RowGroup:
+    return replace(group, step=step)
 
 
 async def test_a_shard_in_another_process_does_its_rows_and_the_run_takes_them_in(
@@ -147,17 +147,17 @@ async def test_a_dead_owners_shard_is_taken_up_and_what_it_paid_for_is_only_poll
     await shards.divide(run)
     dying = await shards.attach(run.run_id, 1, settings, flow_run_id=None)
     assert dying is not None
-    async with dying.going():
-        for work in dying.to_do():
-            assert await dying.admit(work)
-            await dying.generate(work.identity)
+    async with dying.session():
+        for group in dying.to_do():
+            assert await dying.admit(group)
+            await dying.generate(group.identity)
     dying.close()
     dying.ledger.close()  # gives the lease back, as running out of it would
     (seen,) = book.shards(run.ledger, run.run_id)
     assert (seen.alive, seen.finished) == (False, False)
     heir = await shards.attach(run.run_id, 1, settings, flow_run_id=None)
     assert heir is not None
-    assert {work.step for work in heir.to_do()} == {Step.COPY}
+    assert {group.step for group in heir.to_do()} == {Step.COPY}
     await done(heir)
     assert len(sandbox.charges()) == 2
     run.close()
@@ -172,10 +172,10 @@ async def test_the_runs_cap_holds_over_all_its_processes(
     await shards.divide(run)
     both = [await shards.attach(run.run_id, number, settings, flow_run_id=None) for number in (1, 2)]
     claims = [
-        shard.ledger.claim(work.identity, run_id=run.run_id, price_cents=54)
+        shard.ledger.claim(group.identity, run_id=run.run_id, price_cents=54)
         for shard in both
         if shard is not None
-        for work in shard.to_do()
+        for group in shard.to_do()
     ]
     assert [type(claim) for claim in claims] == [Claimed] * 3 + [OverBudget] * 3
     for shard in both:
@@ -195,7 +195,7 @@ async def test_what_stops_one_process_stops_the_others_from_submitting(
     one, other = [await shards.attach(run.run_id, number, settings, flow_run_id=None) for number in (1, 2)]
     assert one is not None
     assert other is not None
-    async with one.going():
+    async with one.session():
         one.stop(ErrorCode.AUTH, "The key is refused.")
     await one.leave()
     await other._look_up()
@@ -219,11 +219,11 @@ async def test_five_lost_answers_in_a_row_stop_the_run_whichever_processes_lost_
     attached = [await shards.attach(run.run_id, number, settings, flow_run_id=None) for number in (1, 2, 3)]
     for shard in attached:
         assert shard is not None
-        async with shard.going():
-            for work in shard.to_do()[:2]:
-                if not await shard.admit(work):
+        async with shard.session():
+            for group in shard.to_do()[:2]:
+                if not await shard.admit(group):
                     break
-                await shard.generate(work.identity)
+                await shard.generate(group.identity)
             await asyncio.gather(*shard._told)
     assert attached[2] is not None
     assert attached[2].stop_code is ErrorCode.PROVIDER_DOWN

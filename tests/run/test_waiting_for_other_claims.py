@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 from reelsheet.errors import LedgerError
-from reelsheet.ledger import Attempt, Standing, State
-from reelsheet.run.submission import Others
+from reelsheet.ledger import Attempt, IdentityHistory, State
+from reelsheet.run.submission import OtherClaims
 
 
-def standing(identity, state):
-    return Standing((Attempt(1, identity, 1, state, "o", "r", "2026-01-15", 54),))
+def history(identity, state):
+    return IdentityHistory((Attempt(1, identity, 1, state, "o", "r", "2026-01-15", 54),))
 
 
 class Book:
@@ -21,12 +21,12 @@ class Book:
         self.scenes = list(scenes)
         self.asked = []
 
-    def standings(self, identities):
+    def histories(self, identities):
         self.asked.append(len(identities))
         scene = self.scenes.pop(0) if len(self.scenes) > 1 else self.scenes[0]
         if isinstance(scene, Exception):
             raise scene
-        return {identity: standing(identity, scene) for identity in identities}
+        return {identity: history(identity, scene) for identity in identities}
 
 
 def run_of(book):
@@ -40,7 +40,7 @@ def run_of(book):
 
 
 async def test_a_thousand_rows_are_looked_at_together():
-    book, others = Book(State.CLAIMED, State.CLAIMED, State.SUBMITTED), Others()
+    book, others = Book(State.CLAIMED, State.CLAIMED, State.SUBMITTED), OtherClaims()
     run = run_of(book)
     found = await asyncio.gather(*(others.settled(run, f"row{n}") for n in range(1000)))
     assert {one.latest.state for one in found} == {State.SUBMITTED}
@@ -48,28 +48,28 @@ async def test_a_thousand_rows_are_looked_at_together():
 
 
 async def test_one_row_waited_for_twice_is_one_row():
-    book, others = Book(State.REFUSED), Others()
+    book, others = Book(State.REFUSED), OtherClaims()
     first, second = await asyncio.gather(*(others.settled(run_of(book), "row") for _ in range(2)))
     assert first is second
     assert first.is_free
 
 
 async def test_a_ledger_that_is_down_is_told_to_every_row():
-    book, others = Book(LedgerError("down")), Others()
+    book, others = Book(LedgerError("down")), OtherClaims()
     run = run_of(book)
     found = await asyncio.gather(*(others.settled(run, f"row{n}") for n in range(3)), return_exceptions=True)
     assert [str(one) for one in found] == ["down"] * 3
 
 
 async def test_whoever_comes_later_is_looked_at_as_well():
-    book, others = Book(State.SUBMITTED), Others()
+    book, others = Book(State.SUBMITTED), OtherClaims()
     run = run_of(book)
     await others.settled(run, "first")
     assert (await others.settled(run, "second")).latest.identity == "second"
 
 
 async def test_one_that_gives_up_waiting_does_not_disturb_the_others():
-    book, others = Book(State.CLAIMED), Others()
+    book, others = Book(State.CLAIMED), OtherClaims()
     run = run_of(book)
     waiting = [asyncio.create_task(others.settled(run, "row")) for _ in range(2)]
     await asyncio.sleep(0)

@@ -92,11 +92,11 @@ def whole_run() -> WholeRun:
         try:
             live = await preparation.begin(prepared, flow_run_id=None)
             try:
-                async with live.going():
+                async with live.session():
                     await _begun(live)
                     async with asyncio.TaskGroup() as rows:
-                        for work in live.to_do():
-                            rows.create_task(_walk(live, work))
+                        for group in live.to_do():
+                            rows.create_task(_walk(live, group))
                 return await _concluded(live)
             finally:
                 live.close()
@@ -112,15 +112,15 @@ async def _begun(live: Any) -> None:
     await publication.begin(live)
 
 
-async def _walk(live: Any, work: Any) -> None:
+async def _walk(live: Any, group: Any) -> None:
     from reelsheet.planning.plan import Step
 
-    if work.step is Step.PAY and not await live.admit(work):
+    if group.step is Step.SUBMIT and not await live.admit(group):
         return
-    if work.step in {Step.PAY, Step.POLL}:
-        await live.generate(work.identity)
-    if work.step is Step.COPY:
-        await live.store(work.identity)
+    if group.step in {Step.SUBMIT, Step.POLL}:
+        await live.generate(group.identity)
+    if group.step is Step.COPY:
+        await live.store(group.identity)
 
 
 async def _concluded(live: Any) -> Finished:

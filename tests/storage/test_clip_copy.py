@@ -55,19 +55,19 @@ FILM = film()
 
 # A server that answers each path by a script, one answer after another; the last one stays
 
-Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
+SubmitResult = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass
 class Host:
     origin: str
-    scripts: dict[str, list[Answer]] = field(default_factory=dict)
+    scripts: dict[str, list[SubmitResult]] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
     headers: list[str] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
 
-    def serve(self, *answers: Answer, path: str = "/outputs/0.mp4?X-Amz-Signature=abcdef0123") -> str:
+    def serve(self, *answers: SubmitResult, path: str = "/outputs/0.mp4?X-Amz-Signature=abcdef0123") -> str:
         self.scripts[path] = list(answers)
         return self.origin + path
 
@@ -96,7 +96,7 @@ class Host:
 
 def reply(
     body: bytes, status: str = "200 OK", *, length: int | None = -1, kind: str = "video/mp4", **more: str
-) -> Answer:
+) -> SubmitResult:
     """`length`: what Content-Length says; -1 the truth, None nothing."""
     lines = [f"HTTP/1.1 {status}", "Connection: close", f"Content-Type: {kind}" if kind else "X-No: type"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in more.items()]
@@ -109,7 +109,7 @@ def reply(
     return answer
 
 
-def chunked(body: bytes, *, whole: bool = True) -> Answer:
+def chunked(body: bytes, *, whole: bool = True) -> SubmitResult:
     framed = b"".join(
         b"%x\r\n%b\r\n" % (len(body[at : at + 999]), body[at : at + 999]) for at in range(0, len(body), 999)
     )

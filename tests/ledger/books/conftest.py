@@ -30,19 +30,19 @@ class Book:
 
     def submitted(self, identity: str = "a", prediction: str | None = None, cents: int | None = PRICE) -> Attempt:
         attempt = self.ledger.record_id(self.claimed(identity), prediction or f"p-{identity}", cents)
-        self.ledger.let_go(attempt)
+        self.ledger.mark_unawaited(attempt)
         return attempt
 
     def unknown(self, identity: str = "a") -> Attempt:
         attempt = self.claimed(identity)
         found = self.ledger.record_unknown(attempt, "no answer")
-        self.ledger.let_go(attempt)
+        self.ledger.mark_unawaited(attempt)
         return found
 
     def state(self, identity: str = "a") -> State:
-        standing = self.ledger.standing(identity)
-        assert standing is not None
-        return standing.latest.state
+        history = self.ledger.history(identity)
+        assert history is not None
+        return history.latest.state
 
 
 Opens = Callable[..., Book]

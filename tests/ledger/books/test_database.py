@@ -40,13 +40,13 @@ def test_migrations_build_a_ledger_from_nothing_on_postgresql(postgresql_url):
 def test_two_processes_that_open_a_new_ledger_at_once_both_can(tmp_path):
     failures: list[BaseException] = []
 
-    def work():
+    def group():
         try:
             Ledger.open(f"sqlite:///{tmp_path}/new/ledger.db").close()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the test shows it
             failures.append(error)
 
-    threads = [threading.Thread(target=work) for _ in range(3)]
+    threads = [threading.Thread(target=group) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -207,14 +207,14 @@ def test_a_deadlock_is_tried_again(postgresql_url):
     tries: list[str] = []
 
     def lock(order):
-        def work(connection):
+        def group(connection):
             tries.append(order[0])
             for name in order:
                 connection.execute(text("UPDATE runs SET rows = rows + 1 WHERE run_id = :name"), {"name": name})
                 if len(tries) <= 2 and name == order[0]:
                     both.wait()
 
-        ledger._db.committed(work)
+        ledger._db.committed(group)
 
     threads = [threading.Thread(target=lock, args=(order,)) for order in (ids, ids[::-1])]
     for thread in threads:

@@ -27,9 +27,9 @@ def take(book, *attempts, deliveries=()):
 def test_what_is_new_is_taken_over_and_never_paid_again(book):
     assert take(book, told(), deliveries=[delivery()]) == 1
     assert isinstance(book.claim(), Found)
-    standing = book.ledger.standing("a")
-    assert standing.delivered("/d")[0].key == "videos/a.mp4"
-    assert standing.total_cents == 54
+    history = book.ledger.history("a")
+    assert history.delivered("/d")[0].key == "videos/a.mp4"
+    assert history.total_cents == 54
 
 
 @pytest.mark.parametrize("state", [State.UNKNOWN, State.FAILED, State.SUBMITTED])
@@ -42,7 +42,7 @@ def test_lost_answers_verdicts_and_running_predictions_are_taken_over(book, stat
 def test_taking_over_twice_changes_nothing(book):
     take(book, told(), deliveries=[delivery()])
     assert take(book, told(), deliveries=[delivery()]) == 0
-    assert len(book.ledger.standing("a").deliveries) == 1
+    assert len(book.ledger.history("a").deliveries) == 1
 
 
 def test_money_of_another_ledger_is_no_money_of_this_ones_runs_and_days(book):
@@ -54,8 +54,8 @@ def test_money_of_another_ledger_is_no_money_of_this_ones_runs_and_days(book):
 def test_an_unknown_attempt_of_ours_takes_the_id_that_is_told(book):
     book.unknown()
     take(book, told(state=State.SUBMITTED, cents=60))
-    standing = book.ledger.standing("a")
-    assert (standing.latest.state, standing.total_cents, standing.risk_cents) == (State.SUBMITTED, 60, 0)
+    history = book.ledger.history("a")
+    assert (history.latest.state, history.total_cents, history.risk_cents) == (State.SUBMITTED, 60, 0)
     assert book.ledger.run("r1").confirmed_cents == 60
 
 
@@ -64,7 +64,7 @@ def test_what_was_refused_here_but_paid_elsewhere_is_not_paid_again(book):
     book.ledger.record_refused(book.claimed(), None, None)
     assert take(book, told(), deliveries=[delivery()]) == 1
     assert isinstance(book.claim(), Found)
-    assert book.ledger.standing("a").delivered("/d")
+    assert book.ledger.history("a").delivered("/d")
     assert book.ledger.run("r1").confirmed_cents == 0
 
 
@@ -99,7 +99,7 @@ def test_a_submitted_attempt_takes_the_verdict_of_the_same_prediction(book):
     book.submitted("a", "p1")
     take(book, told(prediction="p1"), deliveries=[delivery()])
     assert book.state() == State.COMPLETED
-    assert book.ledger.standing("a").delivered("/d")
+    assert book.ledger.history("a").delivered("/d")
 
 
 def test_a_verdict_is_never_taken_back(book):
@@ -112,14 +112,14 @@ def test_a_verdict_is_never_taken_back(book):
 def test_another_prediction_under_the_same_number_is_left_out(book):
     book.submitted("a", "ours")
     take(book, told(prediction="theirs"), deliveries=[delivery()])
-    assert [a.prediction_id for a in book.ledger.standing("a").attempts] == ["ours"]
-    assert book.ledger.standing("a").deliveries == ()
+    assert [a.prediction_id for a in book.ledger.history("a").attempts] == ["ours"]
+    assert book.ledger.history("a").deliveries == ()
 
 
 def test_a_prediction_of_another_row_is_not_given_to_this_one(book):
     book.submitted("b", "p1")
     take(book, told("a", prediction="p1"))
-    assert book.ledger.standing("a") is None
+    assert book.ledger.history("a") is None
 
 
 def test_a_claim_in_flight_is_left_alone(book):
@@ -141,17 +141,17 @@ def test_two_processes_take_over_the_same_tables_at_once(opens):
     rows = [told(f"row{n}", prediction=f"p{n}") for n in range(30)]
     failures: list[BaseException] = []
 
-    def work(one, mine):
+    def group(one, mine):
         try:
             take(one, *mine)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the test shows it
             failures.append(error)
 
     orders = [rows, rows[::-1], rows[15:] + rows[:15], rows]
-    threads = [threading.Thread(target=work, args=pair) for pair in zip(books, orders, strict=True)]
+    threads = [threading.Thread(target=group, args=pair) for pair in zip(books, orders, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert failures == []
-    assert len(books[0].ledger.standings(f"row{n}" for n in range(30))) == 30
+    assert len(books[0].ledger.histories(f"row{n}" for n in range(30))) == 30

@@ -12,7 +12,7 @@ def test_a_paid_row_is_paid_again_only_by_the_run_that_may(opens):
     second, third = opens("r2", permissions={"a": 1}), opens("r3")
     assert isinstance(third.claim(), Found)
     assert second.claimed().number == 2
-    second.ledger.record_id(second.ledger.standing("a").latest, "p2", 54)
+    second.ledger.record_id(second.ledger.history("a").latest, "p2", 54)
     assert isinstance(second.claim(), Found)  # spent
 
 
@@ -22,7 +22,7 @@ def test_a_refused_second_try_leaves_the_first_in_force(opens):
     first.ledger.record_completed(first.submitted(), None)
     again = opens("r2", permissions={"a": 1})
     refused = again.ledger.record_refused(again.claimed(), None, None)
-    again.ledger.let_go(refused)
+    again.ledger.mark_unawaited(refused)
     assert again.state() == State.COMPLETED
     assert isinstance(opens("r3").claim(), Found)
     assert again.claimed().number == 2  # its own permission was not spent
@@ -119,9 +119,9 @@ class TestResolve:
 
     def test_an_id_makes_it_paid(self, book):
         book.unknown()
-        standing = book.ledger.resolve("a", "found")
-        assert (standing.latest.state, standing.latest.prediction_id) == (State.SUBMITTED, "found")
-        assert (standing.total_cents, standing.risk_cents) == (54, 0)
+        history = book.ledger.resolve("a", "found")
+        assert (history.latest.state, history.latest.prediction_id) == (State.SUBMITTED, "found")
+        assert (history.total_cents, history.risk_cents) == (54, 0)
         assert book.ledger.run("r1").confirmed_cents == 54
 
     def test_abandoned_frees_it_to_be_asked_again(self, book):
@@ -143,16 +143,16 @@ class TestResolve:
         opens("r1").unknown()
         again = opens("r2", permissions={"a": 1})
         again.unknown()
-        assert again.ledger.standing("a").risk_cents == 108
+        assert again.ledger.history("a").risk_cents == 108
         assert again.ledger.resolve("a", None).risk_cents == 0
 
     def test_an_id_goes_to_the_last_unknown_attempt(self, opens):
         opens("r1").unknown()
         again = opens("r2", permissions={"a": 1})
         again.unknown()
-        standing = again.ledger.resolve("a", "found")
-        assert [attempt.prediction_id for attempt in standing.attempts] == [None, "found"]
-        assert (standing.total_cents, standing.risk_cents) == (54, 54)
+        history = again.ledger.resolve("a", "found")
+        assert [attempt.prediction_id for attempt in history.attempts] == [None, "found"]
+        assert (history.total_cents, history.risk_cents) == (54, 54)
 
     def test_what_is_not_unknown_is_left_as_it_is(self, book):
         book.submitted("a")

@@ -14,18 +14,18 @@ from reelsheet.ledger import schema as s
 from reelsheet.ledger.lease import LEASE_SECONDS, Owner, awake_and_asleep
 
 
-def at_once(*works):
+def at_once(*groups):
     """Runs all of them in threads of their own; whatever one raises is raised here."""
-    start, failures = threading.Barrier(len(works)), []
+    start, failures = threading.Barrier(len(groups)), []
 
-    def run(work):
+    def run(group):
         start.wait()
         try:
-            work()
+            group()
         except BaseException as error:  # noqa: BLE001 - raised again below
             failures.append(error)
 
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    threads = [threading.Thread(target=run, args=(group,)) for group in groups]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -92,13 +92,13 @@ def test_settling_and_claiming_at_once_do_not_lock_each_other_out(opens, expires
             one.claim(row)
         expires(books[3].ledger, one.ledger)
 
-    def work(one):
-        one.ledger.settle_the_dead()
+    def group(one):
+        one.ledger.expire_dead_claims()
         for row in rows:
             one.claim(row)
 
-    at_once(*[lambda one=one: work(one) for one in books[2:]])
-    assert {one.latest.state for one in books[2].ledger.standings(rows).values()} == {"unknown"}
+    at_once(*[lambda one=one: group(one) for one in books[2:]])
+    assert {one.latest.state for one in books[2].ledger.histories(rows).values()} == {"unknown"}
 
 
 def test_a_claim_left_by_a_process_that_ended_is_taken_over_at_once(book, opens):
@@ -115,8 +115,8 @@ def test_standings_show_a_dead_claim_as_unknown_before_anybody_settles_it(book, 
     assert other.state() == "claimed"
     expires(other.ledger, book.ledger)
     assert other.state() == "unknown"
-    assert other.ledger.settle_the_dead() == 1
-    assert other.ledger.settle_the_dead() == 0
+    assert other.ledger.expire_dead_claims() == 1
+    assert other.ledger.expire_dead_claims() == 0
 
 
 def test_a_claim_made_on_an_old_lease_renews_it_first(book):

@@ -52,7 +52,7 @@ class Books(RuleBasedStateMachine):
     @rule(process=processes, identity=identities)
     def submit(self, process: int, identity: str) -> None:
         ledger = self.ledgers[process]
-        before = ledger.standing(identity)
+        before = ledger.history(identity)
         answer = ledger.claim(identity, run_id=self.runs[process], price_cents=PRICE, daily_cap_cents=DAY_CAP)
         if isinstance(answer, Claimed):
             self.in_flight.append((ledger, answer.attempt))
@@ -70,7 +70,7 @@ class Books(RuleBasedStateMachine):
             prediction = f"p{self.count}"
             self.ids[prediction] = attempt.identity
         ledger.record_id(attempt, prediction, cents)
-        ledger.let_go(attempt)
+        ledger.mark_unawaited(attempt)
 
     @precondition(lambda self: self.in_flight)
     @rule(data=st.data(), lost=st.booleans())
@@ -80,7 +80,7 @@ class Books(RuleBasedStateMachine):
             ledger.record_unknown(attempt, "no answer")
         else:
             ledger.record_refused(attempt, "rejected", "no")
-        ledger.let_go(attempt)
+        ledger.mark_unawaited(attempt)
 
     def _answered(self, data: st.DataObject) -> tuple[Ledger, Attempt]:
         return self.in_flight.pop(data.draw(st.integers(0, len(self.in_flight) - 1)))
@@ -99,24 +99,24 @@ class Books(RuleBasedStateMachine):
 
     @rule(process=processes)
     def takes_up(self, process: int) -> None:
-        self.ledgers[process].settle_the_dead()
+        self.ledgers[process].expire_dead_claims()
 
     @rule(process=processes, identity=identities, completed=st.booleans())
     def verdict(self, process: int, identity: str, completed: bool) -> None:
         ledger = self.ledgers[process]
-        standing = ledger.standing(identity)
-        if standing is None:
+        history = ledger.history(identity)
+        if history is None:
             return
         if completed:
-            ledger.record_completed(standing.latest, None)
+            ledger.record_completed(history.latest, None)
         else:
-            ledger.record_failed(standing.latest, "generation_failed", "no", None)
+            ledger.record_failed(history.latest, "generation_failed", "no", None)
 
     @rule(process=processes, repeated=st.booleans())
     def permitted(self, process: int, repeated: bool) -> None:
         """A new run that may replace everything that was paid for, or may have been."""
-        standings = self.ledgers[process].standings(IDENTITIES)
-        asked = {i: s.latest.number for i, s in standings.items() if not s.is_free and s.latest.state != State.CLAIMED}
+        histories = self.ledgers[process].histories(IDENTITIES)
+        asked = {i: s.latest.number for i, s in histories.items() if not s.is_free and s.latest.state != State.CLAIMED}
         self.runs[process] = self._run(process, asked, "the same" if repeated else None)
 
     @rule(process=processes, identity=identities, abandon=st.booleans())
@@ -141,7 +141,7 @@ class Books(RuleBasedStateMachine):
             claimed_at=1.0, imported=True,
         )  # fmt: skip
         ledger.import_attempts([(told, ())], "/d", {})
-        taken = ledger.standing(identity)
+        taken = ledger.history(identity)
         if prediction is not None and any(a.prediction_id == prediction for a in taken.attempts):
             self.ids[prediction] = identity
 
