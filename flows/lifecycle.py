@@ -81,7 +81,12 @@ async def _conclude(run: Run) -> states.Outcome:
     with suppress(LedgerError):
         await run.in_ledger(run.ledger.write_notes, run.run_id, run.notes())
         await run.in_ledger(run.ledger.finish_run, run.run_id, exit_code=exit_code, summary=summary.as_json())
-    await notification.tell(run, summary, files)
+    key = run.settings.api_key
+    await notification.send(
+        run.settings.notify_url, run.manifest, found, summary, files,
+        stopped_because=run.stop_error or run.over_budget,
+        secrets=() if key is None else (key.get_secret_value(),),
+    )  # fmt: skip
     await artifacts.report(run, found, summary)
     cancelled = run.signal is not None and await artifacts.is_cancelling()
     return states.concluded(run, summary, exit_code, cancelled=cancelled)

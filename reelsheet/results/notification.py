@@ -1,55 +1,58 @@
-"""Told when it is done: one short text to the addresses of REELSHEET_NOTIFY_URL, by Apprise.
+"""The notification at the end of a run: one short text to the addresses of REELSHEET_NOTIFY_URL, sent by Apprise.
 
-What a cell or the provider said is text in it and nothing else: no markup, no mention, no hidden link. A notification
-that cannot be sent is a warning in the log; it changes nothing about the run.
+What a cell or the provider said is plain text in it: no markup, no mention, no hidden link. A notification that cannot
+be sent is a warning in the log; the run itself is not affected.
 """
 
 import asyncio
 import logging
+import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from pydantic import SecretStr
+
+from reelsheet.manifest.rows import Manifest
 from reelsheet.money import dollars
 from reelsheet.outcomes import RowResult, Status
 from reelsheet.redaction import clean
+from reelsheet.results.table import Summary
 
 if TYPE_CHECKING:
     from reelsheet.results.publication import Files
-    from reelsheet.results.table import Summary
-    from reelsheet.run.run import Run
 
 log = logging.getLogger("reelsheet")
 
-PATIENCE: Final = 10.0  # seconds, after which the run does not wait for it any longer
-FIRST_FAILURES: Final = 3
+TIMEOUT_S: Final = 10.0  # after which the run does not wait for it any longer
+NAMED_FAILURES: Final = 3
 _TROUBLE: Final = frozenset({Status.FAILED, Status.UNDELIVERED, Status.UNKNOWN, Status.INVALID})
-# Each stands for itself in plain text and for something else in Markdown, Slack's form, Discord's mentions or HTML.
+# Each is plain text by itself and something else in Markdown, in Slack's markup, in Discord's mentions or in HTML.
 _INERT: Final = str.maketrans(
     {"<": "‹", ">": "›", "`": "ʼ", "*": "∗", "[": "(", "]": ")", "@": "@\u2060", "|": "¦", "~": "∼", "&": "+"}  # noqa: RUF001 - the lookalikes are the point
 )
 
 
-async def tell(run: "Run", summary: "Summary", files: "Files") -> None:
-    """Say how a run ended to whoever REELSHEET_NOTIFY_URL names. Never raises, takes at most PATIENCE."""
-    address = run.settings.notify_url
-    if address is None:
+async def send(
+    notify_url: SecretStr | None,
+    manifest: Manifest,
+    results: Sequence[RowResult],
+    summary: Summary,
+    files: "Files",
+    *,
+    stopped_because: str = "",
+    secrets: Sequence[str] = (),
+) -> None:
+    """Tell REELSHEET_NOTIFY_URL, if it is set, how a run ended. Never raises; takes at most TIMEOUT_S."""
+    if notify_url is None:
         return
     try:
-        rows = [row.name for row in run.manifest.rows]
-        title, body = message(
-            summary,
-            zip(rows, run.results(), strict=True),
-            files,
-            why=run.stop_error or run.over_budget,
-            name=Path(run.manifest.source.split("?")[0]).name,
-            secrets=() if run.settings.api_key is None else (run.settings.api_key.get_secret_value(),),
-        )
-        sent = await _within(PATIENCE, address.get_secret_value(), title, body, failed=summary.exit_code != 0)
-    except Exception as error:  # noqa: BLE001 - whatever ails the messenger, the run is what it is
+        title, body = message(manifest, results, summary, files, stopped_because=stopped_because, secrets=secrets)
+        sent = await _send_in_thread(notify_url.get_secret_value(), title, body, failed=summary.exit_code != 0)
+    except Exception as error:  # noqa: BLE001 - whatever the service does, the run is what it is
         log.warning("The notification could not be sent (%s); the run itself is not affected.", type(error).__name__)
         return
     if not sent:
@@ -57,30 +60,34 @@ async def tell(run: "Run", summary: "Summary", files: "Files") -> None:
 
 
 def message(
-    summary: "Summary",
-    results: Iterable[tuple[str, RowResult]],
+    manifest: Manifest,
+    results: Sequence[RowResult],
+    summary: Summary,
     files: "Files",
     *,
-    why: str = "",
-    name: str = "",
+    stopped_because: str = "",
     secrets: Sequence[str] = (),
 ) -> tuple[str, str]:
-    """Title and text, both plain, of each row's name and result. Holds no key, no signed link and no markup."""
-    told = [f"{getattr(summary, status):,} {status}" for status in Status if getattr(summary, status)]
-    named = plain(name, 60, secrets) or "reelsheet"
-    title = f"{named}: {summary.succeeded:,} of {summary.rows:,} clips delivered"
+    """Title and body, both plain text, without a key, a signed link or markup. `results[i]` belongs to `rows[i]`."""
+    name = plain(Path(manifest.source.split("?")[0]).name, 60, secrets) or "reelsheet"
+    title = f"{name}: {summary.succeeded:,} of {summary.rows:,} clips delivered"
+    counts = [f"{getattr(summary, status):,} {status}" for status in Status if getattr(summary, status)]
     money = [f"{dollars(summary.cost_cents)} spent"]
     if summary.at_risk_cents:
-        money.append(f"{dollars(summary.at_risk_cents)} at risk, perhaps charged without an answer")
+        money.append(f"{dollars(summary.at_risk_cents)} at risk: it may have been charged, but no answer came")
     if summary.wasted_cents:
         money.append(f"{dollars(summary.wasted_cents)} of it for clips that failed")
-    lines = [", ".join(told) or "no rows", "; ".join(money)]
-    if why:
-        lines.append(plain(why, secrets=secrets))
-    lines += _failures([(row, result) for row, result in results if result.status in _TROUBLE], secrets)
-    lines += _places(files)
-    lines.append(f"Run {summary.run_id}")
-    return title, "\n".join(lines)
+    lines = [", ".join(counts) or "no rows", "; ".join(money)]
+    if stopped_because:
+        lines.append(plain(stopped_because, secrets=secrets))
+    troubles = [pair for pair in zip(manifest.rows, results, strict=True) if pair[1].status in _TROUBLE]
+    lines += [
+        f"{plain(row.name, 60, secrets)} ({result.status}): {plain(result.error, secrets=secrets)}"
+        for row, result in troubles[:NAMED_FAILURES]
+    ]
+    if len(troubles) > NAMED_FAILURES:
+        lines.append(f"and {len(troubles) - NAMED_FAILURES:,} more rows that did not succeed")
+    return title, "\n".join([*lines, *_addresses(files), f"Run {summary.run_id}"])
 
 
 def plain(text: str, limit: int = 200, secrets: Sequence[str] = ()) -> str:
@@ -89,58 +96,45 @@ def plain(text: str, limit: int = 200, secrets: Sequence[str] = ()) -> str:
 
 
 def services(addresses: str) -> list[str]:
-    """The names of the services that `addresses` mean to Apprise; [] where it understands none."""
+    """The names of the services that Apprise finds in `addresses`; [] where it understands none."""
     return [str(service.service_name) for service in _apprise(addresses)]
 
 
-def _failures(found: Sequence[tuple[str, RowResult]], secrets: Sequence[str]) -> list[str]:
-    """The first few, in the order of the sheet, and how many more there are."""
-    lines = [
-        f"{plain(row, 60, secrets)} ({result.status}): {plain(result.error, secrets=secrets)}"
-        for row, result in found[:FIRST_FAILURES]
-    ]
-    if len(found) > FIRST_FAILURES:
-        lines.append(f"and {len(found) - FIRST_FAILURES:,} more rows that did not succeed")
-    return lines
-
-
-def _places(files: "Files") -> list[str]:
+def _addresses(files: "Files") -> list[str]:
     if files.fallback:
-        return [f"Results: {plain(files.fallback, 500)} (the destination did not take them)"]
+        return [f"Results: {plain(files.fallback, 500)} (they could not be written to the destination)"]
     lines = [f"Gallery: {plain(files.gallery, 500)}"]
-    if console := _console(files.gallery):
+    if console := _console_page(files.gallery):
         lines.append(f"In a browser, signed in to AWS: {console}")
     return lines
 
 
-def _console(uri: str) -> str:
-    """Amazon's own page of an object, which asks who looks; "" for what is not in Amazon's S3."""
-    import os
-
+def _console_page(uri: str) -> str:
+    """The AWS console's page of an object, which asks for a sign-in; "" for what is not in Amazon's own S3."""
     if not uri.startswith("s3://") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
         return ""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return f"https://console.aws.amazon.com/s3/object/{quote(bucket)}?prefix={quote(key)}"
 
 
-async def _within(seconds: float, addresses: str, title: str, body: str, *, failed: bool) -> bool:
-    """Send in a thread that nobody waits for beyond `seconds`, not even at the end of the program."""
+async def _send_in_thread(addresses: str, title: str, body: str, *, failed: bool) -> bool:
+    """True when sent. The thread is not waited for after TIMEOUT_S, not even at the end of the program."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[bool] = loop.create_future()
 
-    def answer(sent: bool) -> None:
+    def finish(sent: bool) -> None:
         if not done.done():
             done.set_result(sent)
 
-    def send() -> None:
+    def send_now() -> None:
         sent = False
-        with suppress(Exception):  # said by `sent`
+        with suppress(Exception):  # `sent` stays False
             sent = _send(addresses, title, body, failed=failed)
         with suppress(RuntimeError):  # the loop may be closed by now
-            loop.call_soon_threadsafe(answer, sent)
+            loop.call_soon_threadsafe(finish, sent)
 
-    threading.Thread(target=send, daemon=True, name="notify").start()
-    return await asyncio.wait_for(done, seconds)
+    threading.Thread(target=send_now, daemon=True, name="notify").start()
+    return await asyncio.wait_for(done, TIMEOUT_S)
 
 
 def _send(addresses: str, title: str, body: str, *, failed: bool) -> bool:
@@ -151,7 +145,7 @@ def _send(addresses: str, title: str, body: str, *, failed: bool) -> bool:
 
 
 def _apprise(addresses: str) -> Any:
-    # Apprise logs addresses, which are themselves the permission to write to them.
+    # Apprise logs addresses, and whoever has such an address may write to it.
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     from apprise import Apprise, AppriseAsset
 

@@ -1,4 +1,4 @@
-"""Told when it is done: over a real webhook on this machine."""
+"""The notification at the end of a run, over a real webhook on this machine."""
 
 import asyncio
 import json
@@ -7,17 +7,17 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.outcomes import ErrorCode, RowResult, Status
 from reelsheet.results import notification
 from reelsheet.results.publication import Files
-from reelsheet.results.table import summarise
+from reelsheet.results.table import Summary, summarise
 
 # Apprise still looks for a module that Python 3.13 dropped.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -62,35 +62,34 @@ def webhook() -> Iterator[Webhook]:
     thread.join()
 
 
-def a_run(address: str | None, results: list[RowResult], **more) -> tuple[SimpleNamespace, object]:
-    summary = summarise(
-        results,
-        run_id="20260115-120000-abcdef",
-        started_at=AT,
-        finished_at=AT,
-        seconds=5,
-        flow_run_id=None,
-        exit_code=1,
-    )
-    rows = [SimpleNamespace(name=f"SKU-{n}") for n in range(len(results))]
-    told = {"stop_error": "", "over_budget": "", **more}
-    run = SimpleNamespace(
-        settings=SimpleNamespace(notify_url=None if address is None else SecretStr(address), api_key=SecretStr(KEY)),
-        manifest=SimpleNamespace(rows=rows, source="https://sheets.example.com/spring.csv?token=abc"),
-        results=lambda: results,
-        **told,
-    )
-    return run, summary
+def summary_of(results: list[RowResult]) -> Summary:
+    return summarise(
+        results, run_id="20260115-120000-abcdef", started_at=AT, finished_at=AT, seconds=5, flow_run_id=None, exit_code=1
+    )  # fmt: skip
+
+
+def manifest_of(results: list[RowResult], names=None, source="https://sheets.example.com/spring.csv?token=abc"):
+    names = names or [f"SKU-{n}" for n in range(len(results))]
+    rows = tuple(Row(n, n + 2, (name,), id=name) for n, name in enumerate(names))
+    return Manifest(source, ("image",), rows, {"image": 0})
+
+
+async def send(address: str | None, results: list[RowResult]) -> None:
+    url = None if address is None else SecretStr(address)
+    await notification.send(url, manifest_of(results), results, summary_of(results), FILES, secrets=(KEY,))
+
+
+def message(results: list[RowResult], files=FILES, **more) -> tuple[str, str]:
+    return notification.message(manifest_of(results), results, summary_of(results), files, **more)
 
 
 def failed(error: str) -> RowResult:
     return RowResult(Status.FAILED, error, ErrorCode.MODERATED, cost_cents=54)
 
 
-async def test_a_webhook_is_told_counts_cost_gallery_and_first_failures(webhook):
+async def test_a_webhook_gets_counts_cost_gallery_and_first_failures(webhook):
     results = [RowResult(Status.SUCCEEDED, cost_cents=54), *(failed(f"Flagged {n}.") for n in range(5))]
-    run, summary = a_run(webhook.address, results)
-    await notification.tell(run, summary, FILES)
+    await send(webhook.address, results)
     (got,) = webhook.got
     assert got["title"] == "spring.csv: 1 of 6 clips delivered"
     lines = got["message"].splitlines()
@@ -105,32 +104,28 @@ async def test_a_webhook_is_told_counts_cost_gallery_and_first_failures(webhook)
     assert "Gallery: s3://clips/runs/R/gallery.html" in lines
 
 
-async def test_nobody_is_told_where_no_address_is_set():
-    run, summary = a_run(None, [RowResult(Status.SUCCEEDED)])
-    await notification.tell(run, summary, FILES)
+async def test_nothing_is_sent_where_no_address_is_set():
+    await send(None, [RowResult(Status.SUCCEEDED)])
 
 
 async def test_a_refused_notification_is_a_warning_without_the_address(caplog):
-    run, summary = a_run(f"json://127.0.0.1:9/{KEY}", [RowResult(Status.SUCCEEDED)])
     with caplog.at_level(logging.DEBUG):
-        await notification.tell(run, summary, FILES)
+        await send(f"json://127.0.0.1:9/{KEY}", [RowResult(Status.SUCCEEDED)])
     assert "could not be sent" in caplog.text
     assert KEY not in caplog.text
 
 
 async def test_an_address_that_means_nothing_is_a_warning(caplog):
-    run, summary = a_run(f"nonsense://{KEY}", [RowResult(Status.SUCCEEDED)])
     with caplog.at_level(logging.DEBUG):
-        await notification.tell(run, summary, FILES)
+        await send(f"nonsense://{KEY}", [RowResult(Status.SUCCEEDED)])
     assert "could not be sent" in caplog.text
     assert KEY not in caplog.text
 
 
 async def test_a_webhook_that_hangs_is_not_waited_for(webhook, caplog, monkeypatch):
-    monkeypatch.setattr(notification, "PATIENCE", 0.2)
+    monkeypatch.setattr(notification, "TIMEOUT_S", 0.2)
     webhook.hold.clear()
-    run, summary = a_run(webhook.address, [RowResult(Status.SUCCEEDED)])
-    await asyncio.wait_for(notification.tell(run, summary, FILES), 10)
+    await asyncio.wait_for(send(webhook.address, [RowResult(Status.SUCCEEDED)]), 10)
     assert "could not be sent" in caplog.text
     webhook.hold.set()
     for _ in range(100):  # the messenger's thread ends by itself
@@ -139,12 +134,14 @@ async def test_a_webhook_that_hangs_is_not_waited_for(webhook, caplog, monkeypat
         await asyncio.sleep(0.05)
 
 
-def test_no_signed_link_no_key_and_no_markup_is_told():
+def test_no_signed_link_no_key_and_no_markup_is_sent():
     signed = "https://a.example.com/p?X-Amz-Signature=aaaa"
     evil = f"<!channel> @everyone [free](https://evil.example.com) **x** `y` {signed} {KEY}"
-    run, summary = a_run(None, [failed(evil)])
-    rows = [("<b>@here</b>", run.results()[0])]
-    _, body = notification.message(summary, rows, FILES, why=f"api_key={KEY}", secrets=(KEY,))
+    results = [failed(evil)]
+    manifest = manifest_of(results, ["<b>@here</b>"])
+    _, body = notification.message(
+        manifest, results, summary_of(results), FILES, stopped_because=f"api_key={KEY}", secrets=(KEY,)
+    )
     assert "Signature=aaaa" not in body
     assert KEY not in body
     for mark in ("<!channel>", "@everyone", "@here", "](", "**", "`", "<b>"):
@@ -153,25 +150,23 @@ def test_no_signed_link_no_key_and_no_markup_is_told():
 
 @given(st.text(), st.text())
 def test_whatever_a_cell_holds_is_one_line_of_text(name, error):
-    _, summary = a_run(None, [failed(error)])
-    title, body = notification.message(summary, [(name, failed(error))], FILES, name=name)
+    results = [failed(error)]
+    title, body = notification.message(manifest_of(results, [name], name), results, summary_of(results), FILES)
     assert "\n" not in title
     assert not set("<>`*[]|~&") & set(title + body)
     assert len(body.splitlines()) <= 8
 
 
 def test_in_amazons_s3_the_gallery_has_a_page_that_asks_who_looks(monkeypatch):
-    _, summary = a_run(None, [RowResult(Status.SUCCEEDED)])
-    _, body = notification.message(summary, [], FILES)
+    _, body = message([RowResult(Status.SUCCEEDED)])
     assert "https://console.aws.amazon.com/s3/object/clips?prefix=runs/R/gallery.html" in body
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.com")
-    _, body = notification.message(summary, [], FILES)
+    _, body = message([RowResult(Status.SUCCEEDED)])
     assert "console" not in body
 
 
-def test_results_that_stayed_on_this_machine_are_told_where_they_are():
-    _, summary = a_run(None, [RowResult(Status.SUCCEEDED)])
-    _, body = notification.message(summary, [], Files("f", "r", "g", "/home/me/results.csv"))
+def test_results_that_stayed_on_this_machine_are_named_with_their_path():
+    _, body = message([RowResult(Status.SUCCEEDED)], Files("f", "r", "g", "/home/me/results.csv"))
     assert "Results: /home/me/results.csv" in body
     assert "Gallery" not in body
 
