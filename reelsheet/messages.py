@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def no_answer(answer: "SubmitResult") -> str:
     """The POST's answer proves nothing."""
     if answer.status is None:
-        happened = answer.told or "no answer"
+        happened = answer.message or "no answer"
     else:
-        happened = f"HTTP {answer.status}" + (f", {answer.told}" if answer.told else "")
+        happened = f"HTTP {answer.status}" + (f", {answer.message}" if answer.message else "")
         if 200 <= answer.status < 300:
             happened += ", without an id that could be read"
     return f"Sent, but the answer was lost ({happened}): it may be running and charged. {_SETTLE}"
@@ -52,7 +52,7 @@ _SETTLE = (
 
 def refused(answer: "SubmitResult") -> str:
     """A 4xx of this row's own."""
-    told = f": {answer.told.rstrip('.')}" if answer.told else ""
+    told = f": {answer.message.rstrip('.')}" if answer.message else ""
     if answer.status in {404, 405}:
         todo = "If every row says so, check VIBEDREAM_BASE_URL and REELSHEET_MODEL; else change the row, and run again."
     else:
@@ -62,7 +62,7 @@ def refused(answer: "SubmitResult") -> str:
 
 def generation_failed(look: "PollResult") -> str:
     """The provider's verdict."""
-    told = look.told.rstrip(".") if look.told else "no reason given"
+    told = look.message.rstrip(".") if look.message else "no reason given"
     return (
         f"The provider could not make this clip: {told}. It may have been charged; change the picture or the prompt, "
         "or use `reelsheet retry` for another paid try."

@@ -189,8 +189,8 @@ async def _asked(told: "Settings") -> _Answered:
     if told.api_key is None:
         return _Answered(skew=skew)
     async with Provider(told, connections=1) as provider:
-        key, said = await provider.check_key()
-    return _Answered(skew=skew, key=str(key), told=said)
+        key = await provider.check_key()
+    return _Answered(skew=skew, key=str(key.state), told=key.message)
 
 
 def _skew(date: str) -> float | None:

@@ -18,7 +18,7 @@ from reelsheet.manifest.rows import Row
 from reelsheet.money import dollars
 from reelsheet.outcomes import ErrorCode
 from reelsheet.planning.plan import RowGroup, Step
-from reelsheet.provider.client import Key
+from reelsheet.provider.client import KeyState
 from reelsheet.run.run import object_key
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def plan_json(prepared: "Preparation") -> dict[str, Any]:
         "eta_seconds": None if found.eta_seconds is None else round(found.eta_seconds, 1),
         "seconds_per_clip": None if found.pace is None else round(found.pace.seconds, 1),
         "at_once": None if found.pace is None else found.pace.at_once,
-        "key": str(prepared.key[0]),
+        "key": str(prepared.key.state),
         "names": found.names,
         "warnings": [
             {"warning": caution.text, "count": len(caution.rows), "rows": [row.name for row in caution.rows[:20]]}
@@ -258,7 +258,7 @@ def _sentences(prepared: "Preparation", found: Facts) -> Iterator[tuple[str, Tex
         yield "Time", Text(_time(prepared, found))
         shown = ", ".join(found.names[: 2 if found.pay > 1 else 1]) + (", …" if found.pay > 2 else "")
         yield "Names", safe(shown)
-    if prepared.key[0] is Key.REFUSED:
+    if prepared.key.state is KeyState.REFUSED:
         yield "Key", Text("the provider refuses it; check VIBEDREAM_API_KEY", style="red")
 
 

@@ -23,7 +23,7 @@ from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.planning import plan
 from reelsheet.planning.plan import Plan, RowGroup, Step
 from reelsheet.provider.classification import usable_id
-from reelsheet.provider.client import OUTPUTS_LIMIT, Key, Provider
+from reelsheet.provider.client import OUTPUTS_LIMIT, KeyCheck, KeyState, Provider
 from reelsheet.results import earlier as carried
 from reelsheet.run import run
 from reelsheet.settings import Settings
@@ -47,7 +47,7 @@ class Preparation:
     destination: "Destination | None"
     plan: Plan
     identities: Mapping[int, str]
-    key: tuple[Key, str] = (Key.UNTESTED, "")
+    key: KeyCheck = field(default_factory=KeyCheck)
     carried: int = 0  # attempts that this ledger learnt from the destination
     command: str = ""
     permissions: dict[str, int] = field(default_factory=dict)
@@ -118,7 +118,7 @@ async def _prepare(
 
     if options.verb == "retry":
         options = await asyncio.to_thread(_resolve_results, options, ledger)
-    key: asyncio.Task[tuple[Key, str]] | None = None
+    key: asyncio.Task[KeyCheck] | None = None
     try:
         if spending and options.destination is None:
             raise UsageError("Where to? Name the destination with --to s3://bucket/prefix or --to FOLDER.")
@@ -154,7 +154,7 @@ async def _prepare(
             drawn = await _look(drawn, options, settings, progress)
         if options.limit is not None:
             plan.cut(drawn.groups.values(), options.limit)
-        told = await key if key is not None else (Key.UNTESTED, "")
+        told = await key if key is not None else KeyCheck()
     finally:
         if key is not None and not key.done():
             key.cancel()
@@ -205,8 +205,8 @@ async def begin(prepared: Preparation, *, flow_run_id: str | None, run_id: str |
             f"This goes on with run {record.continues}, which was not finished: "
             "what it paid for again is not paid for once more."
         )
-    if prepared.key[0] is Key.REFUSED and prepared.plan.having(Step.SUBMIT, Step.POLL):
-        live.stop(ErrorCode.AUTH, messages.key_refused(prepared.key[1]))
+    if prepared.key.state is KeyState.REFUSED and prepared.plan.having(Step.SUBMIT, Step.POLL):
+        live.stop(ErrorCode.AUTH, messages.key_refused(prepared.key.message))
     return live
 
 
@@ -267,12 +267,12 @@ def _identities(found: Manifest, settings: Settings) -> dict[int, str]:
     return {row.position: identity_of(row, settings) for row in found.rows if not row.problems}
 
 
-def _key_asked(settings: Settings, drawn: Plan) -> asyncio.Task[tuple[Key, str]] | None:
+def _key_asked(settings: Settings, drawn: Plan) -> asyncio.Task[KeyCheck] | None:
     """Is the key any good? A finished sheet asks the provider nothing, not even that."""
     return asyncio.create_task(_check_key(settings)) if drawn.having(Step.SUBMIT, Step.POLL) else None
 
 
-async def _check_key(settings: Settings) -> tuple[Key, str]:
+async def _check_key(settings: Settings) -> KeyCheck:
     async with Provider(settings, connections=1) as provider:
         return await provider.check_key()
 

@@ -54,7 +54,7 @@ class _Watched:
         """The reason to stop asking after this look, if there is one."""
         match look.phase:
             case Phase.KEY_REFUSED:
-                self.run.stop(ErrorCode.AUTH, messages.key_refused(look.told))
+                self.run.stop(ErrorCode.AUTH, messages.key_refused(look.message))
                 return GivenUp(ErrorCode.AUTH, messages.key_refused_paid())
             case Phase.COMPLETED:
                 self.empty += 1
@@ -85,7 +85,7 @@ class _Watched:
             case Phase.MISSING:
                 return min(LONGEST_PAUSE, 2.0 ** (self.missing - 1))
             case Phase.THROTTLED:
-                self.run.polls.throttled(look.retry_after)
+                self.run.polls.throttled(look.retry_after_s)
             case _:
                 pass
         return None
@@ -95,11 +95,11 @@ class _Watched:
         run = self.run
         if self.deadline is None:
             self.deadline = run.now() + run.options.deadline_seconds
-        look = await run.bounded(run.provider.look(self.prediction))
+        look = await run.bounded(run.provider.poll(self.prediction))
         if look is None:
             return None
         self.polls += 1
-        self.last = look.told or self.last
+        self.last = look.message or self.last
         if look.phase is Phase.FAILED or (look.phase is Phase.COMPLETED and look.outputs):
             return look
         return self.given_up(look) or look
@@ -135,7 +135,7 @@ async def poll(run: "Run", group: RowGroup, attempt: Attempt) -> None:
                     run.watch.done(prediction, watched.age, watched.polls, None)
                     await _failed(run, group, attempt, seen)
                     return
-                run.watch.done(prediction, watched.age, watched.polls, seen.took)
+                run.watch.done(prediction, watched.age, watched.polls, seen.generation_s)
                 _free(run, group)  # before the ledger is told, which may take a moment
                 await _completed(run, group, attempt, seen)
                 return
@@ -169,7 +169,7 @@ async def fresh_links(run: "Run", group: RowGroup, attempt: Attempt) -> bool:
             group.set_outcome(Status.UNDELIVERED, seen.code, seen.error)
             return False
         if seen.phase is Phase.FAILED:  # its first verdict stands; there is no clip all the same
-            told = messages.no_link(prediction, seen.told)
+            told = messages.no_link(prediction, seen.message)
             group.set_outcome(Status.UNDELIVERED, ErrorCode.ASSET_UNAVAILABLE, told)
             return False
         if _is_final(seen):
@@ -177,7 +177,7 @@ async def fresh_links(run: "Run", group: RowGroup, attempt: Attempt) -> bool:
             return True
         pause = watched.pause(seen)
         pause = min(LONGEST_PAUSE, 2.0 ** (watched.polls - 1)) if pause is None else pause
-        await run.pause(min(max(pause, seen.retry_after or 0.0), watched.left))
+        await run.pause(min(max(pause, seen.retry_after_s or 0.0), watched.left))
     group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
     return False
 

@@ -49,8 +49,8 @@ class Shard(Run):
 
     def answered(self, group: RowGroup, attempt: Attempt, answer: SubmitResult) -> None:
         super().answered(group, attempt, answer)
-        if answer.proof is SubmitOutcome.UNKNOWN and not self.stopping:
-            self._tell(self._streak_everywhere(answer.told))
+        if answer.outcome is SubmitOutcome.UNKNOWN and not self.stopping:
+            self._tell(self._streak_everywhere(answer.message))
 
     async def _streak_everywhere(self, told: str) -> None:
         """Five submissions in a row without an answer stop the run, whichever machines they left from."""

@@ -248,7 +248,7 @@ async def _answer(run: "Run", group: RowGroup, claim: Claimed, image: str) -> Su
     """The POST, and what is certain after it whatever happens to it."""
     left = False
 
-    def may_leave() -> None:
+    def before_send() -> None:
         nonlocal left
         if awake_and_asleep() >= claim.leave_by or run.signal is not None:
             raise LeaseLost
@@ -256,19 +256,21 @@ async def _answer(run: "Run", group: RowGroup, claim: Claimed, image: str) -> Su
         run.posts.left(group.identity)
 
     sending = asyncio.create_task(
-        run.provider.submit(image=image, prompt=group.row.prompt, expansion=group.row.expansion, may_leave=may_leave)
+        run.provider.submit(
+            image=image, prompt=group.row.prompt, expansion=group.row.expansion, before_send=before_send
+        )
     )
     run.posts.track_sending(sending)
     try:
         return await sending
     except LeaseLost:
-        return SubmitResult(SubmitOutcome.NOT_SENT, told="this machine slept or stalled")
+        return SubmitResult(SubmitOutcome.NOT_SENT, message="this machine slept or stalled")
     except asyncio.CancelledError:
         told = "the run was stopped before the answer came"
     except Exception as error:
         log.exception("A submission ended in a way that was not foreseen.")
         told = type(error).__name__
-    return SubmitResult(SubmitOutcome.UNKNOWN if left else SubmitOutcome.NOT_SENT, told=told)
+    return SubmitResult(SubmitOutcome.UNKNOWN if left else SubmitOutcome.NOT_SENT, message=told)
 
 
 async def _committed(run: "Run", attempt: Attempt, answer: SubmitResult) -> Attempt:
@@ -282,23 +284,23 @@ async def _committed(run: "Run", attempt: Attempt, answer: SubmitResult) -> Atte
         if pause is not None:
             await asyncio.sleep(pause)
     run.defer_write(attempt.identity, record)
-    if answer.proof is SubmitOutcome.ACCEPTED:
+    if answer.outcome is SubmitOutcome.ACCEPTED:
         await _rescue(run, attempt, answer)
     known = failure if isinstance(failure, LedgerError) else LedgerError(f"{type(failure).__name__}: {failure}")
     run.stop(ErrorCode.STORAGE, messages.ledger_down(known))
     attempt = replace(attempt, state=state, error=told or None)
     if state != State.SUBMITTED:
         return attempt
-    cents = attempt.price_cents if answer.cents is None else answer.cents
+    cents = attempt.price_cents if answer.price_cents is None else answer.price_cents
     return replace(attempt, prediction_id=answer.prediction_id, quoted_cents=cents, submitted_at=time.time())
 
 
 def _entry(run: "Run", attempt: Attempt, answer: SubmitResult) -> tuple[Callable[[], Attempt], State, str]:
     """How the answer is recorded, the state that follows, and what is said of it."""
     ledger = run.ledger
-    match answer.proof:
+    match answer.outcome:
         case SubmitOutcome.ACCEPTED:
-            return partial(ledger.record_id, attempt, answer.prediction_id, answer.cents), State.SUBMITTED, ""
+            return partial(ledger.record_id, attempt, answer.prediction_id, answer.price_cents), State.SUBMITTED, ""
         case SubmitOutcome.UNKNOWN:
             told = messages.no_answer(answer)
             return partial(ledger.record_unknown, attempt, told), State.UNKNOWN, told
@@ -315,7 +317,7 @@ async def _rescue(run: "Run", attempt: Attempt, answer: SubmitResult) -> None:
         "PAID, BUT THE LEDGER CANNOT TAKE IT: prediction %s, identity %s, attempt %d",
         answer.prediction_id, attempt.identity, attempt.number,
     )  # fmt: skip
-    cents = attempt.price_cents if answer.cents is None else answer.cents
+    cents = attempt.price_cents if answer.price_cents is None else answer.price_cents
     run.unrecorded_ids[attempt.identity] = (attempt.number, answer.prediction_id, cents)
     table = earlier.recovery_table([(attempt.identity, attempt.number, answer.prediction_id, cents)], run.run_id)
     key = f"runs/{run.run_id}/{earlier.RECOVERY}-{attempt.identity[:16]}-{attempt.number}.csv"  # one file, one id
@@ -332,10 +334,10 @@ def _code(answer: SubmitResult) -> ErrorCode:
 
 def apply_submit_result(run: "Run", group: RowGroup, attempt: Attempt, answer: SubmitResult) -> None:
     """What an answer means for the row and for the rest of the run."""
-    collided = answer.proof is SubmitOutcome.ACCEPTED and attempt.state != State.SUBMITTED
-    if answer.proof not in {SubmitOutcome.NOT_SENT, SubmitOutcome.UNKNOWN} and not collided:
+    collided = answer.outcome is SubmitOutcome.ACCEPTED and attempt.state != State.SUBMITTED
+    if answer.outcome not in {SubmitOutcome.NOT_SENT, SubmitOutcome.UNKNOWN} and not collided:
         run.no_answer = 0
-    match answer.proof:
+    match answer.outcome:
         case SubmitOutcome.ACCEPTED if not collided:
             run.accepted_at = run.now()
             run.gate.accepted()
@@ -343,17 +345,17 @@ def apply_submit_result(run: "Run", group: RowGroup, attempt: Attempt, answer: S
             group.estimate = estimate_seconds(answer.estimate)
             _heed_price(run, answer)
         case SubmitOutcome.THROTTLED:
-            run.gate.refused(answer.retry_after)
+            run.gate.refused(answer.retry_after_s)
         case SubmitOutcome.REJECTED:
             run.gate.release()
             group.set_outcome(Status.FAILED, _code(answer), messages.refused(answer))
         case SubmitOutcome.KEY_REFUSED:
             run.gate.release()
-            run.stop(ErrorCode.AUTH, messages.key_refused(answer.told))
+            run.stop(ErrorCode.AUTH, messages.key_refused(answer.message))
             group.set_outcome(Status.SKIPPED, ErrorCode.AUTH, run.stop_error)
         case SubmitOutcome.NO_BALANCE:
             run.gate.release()
-            run.stop(ErrorCode.NO_BALANCE, messages.no_balance(answer.told))
+            run.stop(ErrorCode.NO_BALANCE, messages.no_balance(answer.message))
             group.set_outcome(Status.SKIPPED, ErrorCode.NO_BALANCE, run.stop_error)
         case SubmitOutcome.NOT_SENT:
             run.gate.release()
@@ -362,18 +364,18 @@ def apply_submit_result(run: "Run", group: RowGroup, attempt: Attempt, answer: S
             group.set_outcome(Status.UNKNOWN, ErrorCode.SUBMIT_UNKNOWN, attempt.error or messages.no_answer(answer))
             run.no_answer += 1
             if run.no_answer >= NO_ANSWER_STREAK:
-                run.stop(ErrorCode.PROVIDER_DOWN, messages.provider_down(answer.told))
+                run.stop(ErrorCode.PROVIDER_DOWN, messages.provider_down(answer.message))
 
 
 def _heed_price(run: "Run", answer: SubmitResult) -> None:
     """What is reserved from now on: the highest of the latest quotes."""
-    if answer.cents is None:
+    if answer.price_cents is None:
         return
-    run.quotes.append(answer.cents)
+    run.quotes.append(answer.price_cents)
     price = max(run.quotes)
     if price != run.price_cents:
         if not run.remarked_price:
-            run.remarks.append(messages.other_price(run.price_cents, answer.cents))
+            run.remarks.append(messages.other_price(run.price_cents, answer.price_cents))
             log.warning("%s", run.remarks[-1])
         run.remarked_price = True
         run.price_cents = price
@@ -381,16 +383,16 @@ def _heed_price(run: "Run", answer: SubmitResult) -> None:
 
 async def _may_try_again(run: "Run", group: RowGroup, answer: SubmitResult, tries: _Tries) -> bool:
     """Whether the same row may be sent again: only where it surely was not accepted."""
-    if answer.proof is SubmitOutcome.THROTTLED:
+    if answer.outcome is SubmitOutcome.THROTTLED:
         tries.refused_since = tries.refused_since or run.now()
-        if answer.retry_after is not None and answer.retry_after >= REFUSED_SECONDS:
-            run.stop(ErrorCode.RATE_LIMITED, messages.rate_limited(answer.retry_after))
+        if answer.retry_after_s is not None and answer.retry_after_s >= REFUSED_SECONDS:
+            run.stop(ErrorCode.RATE_LIMITED, messages.rate_limited(answer.retry_after_s))
         elif run.now() - max(tries.refused_since, run.accepted_at or 0.0) > REFUSED_SECONDS:
             run.stop(ErrorCode.RATE_LIMITED, messages.rate_limited(None))
-    elif answer.proof is SubmitOutcome.NOT_SENT:
+    elif answer.outcome is SubmitOutcome.NOT_SENT:
         tries.unsent += 1
         if tries.unsent >= CONNECT_TRIES and not run.stopping:
-            run.stop(ErrorCode.PROVIDER_DOWN, messages.unreachable(answer.told))
+            run.stop(ErrorCode.PROVIDER_DOWN, messages.unreachable(answer.message))
         if not run.stopping:
             await run.pause(min(30.0, 2.0 ** (tries.unsent - 1)) * (0.75 + secrets.randbelow(500) / 1000))
     else:

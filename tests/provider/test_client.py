@@ -12,7 +12,7 @@ import pytest
 
 from reelsheet.errors import ConfigurationError
 from reelsheet.provider.classification import SubmitOutcome
-from reelsheet.provider.client import Key, LeaseLost, Phase, Provider
+from reelsheet.provider.client import KeyState, LeaseLost, Phase, Provider
 from reelsheet.settings import Settings
 
 ACCEPTED = json.dumps({"id": "p-1", "status": "processing", "costCents": 54}).encode()
@@ -76,9 +76,9 @@ def response(body: bytes = ACCEPTED, status: str = "200 OK", *headers: str, leng
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-async def submit(provider: Provider, may_leave: Callable[[], None] = lambda: None, **asked: object):
+async def submit(provider: Provider, before_send: Callable[[], None] = lambda: None, **asked: object):
     return await provider.submit(
-        **{"image": "https://x/y.jpg", "prompt": "p", "expansion": None} | asked, may_leave=may_leave
+        **{"image": "https://x/y.jpg", "prompt": "p", "expansion": None} | asked, before_send=before_send
     )
 
 
@@ -119,13 +119,13 @@ async def test_the_claim_is_looked_at_when_the_connection_stands_and_nothing_has
     async def slow_to_accept(*_):
         pass
 
-    def may_leave():
+    def before_send():
         order.append("asked")
         assert all(not heard for heard in wire.heard)
 
     async with served(handler) as wire, client(wire.url) as provider:
-        answer = await submit(provider, may_leave)
-    assert answer.proof is SubmitOutcome.ACCEPTED
+        answer = await submit(provider, before_send)
+    assert answer.outcome is SubmitOutcome.ACCEPTED
     assert order.index("asked") < order.index("heard")
 
 
@@ -139,7 +139,7 @@ async def test_a_lost_lease_sends_not_a_single_byte_and_the_connection_is_not_us
             await submit(provider, too_late)
         await asyncio.sleep(0.05)
         assert [bytes(heard) for heard in wire.heard] in ([b""], [])
-        assert (await submit(provider)).proof is SubmitOutcome.ACCEPTED
+        assert (await submit(provider)).outcome is SubmitOutcome.ACCEPTED
         assert wire.posts == 1
 
 
@@ -166,7 +166,7 @@ async def test_no_connection_proves_that_nothing_was_sent(where):
     url = f"http://127.0.0.1:{port}" if where == "a closed port" else "https://nowhere.invalid"
     async with client(url) as provider:
         answer = await submit(provider)
-    assert answer.proof is SubmitOutcome.NOT_SENT
+    assert answer.outcome is SubmitOutcome.NOT_SENT
 
 
 async def test_a_tls_handshake_that_fails_proves_that_nothing_was_sent():
@@ -177,7 +177,7 @@ async def test_a_tls_handshake_that_fails_proves_that_nothing_was_sent():
 
     async with served(plain) as wire, client(wire.url.replace("http", "https")) as provider:
         answer = await submit(provider)
-    assert answer.proof is SubmitOutcome.NOT_SENT
+    assert answer.outcome is SubmitOutcome.NOT_SENT
     assert wire.posts == 0
 
 
@@ -229,15 +229,15 @@ async def babbles(reader, writer, wire):
 async def test_whatever_happens_after_the_first_byte_proves_nothing_and_is_not_repeated(accident):
     async with served(accident) as wire, client(wire.url) as provider:
         answer = await submit(provider)
-    assert answer.proof is SubmitOutcome.UNKNOWN
+    assert answer.outcome is SubmitOutcome.UNKNOWN
     assert wire.posts <= 1
     assert len(wire.heard) == 1
 
 
 async def test_an_answer_that_drips_for_ever_does_not_hold_the_claim_for_ever(monkeypatch):
-    monkeypatch.setattr("reelsheet.provider.client.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("reelsheet.provider.client.CONNECT_TIMEOUT_S", 0.2)
     async with served(drips) as wire, client(wire.url) as provider:
-        assert (await submit(provider)).proof is SubmitOutcome.UNKNOWN
+        assert (await submit(provider)).outcome is SubmitOutcome.UNKNOWN
 
 
 async def test_a_kept_connection_that_the_server_closed_under_the_post_proves_nothing():
@@ -250,8 +250,8 @@ async def test_a_kept_connection_that_the_server_closed_under_the_post_proves_no
         await wire.request(reader)  # read the second one, and go
 
     async with served(once) as wire, client(wire.url) as provider:
-        assert (await submit(provider)).proof is SubmitOutcome.ACCEPTED
-        assert (await submit(provider)).proof is SubmitOutcome.UNKNOWN
+        assert (await submit(provider)).outcome is SubmitOutcome.ACCEPTED
+        assert (await submit(provider)).outcome is SubmitOutcome.UNKNOWN
         assert wire.posts == 2  # two different submissions, each sent once
 
 
@@ -264,7 +264,7 @@ async def test_a_kept_connection_that_was_closed_long_ago_is_replaced_before_any
     async with served(once) as wire, client(wire.url) as provider:
         await submit(provider)
         await asyncio.sleep(0.05)
-        assert (await submit(provider)).proof is SubmitOutcome.ACCEPTED
+        assert (await submit(provider)).outcome is SubmitOutcome.ACCEPTED
         assert len(wire.heard) == 2
 
 
@@ -281,7 +281,7 @@ async def test_a_redirect_is_never_followed_on_post(status):
 
         async with served(redirects) as wire, client(wire.url) as provider:
             answer = await submit(provider)
-        assert answer.proof is SubmitOutcome.UNKNOWN
+        assert answer.outcome is SubmitOutcome.UNKNOWN
         assert elsewhere.heard == []
 
 
@@ -295,7 +295,10 @@ async def test_an_early_refusal_is_heard_though_the_body_was_not_read():
 
     async with served(early) as wire, client(wire.url) as provider:
         answer = await submit(provider, prompt="x" * 3_000_000)
-    assert answer.proof in {SubmitOutcome.REJECTED, SubmitOutcome.UNKNOWN}  # a reset may destroy the answer on its way
+    assert answer.outcome in {
+        SubmitOutcome.REJECTED,
+        SubmitOutcome.UNKNOWN,
+    }  # a reset may destroy the answer on its way
 
 
 @pytest.mark.parametrize("refuses", [True, False])
@@ -314,7 +317,7 @@ async def test_a_proxys_own_connection_is_no_submission(monkeypatch, refuses):
         async with client("https://api.example.com") as provider:
             answer = await submit(provider, lambda: asked.append(1))
     assert bytes(wire.heard[0]).startswith(b"CONNECT api.example.com:443")
-    assert answer.proof is SubmitOutcome.NOT_SENT
+    assert answer.outcome is SubmitOutcome.NOT_SENT
     assert asked == []
 
 
@@ -338,7 +341,7 @@ async def test_an_id_that_is_the_key_itself_is_not_written_down():
 
     async with served(echoes) as wire, client(wire.url) as provider:
         answer = await submit(provider)
-    assert (answer.proof, answer.prediction_id) == (SubmitOutcome.UNKNOWN, "")
+    assert (answer.outcome, answer.prediction_id) == (SubmitOutcome.UNKNOWN, "")
 
 
 async def test_httpx_still_tells_of_the_moment_before_the_first_byte():
@@ -375,7 +378,7 @@ class TestLooks:
             await writer.drain()
 
         async with served(handler) as wire, client(wire.url) as provider:
-            assert (await provider.look("p-1")).phase is phase
+            assert (await provider.poll("p-1")).phase is phase
 
     @pytest.mark.parametrize(
         ("told", "phase"),
@@ -395,13 +398,13 @@ class TestLooks:
             await writer.drain()
 
         async with served(handler) as wire, client(wire.url) as provider:
-            look = await provider.look("p-1")
-        assert look.phase is phase
+            result = await provider.poll("p-1")
+        assert result.phase is phase
         if phase is Phase.COMPLETED:
-            assert look.outputs == (f"{wire.url}/a.mp4",)
+            assert result.outputs == (f"{wire.url}/a.mp4",)
 
     @pytest.mark.parametrize(
-        ("status", "key"), [("404 No", Key.GOOD), ("401 No", Key.REFUSED), ("500 No", Key.UNTESTED)]
+        ("status", "key"), [("404 No", KeyState.GOOD), ("401 No", KeyState.REFUSED), ("500 No", KeyState.UNTESTED)]
     )
     async def test_the_key_is_tried_on_a_prediction_that_cannot_exist(self, status, key):
         async def handler(reader, writer, wire):
@@ -410,5 +413,5 @@ class TestLooks:
             await writer.drain()
 
         async with served(handler) as wire, client(wire.url) as provider:
-            assert (await provider.check_key())[0] is key
+            assert (await provider.check_key()).state is key
         assert b"GET /api/v1/predictions/00000000-" in wire.heard[0]

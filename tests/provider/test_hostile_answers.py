@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reelsheet.provider.classification import ID, SubmitOutcome, classify_response, usable_id
+from reelsheet.provider.classification import PREDICTION_ID, SubmitOutcome, classify_response, usable_id
 from reelsheet.provider.client import Phase, PollResult, Provider
 from reelsheet.redaction import clean, clean_url, unsigned, visible
 from reelsheet.settings import Settings
@@ -41,32 +41,32 @@ def provider():
     st.booleans(),
     st.dictionaries(st.sampled_from(["location", "content-type"]), st.text()),
 )
-def test_no_answer_to_a_submission_crashes_and_only_a_2xx_with_an_id_is_accepted(status, body, whole, headers):
-    answer = classify_response(status, headers, body, whole=whole, retry_after=None)
-    assert (answer.proof is SubmitOutcome.ACCEPTED) == bool(answer.prediction_id)
-    if answer.proof is SubmitOutcome.ACCEPTED:
+def test_no_answer_to_a_submission_crashes_and_only_a_2xx_with_an_id_is_accepted(status, body, complete, headers):
+    answer = classify_response(status, headers, body, complete=complete, retry_after_s=None)
+    assert (answer.outcome is SubmitOutcome.ACCEPTED) == bool(answer.prediction_id)
+    if answer.outcome is SubmitOutcome.ACCEPTED:
         assert 200 <= status < 300
-        assert ID.fullmatch(answer.prediction_id)
-    if answer.proof in {
+        assert PREDICTION_ID.fullmatch(answer.prediction_id)
+    if answer.outcome in {
         SubmitOutcome.REJECTED,
         SubmitOutcome.THROTTLED,
         SubmitOutcome.KEY_REFUSED,
         SubmitOutcome.NO_BALANCE,
     }:
         assert 400 <= status < 500
-    assert is_harmless(answer.told)
-    assert len(answer.told) < 400
+    assert is_harmless(answer.message)
+    assert len(answer.message) < 400
 
 
 @given(ANSWERS, st.sampled_from(["processing", "completed", "failed", "Completed", "nsfw", "queued_v2"]))
 def test_no_answer_to_a_poll_crashes_and_a_clip_needs_the_asked_id(provider, answer, status):
     for more in ({"id": ASKED, "status": status}, {"id": ASKED}, {}):
-        look = provider._read(ASKED, json.dumps(answer | more).encode())
+        look = provider._read_prediction(ASKED, json.dumps(answer | more).encode())
         assert isinstance(look, PollResult)
         if (answer | more).get("id") != ASKED:
             assert look.phase is Phase.BLIP
         assert all(isinstance(link, str) and len(link) < 8300 for link in look.outputs)
-        assert is_harmless(look.told)
+        assert is_harmless(look.message)
 
 
 @pytest.mark.parametrize("depth", [*range(900, 1010, 3), 100_000])
@@ -75,9 +75,9 @@ def test_nesting_of_any_depth_is_no_crash(provider, depth, field):
     """At some depth a body can just be parsed, and no longer be shown."""
     deep = "[" * depth + "]" * depth
     body = f'{{"id": "{ASKED}", "status": "failed", "{field}": {deep}}}'.encode()
-    assert provider._read(ASKED, body).phase in {Phase.FAILED, Phase.RUNNING, Phase.BLIP}
-    classify_response(200, {}, body, whole=True, retry_after=None)
-    classify_response(400, {}, body, whole=True, retry_after=None)
+    assert provider._read_prediction(ASKED, body).phase in {Phase.FAILED, Phase.RUNNING, Phase.BLIP}
+    classify_response(200, {}, body, complete=True, retry_after_s=None)
+    classify_response(400, {}, body, complete=True, retry_after_s=None)
     assert sys.getrecursionlimit() <= 3000
 
 
@@ -96,7 +96,7 @@ def test_nesting_of_any_depth_is_no_crash(provider, depth, field):
 )
 def test_times_that_cannot_be_are_no_crash(provider, moment):
     body = {"id": ASKED, "status": "completed", "outputs": ["https://a.test/a.mp4"], "completedAt": moment}
-    look = provider._read(ASKED, json.dumps(body).encode())
+    look = provider._read_prediction(ASKED, json.dumps(body).encode())
     assert (look.phase, look.completed_at) == (Phase.COMPLETED, None)
 
 

@@ -101,9 +101,9 @@ def assert_asked(page: Page, request: dict[str, Any]) -> None:
 
 async def test_a_submission_is_the_page_s_and_its_answer_is_understood(page, provider):
     request, page.answer = recorded("submit")
-    answer = await provider.submit(**EXAMPLE, expansion=False, may_leave=lambda: None)
+    answer = await provider.submit(**EXAMPLE, expansion=False, before_send=lambda: None)
     assert_asked(page, request)
-    assert (answer.proof, answer.prediction_id, answer.cents) == (SubmitOutcome.ACCEPTED, ID, 54)
+    assert (answer.outcome, answer.prediction_id, answer.price_cents) == (SubmitOutcome.ACCEPTED, ID, 54)
     assert estimate_seconds(answer.estimate) == 5
 
 
@@ -111,34 +111,34 @@ async def test_a_submission_is_the_page_s_and_its_answer_is_understood(page, pro
 async def test_what_a_row_does_not_say_is_not_sent(page, provider, status):
     _, response = recorded("submit")
     page.answer = response | {"status": status}
-    answer = await provider.submit(image=EXAMPLE["image"], prompt=None, expansion=None, may_leave=lambda: None)
+    answer = await provider.submit(image=EXAMPLE["image"], prompt=None, expansion=None, before_send=lambda: None)
     assert json.loads(page.asked[0]["body"]) == {"image": EXAMPLE["image"]}
-    assert answer.proof is SubmitOutcome.ACCEPTED
+    assert answer.outcome is SubmitOutcome.ACCEPTED
 
 
 async def test_a_completed_prediction_is_understood(page, provider):
     request, page.answer = recorded("completed")
-    look = await provider.look(ID)
+    result = await provider.poll(ID)
     assert_asked(page, request)
-    assert look.phase is Phase.COMPLETED
-    assert look.outputs == (f"https://assets.vibedream.ai/outputs/{ID}/1736942400000-0.mp4",)
-    assert look.completed_at == datetime(2025, 1, 15, 12, 0, 30, tzinfo=UTC)
-    assert look.took == 30
+    assert result.phase is Phase.COMPLETED
+    assert result.outputs == (f"https://assets.vibedream.ai/outputs/{ID}/1736942400000-0.mp4",)
+    assert result.completed_at == datetime(2025, 1, 15, 12, 0, 30, tzinfo=UTC)
+    assert result.generation_s == 30
 
 
 async def test_a_failed_prediction_is_understood(page, provider):
     request, page.answer = recorded("failed")
-    look = await provider.look(ID)
+    result = await provider.poll(ID)
     assert_asked(page, request)
-    assert (look.phase, look.error_code) == (Phase.FAILED, ErrorCode.MODERATED)
-    assert look.told == "Your request was flagged by content moderation. Please modify your prompt."
+    assert (result.phase, result.error_code) == (Phase.FAILED, ErrorCode.MODERATED)
+    assert result.message == "Your request was flagged by content moderation. Please modify your prompt."
 
 
 async def test_a_prediction_that_goes_on_is_understood(page, provider):
     request, page.answer = recorded("processing")
-    look = await provider.look(ID)
+    result = await provider.poll(ID)
     assert_asked(page, request)
-    assert (look.phase, look.told, look.outputs) == (Phase.RUNNING, "", ())
+    assert (result.phase, result.message, result.outputs) == (Phase.RUNNING, "", ())
 
 
 # The sandbox
@@ -216,7 +216,7 @@ def test_the_sandbox_knows_a_refused_key_from_a_prediction_that_is_not_there(san
 
 async def test_the_client_and_the_sandbox_agree(sandbox):
     async with Provider(Settings(api_key=sandbox.key, base_url=sandbox.api)) as client:
-        answer = await client.submit(**EXAMPLE, expansion=True, may_leave=lambda: None)
-        assert answer.proof is SubmitOutcome.ACCEPTED
+        answer = await client.submit(**EXAMPLE, expansion=True, before_send=lambda: None)
+        assert answer.outcome is SubmitOutcome.ACCEPTED
         assert sandbox.charges()[0]["body"] == EXAMPLE | {"enable_prompt_expansion": True}
-        assert (await client.look(answer.prediction_id)).phase in {Phase.RUNNING, Phase.COMPLETED}
+        assert (await client.poll(answer.prediction_id)).phase in {Phase.RUNNING, Phase.COMPLETED}

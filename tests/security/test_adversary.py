@@ -151,8 +151,8 @@ def impatient(monkeypatch):
         return
 
     monkeypatch.setenv("REELSHEET_SUBMIT_TIMEOUT", "2")
-    monkeypatch.setattr(client, "CONNECT_SECONDS", 0.5)
-    monkeypatch.setattr(client, "POLL_SECONDS", 0.5)
+    monkeypatch.setattr(client, "CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(client, "POLL_TIMEOUT_S", 0.5)
     monkeypatch.setattr(guarded_http, "RATE_WINDOW", 0.5)
     monkeypatch.setattr(submission, "NO_ANSWER_STREAK", 1000)
     monkeypatch.setattr(polling, "OUTPUT_TRIES", 2)

@@ -81,7 +81,7 @@ async def test_over_http_no_proxy_is_told_the_key(sandbox, elsewhere, monkeypatc
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, elsewhere.address)
     async with Provider(Settings(api_key=sandbox.key, base_url=sandbox.api)) as provider:
-        assert (await provider.look("0")).phase is Phase.MISSING
+        assert (await provider.poll("0")).phase is Phase.MISSING
     assert elsewhere.heard == []
 
 
