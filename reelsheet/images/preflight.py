@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from reelsheet import file_types
 from reelsheet.errors import ReelsheetError
-from reelsheet.images.sniff import EMPTY, FIRST, WEB_PAGE, Picture, cautions, sniff
+from reelsheet.images.sniff import FIRST, Picture, cautions, sniff
 from reelsheet.outcomes import ErrorCode
 from reelsheet.redaction import clean, clean_url
 from reelsheet.storage import s3_client
@@ -201,9 +202,9 @@ def _judged(address: str, head: _Head) -> ImageCheck:
 
 def _unsupported(address: str, head: _Head, looks_like: str) -> str:
     place = _place(address)
-    if looks_like == WEB_PAGE:
+    if looks_like == file_types.WEB_PAGE:
         return f"{place} is a web page, perhaps a sign-in page, not a picture; {_sharing(address, head.host)}."
-    if looks_like == EMPTY:
+    if looks_like == file_types.EMPTY:
         return f"{place} is an empty file; put the picture there again."
     return f"{place} is {looks_like}, which the provider does not take; save it as JPEG or PNG."
 

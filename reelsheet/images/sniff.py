@@ -4,10 +4,11 @@ Headers are read by hand: nothing is decoded, so nothing can unfold into gigabyt
 """
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
+
+from reelsheet import file_types
 
 FIRST: Final = 65_536  # bytes that are looked at, and that the fingerprint covers
 
@@ -16,8 +17,7 @@ LARGEST: Final = 20_000_000
 SHORTEST_SIDE: Final = 300
 WIDEST: Final = 2.5
 
-WEB_PAGE: Final = "a web page"
-EMPTY: Final = "an empty file"
+_KINDS: Final = {file_types.JPEG: "jpeg", file_types.PNG: "png", file_types.GIF: "gif", file_types.WEBP: "webp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +40,18 @@ class Picture:
 
 def sniff(head: bytes, *, total: int | None = None) -> Picture:
     """What `head`, the first bytes of a file of `total` bytes, begins. By content only; never raises."""
-    if head.startswith(b"\xff\xd8\xff"):
-        kind, animated, size = "jpeg", False, _jpeg_size(head)
-    elif head.startswith(b"\x89PNG\r\n\x1a\n"):
-        kind, animated, size = "png", _is_animated_png(head), _pair(head[16:24], 4, "big")
-    elif head.startswith((b"GIF87a", b"GIF89a")):
-        kind, animated, size = "gif", _gif_frames(head) > 1, _pair(head[6:10], 2, "little")
-    elif head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        kind, animated, size = (
-            "webp",
-            head[12:16] == b"VP8X" and bool(head[20:21] > b"" and head[20] & 2),
-            _webp_size(head),
-        )
-    else:
-        kind, animated, size = "other", False, None
+    looks_like = file_types.describe(head)
+    kind, animated, size = _KINDS.get(looks_like, "other"), False, None
+    if kind == "jpeg":
+        size = _jpeg_size(head)
+    elif kind == "png":
+        animated, size = _is_animated_png(head), _pair(head[16:24], 4, "big")
+    elif kind == "gif":
+        animated, size = _gif_frames(head) > 1, _pair(head[6:10], 2, "little")
+    elif kind == "webp":
+        animated, size = head[12:16] == b"VP8X" and bool(head[20:21] > b"" and head[20] & 2), _webp_size(head)
     width, height = size or (None, None)
-    return Picture(
-        kind, width, height, total, _fingerprint(head, total), animated, _NAMES.get(kind) or _looks_like(head)
-    )
+    return Picture(kind, width, height, total, _fingerprint(head, total), animated, looks_like)
 
 
 def cautions(picture: Picture) -> tuple[str, ...]:
@@ -74,60 +68,6 @@ def cautions(picture: Picture) -> tuple[str, ...]:
     if picture.animated:
         found.append("The picture is animated; only one of its frames can be used.")
     return tuple(found)
-
-
-_NAMES: Final = {"jpeg": "a JPEG picture", "png": "a PNG picture", "gif": "a GIF picture", "webp": "a WebP picture"}
-
-_MAGIC: Final = (
-    (b"%PDF", "a PDF file"),
-    (b"PK\x03\x04", "a ZIP or Office file"),
-    (b"\x1f\x8b", "a gzip file"),
-    (b"BM", "a BMP picture"),
-    (b"II*\x00", "a TIFF picture"),
-    (b"MM\x00*", "a TIFF picture"),
-    (b"8BPS", "a Photoshop file"),
-    (b"\x00\x00\x01\x00", "an icon file"),
-    (b"\xff\x0a", "a JPEG XL picture"),
-    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL picture"),
-    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture"),
-    (b"\x1aE\xdf\xa3", "a video"),
-    (b"RIFF", "a video or sound file"),
-)
-_BRANDS: Final = {
-    **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "a HEIC picture"),
-    **dict.fromkeys((b"avif", b"avis"), "an AVIF picture"),
-}
-_PAGE: Final = re.compile(
-    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|title|meta|script)\b",
-    re.IGNORECASE | re.DOTALL,
-)
-_SVG: Final = re.compile(rb"<svg[\s>]", re.IGNORECASE)
-
-
-def _looks_like(head: bytes) -> str:
-    if not head:
-        return EMPTY
-    if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12], "a video")
-    named = next((name for magic, name in _MAGIC if head.startswith(magic)), None)
-    return named or _text_like(head[:2048].removeprefix(b"\xef\xbb\xbf"))
-
-
-def _text_like(start: bytes) -> str:
-    if _PAGE.match(start):
-        return WEB_PAGE
-    if _SVG.search(start):
-        return "an SVG drawing"
-    first = start.lstrip()[:1]
-    if first in (b"{", b"[") and _is_text(start):
-        return "JSON text"
-    if first == b"<":
-        return "an XML or web page"
-    return "text" if _is_text(start) else "an unknown kind of file"
-
-
-def _is_text(start: bytes) -> bool:
-    return all(byte >= 0x20 or byte in b"\t\r\n\f" for byte in start)
 
 
 def _fingerprint(head: bytes, total: int | None) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from reelsheet import file_types
+
 MOOV_LIMIT: Final = 8 * 2**20  # bytes of `moov` that are held: an hour of video has fewer
 FTYP_LIMIT: Final = 4096
 BOXES_LIMIT: Final = 100_000  # boxes looked at, at top level and within moov each
@@ -220,48 +222,21 @@ def _letters(kind: bytes) -> str:
 
 # What is no MP4, by its first bytes
 
-_MAGIC: Final = (
-    (b"\x1aE\xdf\xa3", "a WebM or Matroska video"),
-    (b"GIF8", "a GIF picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"\x89PNG", "a PNG picture"),
-    (b"OggS", "an Ogg file"),
-    (b"FLV\x01", "a Flash video"),
-    (b"0&\xb2u\x8ef\xcf\x11", "a Windows Media video"),
-    (b"\x00\x00\x01\xba", "an MPEG program stream"),
-    (b"\x00\x00\x01\xb3", "an MPEG video stream"),
-    (b"ID3", "an MP3 sound file"),
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"%PDF", "a PDF document"),
-    (b"#EXTM3U", "a streaming playlist"),
-)
-_RIFF: Final = {b"AVI ": "an AVI video", b"WEBP": "a WebP picture", b"WAVE": "a WAV sound file"}
-_STILLS: Final = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF"}
 _PLAYABLE: Final = re.compile(rb"iso\w|mp4\w|avc1|M4V |M4VH|M4VP|dash|3g[p2]\w|MSNV|XAVC|cmf\w", re.ASCII)
-_QUICKTIME: Final = frozenset((b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
+_VAGUE: Final = frozenset(("text", "an unknown kind of file"))
 
 
 def _name_stranger(start: bytes | bytearray) -> None:
     """Raises NotMp4 (or CorruptMp4 for a beginning too short to tell) for bytes that do not start with an ftyp box."""
     start = bytes(start)
-    for magic, what in _MAGIC:
-        if start.startswith(magic):
-            raise NotMp4(what)
-    if start[:4] == b"RIFF":
-        raise NotMp4(_RIFF.get(start[8:12], "a RIFF file"))
-    if start[4:8] in _QUICKTIME:
-        raise NotMp4("a QuickTime movie of the old kind (.mov)")
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<!--")):
-        raise NotMp4("an HTML page", text=True)
-    if text.startswith(b"<"):
-        raise NotMp4("an XML message", text=True)
-    if text.startswith((b"{", b"[")):
-        raise NotMp4("a JSON message", text=True)
-    if len(start) < HEADER:
-        raise CorruptMp4(f"The video is cut after {len(start)} bytes.")
-    raise NotMp4(f"no video that is known (it starts with {start[:8].hex()})")
+    what = file_types.describe(start)
+    if what in file_types.MESSAGES:
+        raise NotMp4(what, text=True)
+    if what in _VAGUE:
+        if len(start) < HEADER:
+            raise CorruptMp4(f"The video is cut after {len(start)} bytes.")
+        what += f" (it starts with {start[:8].hex()})"
+    raise NotMp4(what)
 
 
 def _refuse_brands(content: bytes) -> None:
@@ -269,12 +244,9 @@ def _refuse_brands(content: bytes) -> None:
     if len(content) < 8:
         raise CorruptMp4("The video is damaged: its first box does not say what kind of file it is.")
     brands = {content[at : at + 4] for at in (0, *range(8, len(content) - 3, 4))}
-    major = content[:4]
-    playable = any(_PLAYABLE.fullmatch(brand) for brand in brands)
-    if major == b"qt  " and not playable:
-        raise NotMp4("a QuickTime movie (.mov)")
-    if major in _STILLS and not playable:
-        raise NotMp4(f"a {_STILLS[major]} picture")
+    what = file_types.describe(b"\0\0\0\0ftyp" + content[:4])
+    if what != file_types.VIDEO and not any(_PLAYABLE.fullmatch(brand) for brand in brands):
+        raise NotMp4(what)
 
 
 # moov: bounds are checked before every read, so that no claim of a box is believed

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from reelsheet.images.sniff import FIRST, WEB_PAGE, cautions, sniff
+from reelsheet.file_types import WEB_PAGE
+from reelsheet.images.sniff import FIRST, cautions, sniff
 
 MAGICS = [
     b"",
@@ -91,7 +92,7 @@ def test_a_jpeg_with_filling_and_a_thumbnail_gives_its_own_dimensions():
         (b"II*\0\x08\0", "a TIFF picture"),
         (b"%PDF-1.7", "a PDF file"),
         (b"8BPS\0\x01", "a Photoshop file"),
-        (b"RIFF\0\0\0\0AVI LIST", "a video or sound file"),
+        (b"RIFF\0\0\0\0AVI LIST", "an AVI video"),
         (b'{"error": "no"}', "JSON text"),
         (b"<Error><Code>X</Code>", "an XML or web page"),
         (b"hello", "text"),
