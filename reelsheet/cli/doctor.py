@@ -86,6 +86,7 @@ def checkup(to: str | None = None) -> list[Finding]:
             "Disk": _disk,
             "Notification": lambda: _notifications(told),
             "Parts": lambda: _parts(told),
+            "Packages": _packages,
         }
     )
 
@@ -422,6 +423,24 @@ def _parts(told: "Settings") -> Iterator[Finding]:
         missing = [name for name in modules if importlib.util.find_spec(name) is None]
         if missing and not (extra == "postgres" and told.ledger_url):
             yield Finding("Parts", Level.FINE, f"without reelsheet[{extra}], which only {needed} needs")
+
+
+def _packages(ours: Path = Path(__file__).parents[2]) -> Iterator[Finding]:
+    """Another distribution that brings a package named `flows` or `tasks`, as reelsheet does."""
+    from importlib.metadata import packages_distributions
+
+    owners = packages_distributions()
+    for name in ("flows", "tasks"):
+        others = ", ".join(sorted(set(owners.get(name, ())) - {"reelsheet"}))
+        spec = importlib.util.find_spec(name)
+        ours_is_imported = spec is not None and spec.origin is not None and Path(spec.origin).parents[1] == ours
+        if not ours_is_imported or others:
+            yield Finding(
+                "Packages",
+                Level.WARNING if ours_is_imported else Level.BROKEN,
+                f"{others or 'another project'} has a package named {name}, as reelsheet does",
+                "Install reelsheet into an environment of its own: `pipx install` or `uv tool install` does that.",
+            )
 
 
 # Small things

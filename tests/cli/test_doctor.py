@@ -292,3 +292,13 @@ def test_no_request_leaves_this_machine_without_need(api):
     assert "PREFECT_API_URL" not in os.environ
     doctor.checkup()
     assert all(path in {"/", "/api/v1/predictions/00000000-0000-0000-0000-000000000000"} for path, _ in api.asked)
+
+
+def test_another_package_named_flows_is_said_to_be_in_the_way(tmp_path, monkeypatch):
+    assert list(doctor._packages()) == []
+    (found, _) = doctor._packages(tmp_path)  # as if reelsheet were elsewhere than the flows that Python finds
+    assert (found.about, found.level) == ("Packages", Level.BROKEN)
+    assert "environment of its own" in found.mend
+    monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: {"flows": ["reelsheet", "flowlib"]})
+    (found,) = doctor._packages()
+    assert (found.level, found.told) == (Level.WARNING, "flowlib has a package named flows, as reelsheet does")
