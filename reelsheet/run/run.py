@@ -37,6 +37,7 @@ from reelsheet.provider.client import Provider
 from reelsheet.redaction import unsigned
 from reelsheet.run import delivery, polling, row_status, submission
 from reelsheet.settings import Settings
+from reelsheet.storage.clip_copy import COPIES_AT_ONCE, copy_slot
 
 if TYPE_CHECKING:
     import httpx
@@ -50,7 +51,6 @@ log = logging.getLogger("reelsheet")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-COPIES = 12  # clips copied at once; memory is at most this many times what `clips` says of one
 HOLD_COPIES = 60  # clips waiting to be copied: above, nothing new is submitted (links expire)
 YIELD_SECONDS = 1.0  # that a copy waits at the most while submissions are about to leave
 GRACE_SECONDS = 20.0  # for POSTs in flight when a signal comes
@@ -104,7 +104,6 @@ class Run:
         self.accepted_at: float | None = None
         self.finished = 0  # predictions, of which
         self.generated = 0  # came to a clip
-        self._copying = asyncio.Semaphore(COPIES)
         self._to_copy = 0
 
         # money
@@ -137,7 +136,7 @@ class Run:
 
         # SQLite has one writer: one thread spares it the queueing. PostgreSQL answers several at once.
         self._ledger_thread = ThreadPoolExecutor(1 if ledger.is_sqlite else 4, thread_name_prefix="ledger")
-        self._threads = ThreadPoolExecutor(COPIES + 4, thread_name_prefix="reelsheet")
+        self._threads = ThreadPoolExecutor(COPIES_AT_ONCE + 4, thread_name_prefix="reelsheet")
         self._provider: Provider | None = None
         self._assets: httpx.AsyncClient | None = None
 
@@ -273,7 +272,7 @@ class Run:
         self._to_copy += 1
         self.gate.hold(self._to_copy > HOLD_COPIES)
         try:
-            async with self._copying:
+            async with copy_slot():
                 if self.interrupted.is_set():
                     group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
                     return group

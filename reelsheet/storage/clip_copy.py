@@ -3,9 +3,9 @@
 Nothing is believed: the bytes are counted, walked as an MP4 while they pass, hashed, stored under bounded memory, and
 become visible only when all of that agrees. Copying costs nothing, so everything passing is tried again.
 
-Memory: at most COPIES clips are under way in one process, each holding one part (8 MiB), an index (8 MiB at most) and
-what boto3 makes of the part while one of UPLOADS threads sends it: 24 x 16 + 16 x 2 x 8 MiB = 640 MiB at worst, a
-tenth of it with usual clips.
+Memory: callers hold a `copy_slot`, so at most COPIES_AT_ONCE clips are under way in one process. Each holds one part
+(8 MiB), an index (8 MiB at most) and what boto3 makes of the part while it is sent (16 MiB): 12 x 32 = 384 MiB at
+worst, a tenth of it with usual clips.
 """
 
 import asyncio
@@ -42,8 +42,7 @@ from reelsheet.web import guarded_http
 
 LIMIT: Final = 2 * 2**30  # bytes of one clip
 DEADLINE: Final = 1800.0  # seconds for one try of one clip
-COPIES: Final = 24
-UPLOADS: Final = 16
+COPIES_AT_ONCE: Final = 12  # in one process, over all its runs and shards
 CONTENT_TYPE: Final = "video/mp4"
 
 _BATCH: Final = 2**20  # bytes handed to a thread at once
@@ -51,6 +50,7 @@ _EXCERPT: Final = 200
 _BACKOFF: Final = 60.0  # seconds, the longest pause
 _PAGES: Final = ("text/", "application/json", "application/xml", "application/xhtml", "application/problem")
 _STALE_LINK: Final = frozenset((401, 403, 404, 410))
+_SLOTS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] = WeakKeyDictionary()
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -114,14 +114,21 @@ async def copy(
     job = _Job(url, destination, key, client, dict(metadata), limit, deadline, clock)
     for number in range(1, attempts + 1):
         try:
-            async with _slots():
-                return await job.once()
+            return await job.once()
         except _Again as passing:
             if number == attempts or job.hopeless(passing):
                 raise passing.final from passing
             pause = passing.pause if passing.pause is not None else random.uniform(0, 2.0**number)  # noqa: S311 - jitter
         await sleep(min(pause, _BACKOFF))
     raise ValueError("at least one attempt is needed")
+
+
+@asynccontextmanager
+async def copy_slot() -> AsyncIterator[None]:
+    """One of the COPIES_AT_ONCE places; hold it while copying one row's clips."""
+    # each event loop has its own semaphore, since a semaphore belongs to one
+    async with _SLOTS.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(COPIES_AT_ONCE)):
+        yield
 
 
 async def inspect(destination: Destination, key: str) -> Clip:
@@ -131,7 +138,7 @@ async def inspect(destination: Destination, key: str) -> Clip:
 
 
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`call` in one of the UPLOADS threads that talk to storage."""
+    """`call` in one of the threads that talk to storage."""
     return await asyncio.get_running_loop().run_in_executor(_pool(), partial(call, *args, **kwargs))
 
 
@@ -390,14 +397,4 @@ def _walked(destination: Destination, key: str) -> tuple[mp4.Mp4, str, int]:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(UPLOADS, thread_name_prefix="reelsheet-storage")
-
-
-_GATES: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] = WeakKeyDictionary()
-
-
-@asynccontextmanager
-async def _slots() -> AsyncIterator[None]:
-    """One of COPIES places; each event loop has its own, since a semaphore belongs to one."""
-    async with _GATES.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(COPIES)):
-        yield
+    return ThreadPoolExecutor(COPIES_AT_ONCE + 4, thread_name_prefix="reelsheet-storage")  # some to tidy up

@@ -569,14 +569,18 @@ async def test_a_copy_that_is_cancelled_leaves_nothing(host, copy, place):
 
 
 async def test_only_so_many_clips_are_under_way(host, copy, monkeypatch):
-    monkeypatch.setattr(clip_copy, "COPIES", 3)
+    monkeypatch.setattr(clip_copy, "COPIES_AT_ONCE", 3)
 
     async def slowly(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.01)
         await reply(FILM)(writer)
 
+    async def copied(number: int, url: str) -> None:
+        async with clip_copy.copy_slot():
+            await copy(url, key=f"videos/{number}.mp4")
+
     urls = [host.serve(slowly, path=f"/{n}.mp4") for n in range(12)]
-    await asyncio.gather(*(copy(url, key=f"videos/{n}.mp4") for n, url in enumerate(urls)))
+    await asyncio.gather(*(copied(n, url) for n, url in enumerate(urls)))
     assert host.most_at_once <= 3
 
 
