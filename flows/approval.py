@@ -1,6 +1,7 @@
 """Above `approve_above_usd` a run waits for a person: approve, cut to an amount, or refuse. Nothing is spent before."""
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from prefect.exceptions import FlowPauseTimeout
@@ -51,7 +52,7 @@ async def ask(prepared: Preparation) -> Options | states.Outcome:
     if answer.decision == "refuse":
         return states.refused(f"A person refused to spend {money.dollars(cents)}; nothing was spent.")
     agreed = cents if answer.decision == "approve" else min(cents, money.cents(answer.spend_at_most_usd or 0))
-    return prepared.options.model_copy(update={"max_cost_usd": agreed / 100})
+    return replace(prepared.options, max_cost_usd=agreed / 100)
 
 
 def _agreed_before(prepared: Preparation) -> bool:

@@ -1,76 +1,159 @@
-"""What can be asked of a run: one model, with bounds and a sentence for each, for the command line and for Prefect."""
+"""What can be asked of a run. Each option's name, type, bounds and sentence are written here, and nowhere else.
 
-from typing import Annotated
+The flags of the command line (`reelsheet.cli.verbs`) and the parameters of the flows (`flows.form`) are made from
+these fields. cyclopts is light: pydantic would take half of the time that `--help` may take.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
 from reelsheet.redaction import clean_url
 
-MaxCost = Annotated[
-    float | None,
-    Field(ge=0, le=1_000_000, description="The most that this run may spend, in US dollars; empty: the plan's total."),
-]
-Limit = Annotated[int | None, Field(ge=1, description="Only the first so many rows that need work; empty: all.")]
-Concurrency = Annotated[
-    int | None,
-    Field(ge=1, le=10_000, description="A ceiling for predictions in flight; empty: as many as the account allows."),
-]
-Deadline = Annotated[
-    float, Field(ge=0, le=86_400, description="Seconds to wait for one prediction before it is left for a later run.")
-]
-Fresh = Annotated[bool, Field(description="Pay again, once, for rows that were paid for before; old clips are kept.")]
-RetryUnknown = Annotated[
-    bool, Field(description="Submit rows again whose earlier answer was lost; they may then be charged twice.")
-]
-Preflight = Annotated[bool, Field(description="Look at every picture before anything is spent.")]
-Sheet = Annotated[str | None, Field(description="The sheet of a workbook, by its name; empty: the first.")]
-ImageColumn = Annotated[str | None, Field(description="The column that holds the pictures' addresses.")]
-PromptColumn = Annotated[str | None, Field(description="The column that holds the prompts.")]
-IdColumn = Annotated[str | None, Field(description="The column that names the rows for people.")]
-Name = Annotated[
-    str | None, Field(description="A template over the columns for the clips' names, such as {campaign}/{sku}.")
-]
-ShardSize = Annotated[
-    int, Field(ge=1, le=10_000, description="Rows in one shard; a larger manifest is split into several.")
-]
-ApproveAbove = Annotated[
-    float | None,
-    Field(ge=0, description="Pause for a person's approval where the plan costs more US dollars; empty: never."),
-]
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-DEADLINE_SECONDS = 1800.0
-SHARD_SIZE = 2000
+    from cyclopts import Token
+
+MONEY: Final = Group("Money", sort_key=1)
+PACE: Final = Group("Pace", sort_key=2)
+SHEET: Final = Group("Sheet", sort_key=3)
+OUTPUT: Final = Group("Output", sort_key=4)
+NOT_FLOW_PARAMETERS: Final = frozenset({"verb", "source", "destination", "results"})  # flows name their own
 
 
-class Options(BaseModel):
-    """A run's options. `source` is a manifest, or for `retry` a results file, a run or a destination."""
+def _dollars(_: object, tokens: "Sequence[Token]") -> float:
+    from reelsheet.money import cents
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    return cents(tokens[0].value) / 100
+
+
+def _is_csv(_: object, path: str | None) -> None:
+    """A table under a workbook's name opens nowhere, and might overwrite the very sheet that was read."""
+    from reelsheet.errors import UsageError
+    from reelsheet.redaction import visible
+
+    if path is not None and path.lower().endswith((".xlsx", ".xlsm", ".xls", ".ods")):
+        raise UsageError(
+            f"--results writes a CSV table: give {visible(path)} a name that ends in .csv. "
+            "A workbook, results.xlsx, is in the run's folder."
+        )
+
+
+Results = Annotated[
+    str | None,
+    Parameter(metavar="FILE", validator=_is_csv, group=OUTPUT, help="Write the results table here as well."),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """What `plan` takes."""
+
+    max_cost_usd: Annotated[
+        float | None,
+        Parameter(
+            name="--max-cost", metavar="USD", converter=_dollars, validator=Number(gte=0, lte=1_000_000), group=MONEY,
+            help="The most that this run may spend, in US dollars; without it, the plan's total.",
+        ),
+    ] = None  # fmt: skip
+    limit: Annotated[
+        int | None,
+        Parameter(metavar="N", validator=Number(gte=1), group=MONEY, help="Only the first N rows that need work."),
+    ] = None
+    concurrency: Annotated[
+        int | None,
+        Parameter(
+            metavar="N", validator=Number(gte=1, lte=10_000), group=PACE,
+            help="At most N predictions in flight; without it, as many as the account allows.",
+        ),
+    ] = None  # fmt: skip
+    fresh: Annotated[
+        bool,
+        Parameter(group=MONEY, help="Pay again, once, for rows that were paid for before; the old clips are kept."),
+    ] = False
+    retry_unknown: Annotated[
+        bool, Parameter(group=MONEY, help="Submit rows again whose answer was lost; they may then be charged twice.")
+    ] = False
+    preflight: Annotated[
+        bool,
+        Parameter(negative="--no-preflight", group=SHEET, help="Check every picture before anything is spent."),
+    ] = True
+    sheet: Annotated[
+        str | None, Parameter(metavar="NAME", group=SHEET, help="The sheet of a workbook; without it, the first.")
+    ] = None
+    image_column: Annotated[
+        str | None, Parameter(metavar="NAME", group=SHEET, help="The column with the pictures' addresses.")
+    ] = None
+    prompt_column: Annotated[
+        str | None, Parameter(metavar="NAME", group=SHEET, help="The column with the prompts.")
+    ] = None
+    id_column: Annotated[str | None, Parameter(metavar="NAME", group=SHEET, help="The column that names the rows.")] = (
+        None
+    )
+    name: Annotated[
+        str | None,
+        Parameter(metavar="TEMPLATE", group=OUTPUT, help="How the clips are named, such as {campaign}/{sku}."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(PlanOptions):
+    """What `run`, `retry` and `demo` take."""
+
+    deadline_seconds: Annotated[
+        float,
+        Parameter(
+            name="--deadline", metavar="SECONDS", validator=Number(gte=0, lte=86_400), group=PACE,
+            help="How long to wait for one prediction, by default 1800 seconds; a later run can still fetch it.",
+        ),
+    ] = 1800.0  # fmt: skip
+    results: Results = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions):
+    """All that a run is asked for. `source` is a manifest, or for `retry` a results file, a run or a destination."""
 
     verb: str = "run"
     source: str
     destination: str | None = None
-    max_cost_usd: MaxCost = None
-    limit: Limit = None
-    concurrency: Concurrency = None
-    deadline_seconds: Deadline = DEADLINE_SECONDS
-    fresh: Fresh = False
-    retry_unknown: RetryUnknown = False
-    preflight: Preflight = True
-    sheet: Sheet = None
-    image_column: ImageColumn = None
-    prompt_column: PromptColumn = None
-    id_column: IdColumn = None
-    name: Name = None
-    shard_size: ShardSize = SHARD_SIZE
-    approve_above_usd: ApproveAbove = None
-    results: str | None = None
+    shard_size: Annotated[
+        int,
+        Parameter(
+            validator=Number(gte=1, lte=10_000), help="Rows in one shard; a larger manifest is split into several."
+        ),
+    ] = 2000
+    approve_above_usd: Annotated[
+        float | None,
+        Parameter(
+            validator=Number(gte=0),
+            help="Pause for a person's approval where the plan costs more US dollars than this; without it, never.",
+        ),
+    ] = None
+
+    @classmethod
+    def of(cls, verb: str, source: str, destination: str | None, flags: PlanOptions) -> "Options":
+        """A command's options."""
+        return cls(verb=verb, source=source, destination=destination, **vars(flags))
 
     def shown(self) -> "Options":
         """These options as they may be kept: a web address without its signature."""
         on_the_web = self.source.strip().lower().startswith(("http://", "https://"))
-        return self.model_copy(update={"source": clean_url(self.source)}) if on_the_web else self
+        return replace(self, source=clean_url(self.source)) if on_the_web else self
 
-    def parameters(self) -> "Options":
-        """What a flow is told of them, when the command line calls it: not where else the results go."""
-        return self.shown().model_copy(update={"results": None})
+    @classmethod
+    def from_record(cls, recorded: "Mapping[str, Any]", **changes: Any) -> "Options":
+        """Options as the ledger keeps them beside other things of the run, with `changes`."""
+        names = {option.name for option in fields(cls)}
+        return cls(**{name: value for name, value in recorded.items() if name in names} | changes)
+
+    def for_flow(self) -> "Options":
+        """These options as a flow gets them from the command line: without a signature, and without --results."""
+        return replace(self.shown(), results=None)
+
+    def flow_parameters(self) -> dict[str, Any]:
+        """What the flows take beside the source and the destination, by name."""
+        return {name: value for name, value in vars(self).items() if name not in NOT_FLOW_PARAMETERS}

@@ -1,4 +1,4 @@
-"""The command line: the outermost door. It reads flags, calls the flows, and says how it went.
+"""The command line: it reads flags, calls the flows, and says how it went.
 
 Nothing heavy is imported before a verb needs it, so that `--help` comes at once.
 """
@@ -7,20 +7,22 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-VERBS = ("demo", "plan", "run", "retry", "resolve", "status", "report", "sandbox", "init", "doctor")
+if TYPE_CHECKING:
+    from cyclopts import App
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code. Bad usage and bad input never show a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without a sign for something is no reason to fail
+            stream.reconfigure(errors="replace")  # a character that the terminal lacks is no reason to fail
     code = call(list(sys.argv[1:] if arguments is None else arguments))
     sys.stdout.flush()
     sys.stderr.flush()
     if code >= 128:
-        # Everything is written. A thread that still hangs on a slow network must not hold up who asked for the end.
+        # Everything is written. A thread that still waits for a slow network must not delay the end.
         os._exit(code)
     sys.exit(code)
 
@@ -32,13 +34,15 @@ def call(arguments: list[str]) -> int:
     from reelsheet.cli.verbs import app
     from reelsheet.errors import ReelsheetError
 
-    _this_machine_directly()
+    _bypass_proxy_for_localhost()
+    words = verb_first(arguments, app)
     try:
-        result = app(verb_first(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        result = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         from reelsheet.cli.usage import sentence
 
-        say(f"{sentence(error, app)} `reelsheet {_verb_of(arguments)}--help` shows how it is meant.")
+        verb = f"{words[0]} " if words and words[0] in verbs_of(app) else ""
+        say(f"{sentence(error, app)} See `reelsheet {verb}--help`.")
         return 2
     except ReelsheetError as error:
         say(str(error))
@@ -48,41 +52,41 @@ def call(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         if sys.stderr.isatty():
             sys.stderr.write("\n")  # the terminal has put ^C at the end of a line
-        say("Interrupted. Whatever was sent before is in the ledger; the same command again pays for nothing twice.")
+        say("Interrupted. What was sent is in the ledger; the same command again pays for nothing twice.")
         return 130
-    except Exception as error:  # noqa: BLE001 - the last door: a person gets a sentence, the traceback goes to a file
-        return unforeseen(error)
+    except Exception as error:  # noqa: BLE001 - the last resort: a person gets a sentence, the traceback goes to a file
+        return unexpected(error)
     return result if isinstance(result, int) else 0
 
 
-def _this_machine_directly() -> None:
-    """A proxy of the surroundings is for other machines: Prefect's server and the sandbox are on this one."""
+def _bypass_proxy_for_localhost() -> None:
+    """A proxy from the environment is for other machines; Prefect's server and the sandbox are on this one."""
     if any(name.lower() in {"http_proxy", "https_proxy", "all_proxy"} for name in os.environ):
-        told = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-        if told.strip() != "*":
-            named = [*filter(None, (name.strip() for name in told.split(","))), "127.0.0.1", "localhost", "::1"]
-            os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys(named))
+        no_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        if no_proxy.strip() != "*":
+            hosts = [*filter(None, (host.strip() for host in no_proxy.split(","))), "127.0.0.1", "localhost", "::1"]
+            os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys(hosts))
 
 
-def unforeseen(error: Exception) -> int:
-    """A bug of ours: the ledger is as true as ever, the traceback is kept for whoever mends it."""
+def unexpected(error: Exception) -> int:
+    """A bug of ours. The ledger is as true as ever; the traceback is kept for whoever fixes the bug."""
     import traceback
 
     from reelsheet.redaction import clean
     from reelsheet.settings import state_home
 
     key = os.environ.get("VIBEDREAM_API_KEY", "")
-    kept = state_home() / "unforeseen-error.log"
+    log = state_home() / "unexpected-error.log"
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
         lines = "".join(traceback.format_exception(error)).splitlines()
-        kept.write_text("\n".join(clean(line, (key,), limit=2000) for line in lines) + "\n", encoding="utf-8")
-        where = f" What happened is in {kept}."
+        log.write_text("\n".join(clean(line, (key,), limit=2000) for line in lines) + "\n", encoding="utf-8")
+        where = f" Details are in {log}."
     except OSError:
         where = ""
     say(
-        f"Something went wrong that was not foreseen ({clean(f'{type(error).__name__}: {error}', (key,))})."
-        f"{where} Nothing is lost: run the same command again, and report it if it stays."
+        f"Unexpected error ({clean(f'{type(error).__name__}: {error}', (key,))}).{where} "
+        "Nothing is lost: run the same command again, and report the error if it comes back."
     )
     return 3
 
@@ -94,23 +98,23 @@ def say(text: str) -> None:
     sys.stderr.write(f"reelsheet: {visible(text)}\n")
 
 
-def verb_first(arguments: list[str]) -> list[str]:
+def verb_first(arguments: list[str], app: "App") -> list[str]:
     """`reelsheet --json run m.csv` means `reelsheet run --json m.csv`."""
     if not arguments or not arguments[0].startswith("-"):
         return arguments
-    for at, word in enumerate(arguments):
-        if word in VERBS and (at == 0 or not _takes_value(arguments[at - 1])):
-            return [word, *arguments[:at], *arguments[at + 1 :]]
+    verbs = verbs_of(app)
+    for position, word in enumerate(arguments):
+        if word in verbs and (position == 0 or not _takes_value(arguments[position - 1], app)):
+            return [word, *arguments[:position], *arguments[position + 1 :]]
     return arguments
 
 
-_SWITCHES = {"--json", "--yes", "-y", "--fresh", "--retry-unknown", "--no-preflight", "--abandon", "--help", "-h"}
+def _takes_value(word: str, app: "App") -> bool:
+    """Whether `word` is a flag whose value is the word after it."""
+    arguments = [argument for verb in verbs_of(app) for argument in app[verb].assemble_argument_collection()]
+    return any(word in argument.names and argument.hint is not bool for argument in arguments)
 
 
-def _takes_value(word: str) -> bool:
-    return word.startswith("-") and "=" not in word and word not in _SWITCHES
-
-
-def _verb_of(arguments: list[str]) -> str:
-    found = next((word for word in arguments if word in VERBS), "")
-    return f"{found} " if found else ""
+def verbs_of(app: "App") -> list[str]:
+    """Every verb, without the flags that stand beside them."""
+    return [name for name in app if not name.startswith("-")]

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -35,7 +36,7 @@ def demonstrate(options: Options, *, as_json: bool) -> int:
         os.environ["REELSHEET_DAILY_CAP_USD"] = os.environ["REELSHEET_NOTIFY_URL"] = ""  # whatever .env says
         manifest = OUT / "manifest.csv"
         manifest.write_text(demo_manifest(sandbox.api), encoding="utf-8")
-        options = options.model_copy(update={"source": str(manifest), "destination": f"s3://{sandbox.bucket}/{PREFIX}"})
+        options = replace(options, source=str(manifest), destination=f"s3://{sandbox.bucket}/{PREFIX}")
         home = OUT / sandbox.bucket / PREFIX
         return execute(options, yes=True, as_json=as_json, closing=partial(_closing, home))
 

@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from reelsheet import money, settings
 from reelsheet.cli import say
 from reelsheet.errors import ConfigurationError, UsageError
@@ -18,58 +16,7 @@ from reelsheet.options import Options
 from reelsheet.redaction import visible
 
 NO_KEY = "There is no API key: set VIBEDREAM_API_KEY in the environment or in .env. Nothing was spent."
-FLAGS = {
-    "to": "destination",
-    "results": "results",
-    "max_cost": "max_cost_usd",
-    "limit": "limit",
-    "concurrency": "concurrency",
-    "deadline": "deadline_seconds",
-    "fresh": "fresh",
-    "retry_unknown": "retry_unknown",
-    "name": "name",
-    "sheet": "sheet",
-    "image_column": "image_column",
-    "prompt_column": "prompt_column",
-    "id_column": "id_column",
-}
-
-
 Closing = Callable[[Any, Mapping[str, Any]], None]
-
-
-def options_of(verb: str, source: str, flags: Mapping[str, Any]) -> Options:
-    """The flags as options. Raises UsageError in words of the flags."""
-    given: dict[str, Any] = {option: flags[flag] for flag, option in FLAGS.items() if flags.get(flag) is not None}
-    refuse_workbook(given.get("results"))
-    if "max_cost_usd" in given:
-        given["max_cost_usd"] = money.cents(given["max_cost_usd"]) / 100
-    try:
-        return Options(verb=verb, source=source, preflight=not flags["no_preflight"], **given)
-    except ValidationError as error:
-        names = {option: f"--{flag.replace('_', '-')}" for flag, option in FLAGS.items()}
-        told = "; ".join(
-            f"{names.get(str(item['loc'][0]), item['loc'][0])} {_bound(item)}"
-            for item in error.errors(include_input=False, include_url=False)
-        )
-        raise UsageError(f"{told}.") from None
-
-
-def refuse_workbook(results: str | None) -> None:
-    """A table under a workbook's name opens nowhere, and might take the place of the very sheet that was read."""
-    if results is not None and results.lower().endswith((".xlsx", ".xlsm", ".xls", ".ods")):
-        raise UsageError(
-            f"--results writes a CSV table: give {visible(results)} a name that ends in .csv. "
-            "A workbook, results.xlsx, is in the run's folder."
-        )
-
-
-def _bound(item: Any) -> str:
-    """ "must be at least 1", of a value that is out of bounds."""
-    limits = item.get("ctx", {})
-    if "ge" in limits:
-        return f"must be at least {limits['ge']:g}"
-    return f"must be at most {limits['le']:g}" if "le" in limits else f"cannot be used ({item['msg']})"
 
 
 def execute(options: Options, *, yes: bool, as_json: bool, closing: Closing | None = None) -> int:
@@ -142,16 +89,19 @@ async def _watched(prepared: Any, flowing: Any) -> Any:
 
 
 def _flow(options: Options) -> tuple[Any, dict[str, Any]]:
-    """The flow of a verb, imported where it is needed, and its parameters."""
-    options = options.parameters()  # Prefect keeps them; the flow takes over what is prepared already
-    given = options.model_dump(exclude={"verb", "source", "destination", "results"})
+    """The flow of a verb, imported where it is needed, and its parameters.
+
+    Prefect keeps the parameters; the flow itself takes over the options of what is prepared already.
+    """
+    options = options.for_flow()
+    parameters = options.flow_parameters() | {"destination": options.destination}
     if options.verb == "retry":
         from flows.reprocess_failed import reprocess_failed
 
-        return reprocess_failed, given | {"results": options.source, "destination": options.destination}
+        return reprocess_failed, parameters | {"results": options.source}
     from flows.generate_videos import generate_videos
 
-    return generate_videos, given | {"manifest": options.source, "destination": options.destination}
+    return generate_videos, parameters | {"manifest": options.source}
 
 
 def _can_ask() -> bool:

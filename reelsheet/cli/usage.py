@@ -1,5 +1,6 @@
 """What is wrong with a command line, in one sentence and in the words of `--help`."""
 
+import difflib
 from typing import Final
 
 from cyclopts import App, CycloptsError
@@ -10,9 +11,11 @@ from cyclopts.exceptions import (
     UnknownCommandError,
     UnknownOptionError,
     UnusedCliTokensError,
+    ValidationError,
 )
 
 _KINDS: Final = {int: "a whole number", float: "a number"}
+_BOUNDS: Final = {"Must be >= ": "must be at least ", "Must be <= ": "must be at most "}
 
 
 def sentence(error: CycloptsError, app: App) -> str:
@@ -21,19 +24,23 @@ def sentence(error: CycloptsError, app: App) -> str:
         case MissingArgumentError(argument=argument) if argument is not None:
             return _missing(error.keyword or argument.name, " ".join(error.command_chain or ()))
         case UnusedCliTokensError(unused_tokens=[first, *_]):
-            return f"{first!r} is one word too many; what holds spaces belongs in quotes."
+            return f"{first!r} is one word too many; put text with spaces in quotes."
         case CoercionError(token=token) if token is not None:
             kind = _KINDS.get(error.target_type or str, "no value")
             return f"{token.keyword or 'That'} takes {kind}, not {token.value!r}."
+        case ValidationError(argument=argument, exception_message=message) if argument is not None:
+            for sign, words in _BOUNDS.items():
+                message = message.replace(sign, words)
+            return f"{argument.name} {message}"
         case UnknownOptionError(token=token):
-            _, _, hint = _folded(error).partition(" Did you mean ")
+            _, _, hint = _one_line(error).partition(" Did you mean ")
             return f"There is no {token.keyword or token.value}." + (f" Did you mean {hint}" if hint else "")
         case UnknownCommandError(unused_tokens=[first, *_]):
             return _no_verb(first, app)
         case RepeatArgumentError(token=token):
             return f"{token.keyword} is given twice."
         case _:
-            text = _folded(error)
+            text = _one_line(error)
             return text if text.endswith((".", "?")) else f"{text}."
 
 
@@ -44,14 +51,11 @@ def _missing(name: str, verb: str) -> str:
 
 
 def _no_verb(word: str, app: App) -> str:
-    import difflib
-
-    verbs = [name for name in app if not name.startswith("-")]
     if word.startswith("-"):
         return f"{word} needs a verb beside it, such as run."
-    close = difflib.get_close_matches(word, verbs, n=1)
+    close = difflib.get_close_matches(word, [name for name in app if not name.startswith("-")], n=1)
     return f"There is no verb {word!r}." + (f" Did you mean {close[0]}?" if close else "")
 
 
-def _folded(error: CycloptsError) -> str:
+def _one_line(error: CycloptsError) -> str:
     return " ".join(str(error).split())

@@ -1,10 +1,12 @@
-"""The verbs and their flags. Each body imports what it needs when it runs."""
+"""The verbs of the command line. Each body imports what it needs when it runs, so that `--help` comes at once."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Final
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Parameter
 
 from reelsheet import __version__
+from reelsheet.options import MONEY, OUTPUT, Options, PlanOptions, Results, RunOptions
 
 app = App(
     name="reelsheet",
@@ -16,10 +18,10 @@ app = App(
     default_parameter=Parameter(show_default=False, negative=""),
 )
 
-_MONEY = Group("Money", sort_key=1)
-_PACE = Group("Pace", sort_key=2)
-_SHEET = Group("Sheet", sort_key=3)
-_OUT = Group("Output", sort_key=4)
+_FLAGS: Final = Parameter(name="*")  # each field is a flag
+_PLAN_DEFAULTS: Final = PlanOptions()
+_RUN_DEFAULTS: Final = RunOptions()
+_RUN: Final = "A run's id or its beginning"
 
 Manifest = Annotated[
     str,
@@ -28,43 +30,8 @@ Manifest = Annotated[
     ),
 ]
 To = Annotated[str | None, Parameter(metavar="DEST", help="Where the clips go: s3://bucket/prefix or a folder.")]
-Results = Annotated[str | None, Parameter(metavar="FILE", help="Write the results table here as well.", group=_OUT)]
-MaxCost = Annotated[
-    str | None,
-    Parameter(name="--max-cost", metavar="USD", help="The most that this run may spend.", group=_MONEY),
-]
-Limit = Annotated[int | None, Parameter(metavar="N", help="Only the first N rows that need work.", group=_MONEY)]
-Concurrency = Annotated[
-    int | None,
-    Parameter(
-        metavar="N", help="At most N predictions in flight; without it, as many as the account allows.", group=_PACE
-    ),
-]
-Deadline = Annotated[
-    float, Parameter(metavar="SECONDS", help="How long to wait for one prediction; 1800 without it.", group=_PACE)
-]
-Fresh = Annotated[bool, Parameter(help="Pay again, once, for rows that were paid for before.", group=_MONEY)]
-RetryUnknown = Annotated[
-    bool,
-    Parameter(help="Submit rows again whose answer was lost; they may then be charged twice.", group=_MONEY),
-]
-Yes = Annotated[
-    bool, Parameter(name=["--yes", "-y"], help="Spend up to the plan's total without asking.", group=_MONEY)
-]
-Json = Annotated[bool, Parameter(name="--json", help="The summary as one JSON object on stdout.", group=_OUT)]
-NoPreflight = Annotated[bool, Parameter(name="--no-preflight", help="Do not look at the pictures first.", group=_SHEET)]
-Name = Annotated[
-    str | None,
-    Parameter(metavar="TEMPLATE", help="How the clips are called, such as {campaign}/{sku}.", group=_OUT),
-]
-Sheet = Annotated[
-    str | None, Parameter(metavar="NAME", help="The sheet of a workbook; without it, the first.", group=_SHEET)
-]
-ImageColumn = Annotated[
-    str | None, Parameter(metavar="NAME", help="The column with the pictures' addresses.", group=_SHEET)
-]
-PromptColumn = Annotated[str | None, Parameter(metavar="NAME", help="The column with the prompts.", group=_SHEET)]
-IdColumn = Annotated[str | None, Parameter(metavar="NAME", help="The column that names the rows.", group=_SHEET)]
+Yes = Annotated[bool, Parameter(name=["--yes", "-y"], help="Spend up to the plan's total without asking.", group=MONEY)]
+Json = Annotated[bool, Parameter(name="--json", help="The summary as one JSON object on stdout.", group=OUTPUT)]
 
 
 @app.command(sort_key=4)
@@ -73,30 +40,20 @@ def run(
     /,
     *,
     to: To = None,
-    results: Results = None,
-    max_cost: MaxCost = None,
-    limit: Limit = None,
-    concurrency: Concurrency = None,
-    deadline: Deadline = 1800.0,
-    fresh: Fresh = False,
-    retry_unknown: RetryUnknown = False,
+    flags: Annotated[RunOptions, _FLAGS] = _RUN_DEFAULTS,
     yes: Yes = False,
     as_json: Json = False,
-    no_preflight: NoPreflight = False,
-    name: Name = None,
-    sheet: Sheet = None,
-    image_column: ImageColumn = None,
-    prompt_column: PromptColumn = None,
-    id_column: IdColumn = None,
 ) -> int:
     """Make the clips of MANIFEST and store them under --to.
 
-    It shows the plan and asks before it spends. Without a terminal it wants --yes or --max-cost.
-    The same command again goes on where an earlier one stopped, and pays for nothing twice.
-    """
-    from reelsheet.cli.execute import execute, options_of
+    It shows the plan and asks before it spends. Without a terminal it needs --yes or --max-cost.
+    The same command again continues where an earlier one stopped, and pays for nothing twice.
 
-    return execute(options_of("run", manifest, locals()), yes=yes, as_json=as_json)
+    Example: `reelsheet run products.xlsx --to s3://bucket/spring --max-cost 50`
+    """
+    from reelsheet.cli.execute import execute
+
+    return execute(Options.of("run", manifest, to, flags), yes=yes, as_json=as_json)
 
 
 @app.command(sort_key=5)
@@ -107,30 +64,20 @@ def retry(
     /,
     *,
     to: To = None,
-    results: Results = None,
-    max_cost: MaxCost = None,
-    limit: Limit = None,
-    concurrency: Concurrency = None,
-    deadline: Deadline = 1800.0,
-    fresh: Fresh = False,
-    retry_unknown: RetryUnknown = False,
+    flags: Annotated[RunOptions, _FLAGS] = _RUN_DEFAULTS,
     yes: Yes = False,
     as_json: Json = False,
-    no_preflight: NoPreflight = False,
-    name: Name = None,
-    sheet: Sheet = None,
-    image_column: ImageColumn = None,
-    prompt_column: PromptColumn = None,
-    id_column: IdColumn = None,
 ) -> int:
-    """Try again what did not succeed, as cheaply as can be.
+    """Resume each unfinished row of RESULTS from the cheapest step.
 
-    Paid clips are copied or collected again at no cost. Failed and skipped rows, and rows whose review cell
+    A clip that is paid for is copied or fetched at no cost. Failed and skipped rows, and rows whose review cell
     says redo, are paid for.
-    """
-    from reelsheet.cli.execute import execute, options_of
 
-    return execute(options_of("retry", results_of, locals()), yes=yes, as_json=as_json)
+    Example: `reelsheet retry s3://bucket/spring --yes`
+    """
+    from reelsheet.cli.execute import execute
+
+    return execute(Options.of("retry", results_of, to, flags), yes=yes, as_json=as_json)
 
 
 @app.command(sort_key=3)
@@ -139,62 +86,43 @@ def plan(
     /,
     *,
     to: To = None,
-    max_cost: MaxCost = None,
-    limit: Limit = None,
-    concurrency: Concurrency = None,
-    fresh: Fresh = False,
-    retry_unknown: RetryUnknown = False,
+    flags: Annotated[PlanOptions, _FLAGS] = _PLAN_DEFAULTS,
     as_json: Json = False,
-    no_preflight: NoPreflight = False,
-    name: Name = None,
-    sheet: Sheet = None,
-    image_column: ImageColumn = None,
-    prompt_column: PromptColumn = None,
-    id_column: IdColumn = None,
 ) -> int:
     """Check every row, and say what a run would do and cost.
 
-    It looks at every picture, spends nothing and needs no key. The exit code is 0 whatever it finds, and 2
+    It checks every picture, spends nothing and needs no key. The exit code is 0 whatever it finds, and 2
     where the manifest cannot be read.
-    """
-    from reelsheet.cli.execute import options_of, show_plan
 
-    return show_plan(options_of("run", manifest, locals()), as_json=as_json)
+    Example: `reelsheet plan products.xlsx --to s3://bucket/spring`
+    """
+    from reelsheet.cli.execute import show_plan
+
+    return show_plan(Options.of("run", manifest, to, flags), as_json=as_json)
 
 
 @app.command(sort_key=0)
 def demo(
     *,
-    results: Results = None,
-    max_cost: MaxCost = None,
-    limit: Limit = None,
-    concurrency: Concurrency = None,
-    deadline: Deadline = 1800.0,
-    fresh: Fresh = False,
-    retry_unknown: RetryUnknown = False,
-    yes: Yes = False,
+    flags: Annotated[RunOptions, _FLAGS] = _RUN_DEFAULTS,
+    yes: Yes = False,  # noqa: ARG001 - it never asks; taken so that a `run` line can be tried as a demo
     as_json: Json = False,
-    no_preflight: NoPreflight = False,
-    name: Name = None,
-    sheet: Sheet = None,
-    image_column: ImageColumn = None,
-    prompt_column: PromptColumn = None,
-    id_column: IdColumn = None,
 ) -> int:
     """The whole job on a sandbox: no account, nothing charged.
 
     The clips, the results and the gallery are then in ./out.
+
+    Example: `reelsheet demo`
     """
     from reelsheet.cli.demo import demonstrate
-    from reelsheet.cli.execute import options_of
 
-    return demonstrate(options_of("run", "out/manifest.csv", locals()), as_json=as_json)
+    return demonstrate(Options.of("run", "out/manifest.csv", None, flags), as_json=as_json)
 
 
 @app.command(sort_key=8)
 def resolve(
     row: Annotated[
-        str, Parameter(name="ROW", help="Its identity or the first eight characters, a prediction's id, or RUN:NUMBER.")
+        str, Parameter(name="ROW", help="Its identity or the first eight characters, its name, or RUN:LINE.")
     ],
     /,
     *,
@@ -204,9 +132,11 @@ def resolve(
     abandon: Annotated[bool, Parameter(help="The dashboard shows none: it was never charged.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Settle a row that was perhaps charged.
+    """Settle a row that may have been charged.
 
     Look for it in the provider's dashboard, and say what that shows.
+
+    Example: `reelsheet resolve SKU-007 --id 4b1f0c2e`
     """
     from reelsheet.cli.ledger_commands import settle
 
@@ -215,12 +145,15 @@ def resolve(
 
 @app.command(sort_key=6)
 def status(
-    run_id: Annotated[str | None, Parameter(name="RUN", help="A run's id or its beginning; the latest run.")] = None,
+    run_id: Annotated[str | None, Parameter(name="RUN", help=f"{_RUN}; without it, the latest run.")] = None,
     /,
     *,
     as_json: Json = False,
 ) -> int:
-    """What a run has done, spent and lost, also while it goes on."""
+    """Show what a run has done, spent and lost, also while it is running.
+
+    Example: `reelsheet status`
+    """
     from reelsheet.cli.ledger_commands import show_status
 
     return show_status(run_id, as_json=as_json)
@@ -228,57 +161,64 @@ def status(
 
 @app.command(sort_key=7)
 def report(
-    run_id: Annotated[str, Parameter(name="RUN", help="A run's id or its beginning.")],
+    run_id: Annotated[str, Parameter(name="RUN", help=f"{_RUN}.")],
     /,
     *,
     results: Results = None,
     as_json: Json = False,
 ) -> int:
-    """Write a run's results and gallery anew, with fresh links."""
+    """Write a run's results and gallery again, with fresh links.
+
+    Example: `reelsheet report 20260115`
+    """
     from reelsheet.cli.ledger_commands import rebuild
 
     return rebuild(run_id, results=results, as_json=as_json)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SandboxOptions:
+    """The flags of `python -m reelsheet.sandbox` that are for users."""
+
+    port: Annotated[int, Parameter(help="Of the provider's API; by default 8780, 0 is a free one.")] = 8780
+    s3_port: Annotated[int, Parameter(metavar="PORT", help="Of the simulated S3; by default 8781.")] = 8781
+    latency: Annotated[float, Parameter(metavar="SECONDS", help="How long a clip takes; by default 5.")] = 5.0
+    latency_sigma: Annotated[float, Parameter(metavar="SIGMA", help="Spread of a log-normal latency.")] = 0.0
+    capacity: Annotated[int | None, Parameter(metavar="N", help="At most N in flight, beyond that 429.")] = None
+    per_minute: Annotated[int | None, Parameter(metavar="N", help="At most N accepted a minute, beyond that 429.")] = (
+        None
+    )
+    fail_rate: Annotated[float, Parameter(metavar="SHARE", help="Share of the predictions that fail, 0 to 1.")] = 0.0
+    clips: Annotated[str, Parameter(metavar="KIND", help="real: made from the picture; tiny: one small clip.")] = "real"
+    state: Annotated[str | None, Parameter(metavar="FOLDER", help="Keep predictions and books here.")] = None
+    mirror: Annotated[str | None, Parameter(metavar="FOLDER", help="The simulated S3's objects as plain files.")] = None
+
+
+_SANDBOX_DEFAULTS: Final = SandboxOptions()
+
+
 @app.command(sort_key=9)
-def sandbox(
-    *,
-    port: Annotated[int, Parameter(help="Of the provider's API; 8780 without it, 0 is a free one.")] = 8780,
-    s3_port: Annotated[int, Parameter(metavar="PORT", help="Of the simulated S3; 8781 without it.")] = 8781,
-    latency: Annotated[float, Parameter(metavar="SECONDS", help="How long a clip takes; 5 without it.")] = 5.0,
-    latency_sigma: Annotated[float, Parameter(metavar="SIGMA", help="Spread of a log-normal latency.")] = 0.0,
-    capacity: Annotated[int | None, Parameter(metavar="N", help="At most N in flight, beyond that 429.")] = None,
-    per_minute: Annotated[
-        int | None, Parameter(metavar="N", help="At most N accepted a minute, beyond that 429.")
-    ] = None,
-    fail_rate: Annotated[float, Parameter(metavar="SHARE", help="Share of the predictions that fail, 0 to 1.")] = 0.0,
-    clips: Annotated[
-        str, Parameter(metavar="KIND", help="real: made from the picture; tiny: one small clip.")
-    ] = "real",
-    state: Annotated[
-        str | None, Parameter(metavar="FOLDER", help="Predictions and books outlive the process here.")
-    ] = None,
-    mirror: Annotated[
-        str | None, Parameter(metavar="FOLDER", help="The simulated S3's objects as plain files.")
-    ] = None,
-) -> int:
+def sandbox(*, flags: Annotated[SandboxOptions, _FLAGS] = _SANDBOX_DEFAULTS) -> int:
     """Serve a stand-in for the provider and a simulated S3.
 
-    For people who develop against them; Ctrl-C ends it.
+    For people who develop against them. Ctrl-C ends it.
+
+    Example: `reelsheet sandbox --latency 2 --capacity 8`
     """
-    flags = dict(locals())  # before the import puts another name beside them
     from reelsheet.cli.demo import serve
 
-    serve(flags)
+    serve(vars(flags))
 
 
 @app.command(sort_key=1)
 def init(
-    folder: Annotated[str, Parameter(name="FOLDER", help="Made where there is none; without it, this folder.")] = ".", /
+    folder: Annotated[str, Parameter(name="FOLDER", help="Made where there is none; by default this folder.")] = ".", /
 ) -> int:
     """Write a starter manifest, .env and README.
 
     What is there already stays as it is.
+
+    Example: `reelsheet init spring`
     """
     from reelsheet.cli.init import write_starter
 
@@ -289,14 +229,14 @@ def init(
 def doctor(
     *,
     to: To = None,
-    as_json: Annotated[bool, Parameter(name="--json", help="What was found as one JSON object.")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", help="The findings as one JSON object on stdout.")] = False,
 ) -> int:
-    """Find what is wrong with the setup, and what mends it.
+    """Find what is wrong with the setup, and how to fix it.
 
-    It looks at settings, key, S3, clock, ledger, Prefect, disk and notifications.
+    It checks settings, key, S3, clock, ledger, Prefect, disk and notifications, and spends nothing. With --to it
+    also writes, reads and deletes a small object there. Exit code 2 where a run could not work, else 0.
 
-    It spends nothing. With --to it also writes, reads and deletes a small object there. Exit code 2 where a run
-    could not work, else 0.
+    Example: `reelsheet doctor --to s3://bucket/spring`
     """
     from reelsheet.cli.doctor import examine
 

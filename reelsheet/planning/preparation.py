@@ -6,9 +6,9 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reelsheet import messages, money
 from reelsheet.errors import ConfigurationError, ManifestError, UsageError
@@ -80,7 +80,7 @@ def reuse_preparation(prepared: Preparation) -> Iterator[None]:
 def reused_preparation(options: Options) -> Preparation | None:
     """The preparation of the same options, where the caller has one."""
     prepared = _handed.get()
-    return prepared if prepared is not None and prepared.options.parameters() == options.parameters() else None
+    return prepared if prepared is not None and prepared.options.for_flow() == options.for_flow() else None
 
 
 async def prepare(
@@ -182,7 +182,7 @@ async def begin(prepared: Preparation, *, flow_run_id: str | None, run_id: str |
         destination=prepared.destination.address,
         command=prepared.command,
         flow_run_id=flow_run_id,
-        options=prepared.options.shown().model_dump(mode="json")
+        options=asdict(prepared.options.shown())
         | {"base_url": prepared.settings.base_url, "model": prepared.settings.model},
         rows=len(prepared.manifest.rows),
         cap_cents=prepared.cap_cents,
@@ -441,29 +441,26 @@ def _resolve_results(options: Options, ledger: Ledger) -> Options:
         table = open_destination(source)
         if table.read("results.csv") is None:
             raise ManifestError(f"There is no results.csv under {source}; name a results file, a run or a destination.")
-        return options.model_copy(
-            update={"source": table.uri("results.csv"), "destination": options.destination or table.address}
-        )
+        return replace(options, source=table.uri("results.csv"), destination=options.destination or table.address)
     if options.destination is not None:
         return options
-    return options.model_copy(update={"destination": _home_of(source, ledger)})
+    return replace(options, destination=_home_of(source, ledger))
 
 
 def _as_recorded(options: Options, record: RunRecord) -> Options:
     from reelsheet.storage.destination import open_destination
 
     destination = open_destination(record.destination)
-    known = {
+    recorded: dict[str, Any] = {
         name: record.options.get(name)
         for name in ("image_column", "prompt_column", "id_column", "name")
         if getattr(options, name) is None
     }
-    return options.model_copy(
-        update={
-            "source": destination.uri(f"runs/{record.run_id}/results.csv"),
-            "destination": options.destination or record.destination,
-            **known,
-        }
+    return replace(
+        options,
+        source=destination.uri(f"runs/{record.run_id}/results.csv"),
+        destination=options.destination or record.destination,
+        **recorded,
     )
 
 

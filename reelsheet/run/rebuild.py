@@ -78,9 +78,9 @@ def load_run(told: RunRecord, ledger: Ledger, settings: Settings, *, results: st
         destination=destination.address, objects=frozenset(destination.listing("videos/")),
         may_replace=lambda _: False, price_cents=settings.price_cents,
     )  # fmt: skip
-    recorded = {name: value for name, value in told.options.items() if name in Options.model_fields}
-    known = {"verb": told.verb, "source": told.source, "destination": told.destination, "results": results}
-    options = Options.model_validate(recorded | known)
+    options = Options.from_record(
+        told.options, verb=told.verb, source=told.source, destination=told.destination, results=results
+    )
     notes = ledger.notes(told.run_id)
     for group in drawn.groups.values():
         _believe(group, notes.get(group.order), told)

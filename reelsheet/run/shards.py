@@ -10,11 +10,12 @@ import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Any
 
 from reelsheet import messages
 from reelsheet.errors import ConfigurationError, LedgerError
-from reelsheet.ledger import Attempt, Ledger, Note, RunRecord
+from reelsheet.ledger import Attempt, Ledger, Note
 from reelsheet.ledger import shards as book
 from reelsheet.manifest.identity import identity_of
 from reelsheet.manifest.rows import Manifest, Row
@@ -123,13 +124,13 @@ def _attach(
     book.forget_notes(ledger, run_id, first.order, last.order)
     for identity, history in ledger.histories(plan.groups).items():
         plan.groups[identity].history = history
-    options = _options(record)
+    options = Options.from_record(record.options)
     return Shard(
         number=number,
         granted=ledger.permissions(run_id),
         record=record,
         plan=plan,
-        options=options.model_copy(update={"concurrency": concurrency}),
+        options=replace(options, concurrency=concurrency),
         settings=settings,
         ledger=ledger,
         destination=open_destination(record.destination),
@@ -297,10 +298,6 @@ def _unpack(content: bytes | None, settings: Settings) -> Plan:
         told["source"], tuple(told["columns"]), tuple(group.row for group in groups.values()), told["roles"]
     )
     return Plan(manifest, groups, settings.price_cents)
-
-
-def _options(record: RunRecord) -> Options:
-    return Options(**{name: value for name, value in record.options.items() if name in Options.model_fields})
 
 
 __all__ = ["OPEN", "SQLITE_REFUSED", "Shard", "attach", "chunks", "divide", "ranges", "take_in", "within"]

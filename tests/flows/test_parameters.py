@@ -12,8 +12,8 @@ from flows.generate_videos import generate_videos
 from flows.reprocess_failed import reprocess_failed
 
 SHARED = [
-    "destination", "max_cost_usd", "limit", "concurrency", "deadline_seconds", "fresh", "retry_unknown", "preflight",
-    "sheet", "image_column", "prompt_column", "id_column", "name", "shard_size", "approve_above_usd",
+    "destination", "max_cost_usd", "limit", "concurrency", "fresh", "retry_unknown", "preflight", "sheet",
+    "image_column", "prompt_column", "id_column", "name", "deadline_seconds", "shard_size", "approve_above_usd",
 ]  # fmt: skip
 FLOWS = {"generate-videos": generate_videos, "reprocess-failed": reprocess_failed, "generate-shard": generate_shard}
 
