@@ -156,7 +156,7 @@ async def _warn(run: Run, caps: _Caps) -> None:
     if daily:
         days = await run.in_ledger(run.ledger.days, 1)
         if days:
-            _warn_once(run, caps, "day", sum(days[0][1:]), daily)
+            _warn_once(run, caps, "day", days[0].spent_cents, daily)
 
 
 def _warn_once(run: Run, caps: _Caps, which: str, spent: int, cap: int) -> None:

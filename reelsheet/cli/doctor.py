@@ -22,7 +22,6 @@ from reelsheet.errors import ConfigurationError, ReelsheetError
 from reelsheet.redaction import clean, clean_url, visible
 
 if TYPE_CHECKING:
-    from reelsheet.ledger import Ledger
     from reelsheet.settings import Settings
 
 PATIENCE: Final = 25.0  # seconds for all checks, which run beside each other
@@ -302,13 +301,13 @@ def _ledger(told: "Settings") -> Iterator[Finding]:
         return
     ledger = Ledger.open(told.ledger_url)
     try:
-        runs, attempts, unknown = _counts(ledger)
+        held = ledger.counts()
     finally:
         ledger.close()
-    held = f"{counted(runs, 'run')}, {counted(attempts, 'paid or perhaps paid clip')}"
-    yield Finding("Ledger", Level.FINE, f"{ledger.shown} ({held})")
-    if unknown:
-        yield Finding("Ledger", Level.WARNING, f"{counted(unknown, 'clip')} perhaps paid for, without an answer",
+    contents = f"{counted(held.runs, 'run')}, {counted(held.attempts, 'paid or perhaps paid clip')}"
+    yield Finding("Ledger", Level.FINE, f"{ledger.shown} ({contents})")
+    if held.unknown:
+        yield Finding("Ledger", Level.WARNING, f"{counted(held.unknown, 'clip')} perhaps paid for, without an answer",
                       "`reelsheet status` names them, `reelsheet resolve` settles them.")  # fmt: skip
     if not ledger.is_sqlite:
         return
@@ -319,22 +318,6 @@ def _ledger(told: "Settings") -> Iterator[Finding]:
     elif disk in _CONTAINER_DISKS and _in_container():
         yield Finding("Ledger", Level.BROKEN, "it lies in this container, and dies with it",
                       "Mount a volume there, or set REELSHEET_LEDGER_URL=postgresql://…")  # fmt: skip
-
-
-def _counts(ledger: "Ledger") -> tuple[int, int, int]:
-    """Runs, attempts that cost or may have cost money, and those without an answer."""
-    from sqlalchemy import func, select
-
-    from reelsheet.ledger import PAID, State, schema
-
-    runs = select(func.count()).select_from(schema.runs)
-    attempts = select(func.count()).select_from(schema.attempts)
-    with ledger.read() as connection:
-        return (
-            connection.execute(runs).scalar_one(),
-            connection.execute(attempts.where(schema.attempts.c.state.in_([*PAID, State.UNKNOWN]))).scalar_one(),
-            connection.execute(attempts.where(schema.attempts.c.state == State.UNKNOWN)).scalar_one(),
-        )
 
 
 def _prefect() -> Iterator[Finding]:

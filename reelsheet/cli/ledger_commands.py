@@ -90,7 +90,7 @@ def _following(history: "IdentityHistory", given: str | None) -> str:
 
 def _unknown_row(row: str, ledger: "Ledger", told: "Settings") -> str:
     """The identity of the unknown row that is meant. Raises UsageError where it is none, or several."""
-    unknown = _unknowns(ledger)
+    unknown = ledger.unknown_attempts()
     run_id, colon, line = row.rpartition(":")
     if colon and line.isascii() and line.isdigit() and (record := ledger.run(run_id)) is not None:
         meant = [one for one in _rows_of(record, ledger, told) if one.line == int(line)]
@@ -107,22 +107,6 @@ def _unknown_row(row: str, ledger: "Ledger", told: "Settings") -> str:
             f"{row!r} fits {len(fitting)} unknown rows: {several}. Name one by its first eight characters."
         )
     raise UsageError(_not_unknown(row, meant, ledger, len(unknown)))
-
-
-def _unknowns(ledger: "Ledger") -> "dict[str, Attempt]":
-    """identity → its latest unknown attempt, of every identity that has one."""
-    from sqlalchemy import select
-
-    from reelsheet.ledger import State
-    from reelsheet.ledger import schema as s
-
-    with ledger.read() as connection:
-        query = select(s.attempts.c.identity).where(s.attempts.c.state == State.UNKNOWN).distinct()
-        identities = list(connection.execute(query).scalars())
-    return {
-        identity: [attempt for attempt in history.attempts if attempt.state == State.UNKNOWN][-1]
-        for identity, history in ledger.histories(identities).items()
-    }
 
 
 def _by_identity(row: str, unknown: "Mapping[str, Attempt]") -> list[Named]:
@@ -264,7 +248,7 @@ def _counts(record: "RunRecord", ledger: "Ledger") -> dict[str, int]:
     sheet, notes = ledger.sheet(record.run_id), ledger.notes(record.run_id)
     if sheet is None and record.finished_at is not None and record.summary:
         return {str(status): count for status in Status if (count := record.summary.get(str(status)))}
-    identities = sheet.identities if sheet is not None else _attempted(record, ledger)
+    identities = sheet.identities if sheet is not None else ledger.identities_of_run(record.run_id)
     histories = ledger.histories(identity for identity in identities if identity)
     first: dict[str, int] = {}
     found: Counter[str] = Counter()
@@ -276,16 +260,6 @@ def _counts(record: "RunRecord", ledger: "Ledger") -> dict[str, int]:
         found.update({status: said[status] for status in (Status.SKIPPED, Status.INVALID)})
         found["other"] = max(0, record.rows - found.total())
     return {str(kind): count for kind, count in found.items() if count}
-
-
-def _attempted(record: "RunRecord", ledger: "Ledger") -> list[str]:
-    from sqlalchemy import select
-
-    from reelsheet.ledger import schema as s
-
-    with ledger.read() as connection:
-        query = select(s.attempts.c.identity).where(s.attempts.c.run_id == record.run_id).distinct()
-        return list(connection.execute(query).scalars())
 
 
 def _kind(history: "IdentityHistory | None", note: "Note | None", record: "RunRecord") -> str:
@@ -318,8 +292,13 @@ def _kind(history: "IdentityHistory | None", note: "Note | None", record: "RunRe
 
 def _days(ledger: "Ledger") -> list[dict[str, Any]]:
     return [
-        {"day": day, "cost_usd": paid / 100, "reserved_usd": reserved / 100, "at_risk_usd": risk / 100}
-        for day, paid, reserved, risk in ledger.days(DAYS)
+        {
+            "day": total.day,
+            "cost_usd": total.confirmed_cents / 100,
+            "reserved_usd": total.reserved_cents / 100,
+            "at_risk_usd": total.at_risk_cents / 100,
+        }
+        for total in ledger.days(DAYS)
     ]
 
 

@@ -313,4 +313,4 @@ def _next_attempt(group: RowGroup) -> int:
 
 def _spent_today(prepared: "Preparation") -> int:
     today = f"{datetime.now(UTC):%Y-%m-%d}"
-    return next((sum(money) for day, *money in prepared.ledger.days(1) if day == today), 0)
+    return next((total.spent_cents for total in prepared.ledger.days(1) if total.day == today), 0)

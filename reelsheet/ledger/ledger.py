@@ -19,7 +19,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, func, insert, select, update
 
 from reelsheet.errors import LedgerError
 from reelsheet.ledger import schema as s
@@ -29,9 +29,11 @@ from reelsheet.ledger.lease import LEASE_SECONDS, MARGIN_SECONDS, Owner, awake_a
 from reelsheet.ledger.records import (
     Attempt,
     Claimed,
+    DayTotal,
     Delivery,
     Found,
     IdentityHistory,
+    LedgerCounts,
     Note,
     OverBudget,
     RepayPermission,
@@ -222,12 +224,12 @@ class Ledger:
         )
         return Sheet(tuple(told["lines"]), tuple(told["names"]), tuple(told["identities"]), problems, warnings)
 
-    def days(self, limit: int = 14) -> list[tuple[str, int, int, int]]:
-        """(day, confirmed, reserved, at risk) in cents, newest first."""
+    def days(self, limit: int = 14) -> list[DayTotal]:
+        """The latest days with any money, newest first."""
         query = select(s.days).order_by(s.days.c.day.desc()).limit(limit)
         with self._db.read() as connection:
             return [
-                (row.day, row.confirmed_cents, row.reserved_cents, row.at_risk_cents)
+                DayTotal(row.day, row.confirmed_cents, row.reserved_cents, row.at_risk_cents)
                 for row in connection.execute(query)
             ]
 
@@ -255,6 +257,36 @@ class Ledger:
         with self._db.read() as connection:
             identities = list(connection.execute(query).scalars())
         return list(self.histories(identities).values())
+
+    def unknown_attempts(self) -> dict[str, Attempt]:
+        """identity → its latest attempt that may have been charged without an answer, of each that has one."""
+        query = select(s.attempts.c.identity).where(s.attempts.c.state == State.UNKNOWN).distinct()
+        with self._db.read() as connection:
+            identities = list(connection.execute(query).scalars())
+        return {
+            identity: next(a for a in reversed(history.attempts) if a.state == State.UNKNOWN)
+            for identity, history in self.histories(identities).items()
+        }
+
+    def identities_of_run(self, run_id: str) -> list[str]:
+        """Every identity that a run has an attempt of, in no order."""
+        query = select(s.attempts.c.identity).where(s.attempts.c.run_id == run_id).distinct()
+        with self._db.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def counts(self) -> LedgerCounts:
+        """How many runs and attempts the ledger holds."""
+        a = s.attempts.c
+        with self._db.read() as connection:
+
+            def count(table: Table, *conditions: ColumnElement[bool]) -> int:
+                return connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one()
+
+            return LedgerCounts(
+                runs=count(s.runs),
+                attempts=count(s.attempts, a.state.in_([*PAID, State.UNKNOWN])),
+                unknown=count(s.attempts, a.state == State.UNKNOWN),
+            )
 
     # The way of an attempt
 

@@ -207,6 +207,30 @@ class RunRecord:
     alive: bool = field(default=False, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class DayTotal:
+    """The money of one UTC day (YYYY-MM-DD) over all runs of a ledger."""
+
+    day: str
+    confirmed_cents: int
+    reserved_cents: int
+    at_risk_cents: int
+
+    @property
+    def spent_cents(self) -> int:
+        """All three together: what the day's cap is held against."""
+        return self.confirmed_cents + self.reserved_cents + self.at_risk_cents
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCounts:
+    """How much a ledger holds. `attempts`: paid, or may have been paid; of these `unknown` have no answer."""
+
+    runs: int
+    attempts: int
+    unknown: int
+
+
 def spent_cents(record: RunRecord) -> int:
     """Confirmed, reserved and at risk together: what a cap is held against."""
     return record.confirmed_cents + record.reserved_cents + record.at_risk_cents

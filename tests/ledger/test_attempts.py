@@ -1,7 +1,7 @@
 """The way of an attempt on both databases: claim, answer, verdict, delivery, and where its money stands meanwhile."""
 
 import time
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_a_clip_is_claimed_submitted_completed_and_delivered_with_its_money_in_o
     assert history.latest.state == State.COMPLETED
     assert [one.key for one in history.delivered("/d")] == ["videos/0.mp4"]
     assert history.delivered("/elsewhere") == ()
-    assert [day[1:] for day in ledger.days()] == [(54, 0, 0)]
+    assert [astuple(day)[1:] for day in ledger.days()] == [(54, 0, 0)]
     assert isinstance(ledger.claim(identity(1), run_id="r1", price_cents=54), Found)
 
 
@@ -246,7 +246,7 @@ def test_a_claim_that_would_pass_a_cap_leaves_no_trace(ledger, registers, identi
     registers(ledger, "r2")
     assert ledger.claim(identity(2), run_id="r2", price_cents=54, daily_cap_cents=107) == OverBudget("day", 107)
     assert (money(ledger), money(ledger, "r2")) == ((0, 54, 0), (0, 0, 0))
-    assert [day[1:] for day in ledger.days()] == [(0, 54, 0)]
+    assert [astuple(day)[1:] for day in ledger.days()] == [(0, 54, 0)]
 
 
 def test_money_at_risk_counts_against_the_caps_until_it_is_settled(ledger, registers, identity):
@@ -270,7 +270,7 @@ def test_each_utc_day_has_its_own_total(ledger, registers, identity):
     for n in range(2):
         made = ledger.claim(identity(n), run_id="r1", price_cents=54, daily_cap_cents=54, now=noon + n * 86_400)
         assert isinstance(made, Claimed)
-    assert [(day, reserved) for day, _, reserved, _ in ledger.days()] == [("2023-11-15", 54), ("2023-11-14", 54)]
+    assert [(total.day, total.reserved_cents) for total in ledger.days()] == [("2023-11-15", 54), ("2023-11-14", 54)]
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
@@ -281,7 +281,7 @@ def test_the_day_is_the_utc_one_wherever_the_machine_stands(ledger, registers, i
         registers(ledger)
         for n, hour in enumerate((0, 23)):
             ledger.claim(identity(n), run_id="r1", price_cents=54, now=1_700_006_400.0 + hour * 3600)
-        assert [(day, reserved) for day, _, reserved, _ in ledger.days()] == [("2023-11-15", 108)]
+        assert [(total.day, total.reserved_cents) for total in ledger.days()] == [("2023-11-15", 108)]
     finally:
         monkeypatch.undo()
         time.tzset()

@@ -31,7 +31,7 @@ def test_what_is_mounted_nearest_decides(tmp_path: Path, mounts: str, path: str,
 
 
 def test_a_ledger_on_a_containers_own_disk_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(durability, "on_a_disk", lambda path: False)
+    monkeypatch.setattr(durability, "is_persistent", lambda path: False)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     with pytest.raises(ConfigurationError, match="would be lost with it"):
         durability.check(f"sqlite:///{tmp_path / 'ledger.db'}")
@@ -44,7 +44,7 @@ def test_outside_containers_any_disk_will_do(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(durability, "SIGNS", ())
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.delenv("ECS_CONTAINER_METADATA_URI_V4", raising=False)
-    monkeypatch.setattr(durability, "on_a_disk", lambda path: False)
+    monkeypatch.setattr(durability, "is_persistent", lambda path: False)
     durability.check("sqlite:////tmp/ledger.db")
 
 

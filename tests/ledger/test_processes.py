@@ -110,7 +110,7 @@ def test_between_three_processes_caps_hold_exactly_and_a_row_is_claimed_once(
     # three runs of the same rows
     assert race(*[{"run": f"r{n}", "prefix": "same-", "cap": None} for n in range(3)]) == 8
     assert ledger.run("one").reserved_cents == 540
-    assert sum(reserved for _, _, reserved, _ in ledger.days()) == 28 * 54
+    assert sum(day.reserved_cents for day in ledger.days()) == 28 * 54
     adds_up(ledger)
 
 

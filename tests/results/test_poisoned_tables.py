@@ -58,7 +58,7 @@ def test_no_table_keeps_a_run_from_beginning(tmp_path_factory, records):
     ledger = Ledger.open(f"sqlite:///{home / 'ledger.db'}")
     try:
         earlier.take_over_rows(ledger, table(records), open_destination(str(home)))
-        assert all(confirmed == 0 for _, confirmed, _, _ in ledger.days())  # others' money counts in no day of ours
+        assert all(day.confirmed_cents == 0 for day in ledger.days())  # others' money counts in no day of ours
         for history in ledger.histories([IDENTITY]).values():
             assert all(attempt.paid_cents >= 0 for attempt in history.attempts)
             assert all(not one.key.startswith(("/", "..")) for one in history.deliveries)

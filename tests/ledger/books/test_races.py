@@ -80,7 +80,7 @@ def test_no_race_passes_the_days_cap(opens):
 
     at_once(*[lambda n=n, one=one: take(one, [f"{n}-{m}" for m in range(4)]) for n, one in enumerate(books)])
     assert len(taken) == 5
-    assert books[0].ledger.days()[0][2] == 5 * 54
+    assert books[0].ledger.days()[0].reserved_cents == 5 * 54
 
 
 def test_settling_and_claiming_at_once_do_not_lock_each_other_out(opens, expires):
