@@ -98,7 +98,7 @@ async def prepare(
         raise ConfigurationError(
             "There is no API key: set VIBEDREAM_API_KEY in the environment or in .env. Nothing was spent."
         )
-    from reelsheet.storage.destination import StorageError
+    from reelsheet.storage.errors import StorageError
 
     ledger = await asyncio.to_thread(Ledger.open, settings.ledger_url)
     try:
@@ -379,7 +379,7 @@ def _adopted(
     )  # fmt: skip
     deliveries = [
         Delivery(
-            number, destination.address, output, len(keys), key, one.size, one.metadata.get("sha256", "")[:64],
+            number, destination.address, output, len(keys), key, one.size_bytes, one.metadata.get("sha256", "")[:64],
             None, None, None,
         )
         for output, (key, one) in enumerate(zip(keys, stored, strict=True))

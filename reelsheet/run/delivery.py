@@ -85,7 +85,6 @@ async def _copied(run: "Run", group: RowGroup, attempt: Attempt) -> list[Deliver
             client=run.assets,
             metadata=_metadata(attempt, output),
         )
-        group.warnings.extend(clip.warnings)
         found.append(_delivery(run, attempt, output, len(group.links), clip))
     return found
 
@@ -99,7 +98,7 @@ def _delivery(run: "Run", attempt: Attempt, output: int, outputs: int, clip: "Cl
 
 async def _from_elsewhere(run: "Run", group: RowGroup, attempt: Attempt) -> list[Delivery] | None:
     """Fill this destination from another one that has the clip; None where none can."""
-    from reelsheet.storage.destination import open_destination
+    from reelsheet.storage.destination import copy_between, open_destination
 
     assert group.history is not None  # noqa: S101 - `Run.store` looked
     here = run.destination
@@ -110,8 +109,8 @@ async def _from_elsewhere(run: "Run", group: RowGroup, attempt: Attempt) -> list
             for one in stored:
                 key = run.key(group, attempt, one.output)
                 metadata = _metadata(attempt, one.output) | ({"sha256": one.sha256} if one.sha256 else {})
-                copied = await run.in_thread(here.copy_from, other, one.key, key, metadata)
-                found.append(replace(one, destination=here.address, key=key, bytes=copied.size))
+                copied = await run.in_thread(copy_between, other, one.key, here, key, metadata)
+                found.append(replace(one, destination=here.address, key=key, bytes=copied.size_bytes))
         except Exception as error:  # noqa: BLE001 - whatever ails the other place, the provider still has it
             log.info("Not copied from %s (%s); asking the provider.", stored[0].destination, type(error).__name__)
             continue

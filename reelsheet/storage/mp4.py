@@ -1,353 +1,290 @@
-"""Is it a whole MP4? Told while it streams by, without a decoder.
+"""Is this a complete MP4? Decided while it streams by, without a decoder.
 
-The top-level boxes of a file must tile it exactly, `ftyp` first, with `moov` and `mdat` among them; `moov` (held,
-within a cap) gives codec, size and duration, and its sample tables must fit what `mdat` holds. This is the only check
-that notices a download that was cut where no Content-Length said how long it is.
-(ISO/IEC 14496-12, 4.2 and 6.2.3.)
+The top-level boxes of a file must fill it exactly, `ftyp` first, with `moov` (the index) and `mdat` (the pictures)
+among them. `moov` is held in memory, up to a limit; it gives codec, size and duration, and what it says of the pictures
+must fit into `mdat`. Only this check notices a download that was cut where no Content-Length said how long it is.
+Source: ISO/IEC 14496-12, 4.2 and 6.2.3.
 """
 
 import re
 import sys
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from reelsheet import file_types
 
-MOOV_LIMIT: Final = 8 * 2**20  # bytes of `moov` that are held: an hour of video has fewer
-FTYP_LIMIT: Final = 4096
-BOXES_LIMIT: Final = 100_000  # boxes looked at, at top level and within moov each
-HEADER: Final = 8  # size and kind of a box
-WIDE_HEADER: Final = 16  # the same, with a size of 64 bits behind
-SNIFF: Final = 64  # first bytes, enough to name what is no MP4
+MOOV_LIMIT_BYTES: Final = 8 * 2**20  # an hour of video has less
+FTYP_LIMIT_BYTES: Final = 4096
+BOXES_LIMIT: Final = 100_000  # at the top level, and within each box of the index
+
+_HEADER_BYTES: Final = 8  # size and kind of a box
+_WIDE_HEADER_BYTES: Final = 16  # the same, then a size of 64 bits; its first size is 1
+_WIDE: Final = b"\0\0\0\1"
+_START_BYTES: Final = 64  # enough to name what is no MP4
+_TO_THE_END: Final = 2**64  # length of a box that ends with the file
+_PLAYABLE: Final = re.compile(rb"iso\w|mp4\w|avc1|M4V |M4VH|M4VP|dash|3g[p2]\w|MSNV|XAVC|cmf\w", re.ASCII)
+_UNNAMED: Final = frozenset(("text", "an unknown kind of file"))
 
 
 class Mp4Error(Exception):
-    """One sentence on what the bytes are or lack."""
+    """What the bytes are or lack, in one sentence."""
 
 
 class NotMp4(Mp4Error):
-    """Something else altogether; `what` names it ("a WebM video", "an HTML page")."""
+    """Another kind of file: `kind` names it ("a GIF picture"). `is_message`: a page or message in place of a file."""
 
-    def __init__(self, what: str, *, text: bool = False) -> None:
-        super().__init__(f"The file is {what}, not an MP4 video.")
-        self.what = what
-        self.text = text  # a page or a message instead of a file
+    def __init__(self, kind: str, *, is_message: bool = False) -> None:
+        super().__init__(f"The file is {kind}, not an MP4 video.")
+        self.kind = kind
+        self.is_message = is_message
 
 
 class CorruptMp4(Mp4Error):
-    """An MP4 that is cut, contradicts itself or has no picture."""
+    """An MP4 that is cut, contradicts itself or has no pictures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mp4:
-    """What the file says of itself. `duration_s` is None where it does not say; `codec` is its four letters (avc1)."""
+    """What the file says of itself. `duration_s` is None where it does not say; `codec` is four letters ("avc1")."""
 
     duration_s: float | None
     width: int
     height: int
     codec: str
-    length_proven: bool  # False: cut at certain places, it would look the same
-
-
-@dataclass(slots=True)
-class _Track:
-    video: bool = False
-    width: int = 0
-    height: int = 0
-    turned: bool = False  # shown rotated by 90° or 270°
-    shown: tuple[int, int] = (0, 0)
-    codec: str = ""
-    seconds: float | None = None
-    samples: int = 0
-    sample_bytes: int = 0
-    last_chunk: int = -1
-
-
-@dataclass(slots=True)
-class _Movie:
-    seconds: float | None = None
-    timescale: int = 0
-    fragmented: bool = False
-    tracks: list[_Track] = field(default_factory=list)
-    boxes: int = 0
+    length_proven: bool  # False: if it were cut at certain places, it would look the same
 
 
 class BoxWalk:
-    """Feed it the file in pieces of any size, then `finish`. Raises NotMp4 or CorruptMp4, nothing else."""
+    """Feed it the file in pieces of any size, then `finish`. Both raise NotMp4 or CorruptMp4, nothing else."""
 
     def __init__(self) -> None:
-        self.fed = 0
-        self._start = bytearray()  # the first bytes, to name what it is
-        self._head = bytearray()  # a box header that is not complete yet
-        self._held: bytearray | None = None  # the content of ftyp or moov
-        self._kind = b""
-        self._left: int | None = 0  # bytes of the current box to come; None: to the end of the file
+        self.bytes_fed = 0
+        self._pending = bytearray()  # a header or the index, as far as it came
         self._boxes = 0
-        self._movie: _Movie | None = None
-        self._media = 0  # bytes in mdat boxes
-        self._fragments = False
-        self._index = False  # mfra, which ends a fragmented file, was the last box
+        self._kind = b""  # of the latest box
+        self._left = 0  # bytes of it that are still to come
+        self._open_ended = False  # it goes to the end of the file
+        self._media_bytes = 0  # in mdat boxes
+        self._has_fragments = False
+        self._moov: bytes | None = None
 
     def feed(self, piece: bytes) -> None:
         """The next bytes of the file."""
-        if len(self._start) < SNIFF:
-            self._start += piece[: SNIFF - len(self._start)]
-        if self._stranger:
-            if len(self._start) == SNIFF:
-                _name_stranger(self._start)
-            self.fed += len(piece)
-            return
-        view = memoryview(piece)
-        while view:
-            taken = self._content(view) if self._left != 0 else self._header(view)
-            self.fed += taken
-            view = view[taken:]
-            if self._left == 0 and self._kind:
-                self._close()
+        self.bytes_fed += len(piece)
+        skipped = min(self._left, len(piece))
+        self._left -= skipped
+        self._pending += memoryview(piece)[skipped:]
+        if self._boxes or len(self._pending) >= _START_BYTES:
+            self._take_boxes()
 
-    def finish(self, total: int | None = None) -> Mp4:
-        """The end of the file, which should have `total` bytes."""
-        if total is not None and total != self.fed:
-            raise CorruptMp4(f"The video is cut: {self.fed:,} of {total:,} bytes came.")
-        if not self.fed:
+    def finish(self) -> Mp4:
+        """The file is over."""
+        if not self.bytes_fed:
             raise CorruptMp4("The video is empty: not one byte came.")
-        if self._stranger or len(self._start) < HEADER:
-            _name_stranger(self._start)
-        open_ended = self._left is None
-        if self._left or self._head:
-            missing = f", {self._left:,} bytes short of the end of its {_letters(self._kind)} box" if self._left else ""
-            raise CorruptMp4(f"The video is cut after {self.fed:,} bytes{missing}.")
-        if open_ended:
-            self._close()
-        if self._movie is None:
+        self._take_boxes()
+        if self._open_ended and self._kind == b"moov":
+            self._moov = bytes(self._pending[_HEADER_BYTES:])
+        elif self._open_ended and self._kind == b"mdat":
+            self._media_bytes += _TO_THE_END - self._left
+        elif (self._left or self._pending) and not self._open_ended:
+            short = f", {self._left:,} bytes short of the end of its {_letters(self._kind)} box" if self._left else ""
+            raise CorruptMp4(f"The video is cut after {self.bytes_fed:,} bytes{short}.")
+        if self._moov is None:
             raise CorruptMp4("The video has no index (moov box): it is cut, or was never finished.")
-        if not self._media:
+        if not self._media_bytes:
             raise CorruptMp4("The video has no pictures in it (no mdat box): it is cut, or was never finished.")
-        return self._told(self._movie, open_ended=open_ended)
+        return self._describe(self._moov)
 
-    def _header(self, view: memoryview) -> int:
-        """Bytes taken into the header; opens the box once it is complete."""
-        need = WIDE_HEADER if self._head[:4] == b"\0\0\0\1" else HEADER
-        taken = min(need - len(self._head), len(view))
-        self._head += view[:taken]
-        if len(self._head) < need or (need == HEADER and self._head[:4] == b"\0\0\0\1"):
-            return taken
-        size, kind = int.from_bytes(self._head[:4]), bytes(self._head[4:8])
-        if size == 1:
-            size = int.from_bytes(self._head[8:16])
-        self._open(kind, None if size == 0 else size - len(self._head))
-        self._head.clear()
-        return taken
+    def _take_boxes(self) -> None:
+        if not self._boxes:
+            _refuse_other_kinds(bytes(self._pending[:_START_BYTES]))
+        while self._pending and self._take_box():
+            pass
 
-    def _open(self, kind: bytes, length: int | None) -> None:
+    def _take_box(self) -> bool:
+        """Take the next box from what is pending; False where more of it must come first."""
+        pending = self._pending
+        wide = pending.startswith(_WIDE)
+        header_bytes = _WIDE_HEADER_BYTES if wide else _HEADER_BYTES
+        if len(pending) < header_bytes:
+            return False
+        size, kind = int.from_bytes(pending[8:16] if wide else pending[:4]), bytes(pending[4:8])
+        content_bytes = size - header_bytes if size else _TO_THE_END
+        came_bytes = min(content_bytes, len(pending) - header_bytes)
+        self._check_box(kind, content_bytes, came_bytes)
+        self._kind, self._open_ended = kind, not size
+        if kind == b"moov":
+            if came_bytes < content_bytes:
+                return False
+            self._moov = bytes(pending[header_bytes : header_bytes + content_bytes])
+        elif kind == b"mdat" and size:
+            self._media_bytes += content_bytes
         self._boxes += 1
-        if self._boxes > BOXES_LIMIT:
+        self._has_fragments |= kind == b"moof"
+        self._left = content_bytes - came_bytes
+        del pending[: header_bytes + came_bytes]
+        return True
+
+    def _check_box(self, kind: bytes, content_bytes: int, came_bytes: int) -> None:
+        if self._boxes == BOXES_LIMIT:
             raise CorruptMp4(f"The video is made of more than {BOXES_LIMIT:,} boxes, as no camera or encoder does.")
-        if not _is_kind(kind) or (length is not None and length < 0):
-            at = self.fed
-            raise CorruptMp4(f"The video is damaged: no box of a video starts at about byte {at:,}.")
-        if kind == b"moov" and self._movie is not None:
+        if content_bytes < 0 or not all(0x20 <= letter < 0x7F or letter == 0xA9 for letter in kind):
+            at = self.bytes_fed - len(self._pending)
+            raise CorruptMp4(f"The video is damaged: no box of a video starts at byte {at:,}.")
+        if kind == b"moov" and self._moov is not None:
             raise CorruptMp4("The video has two indexes (moov boxes) that contradict each other.")
-        limit = {b"ftyp": FTYP_LIMIT, b"moov": MOOV_LIMIT}.get(kind)
-        if limit is not None and length is not None and length > limit:
+        limit_bytes = {b"ftyp": FTYP_LIMIT_BYTES, b"moov": MOOV_LIMIT_BYTES}.get(kind, _TO_THE_END)
+        if limit_bytes < content_bytes != _TO_THE_END:
             raise CorruptMp4(
-                f"The video claims {length:,} bytes for its {_letters(kind)} box, which no real one needs."
+                f"The video claims {content_bytes:,} bytes for its {_letters(kind)} box, which no real one needs."
             )
-        self._kind, self._left = kind, length
-        self._held = bytearray() if limit is not None else None
+        if limit_bytes < came_bytes:
+            raise CorruptMp4(f"The video's {_letters(kind)} box has no end within {limit_bytes:,} bytes.")
 
-    def _content(self, view: memoryview) -> int:
-        taken = len(view) if self._left is None else min(self._left, len(view))
-        if self._held is not None:
-            self._held += view[:taken]
-            if len(self._held) > MOOV_LIMIT:
-                raise CorruptMp4(f"The video's {_letters(self._kind)} box has no end within {MOOV_LIMIT:,} bytes.")
-        if self._kind == b"mdat":
-            self._media += taken
-        if self._left is not None:
-            self._left -= taken
-        return taken
-
-    def _close(self) -> None:
-        """The current box is complete."""
-        kind, held = self._kind, self._held
-        self._kind, self._held, self._left = b"", None, 0
-        self._index = kind == b"mfra"
-        if kind == b"moof":
-            self._fragments = True
-        elif kind == b"ftyp" and self._boxes == 1:
-            _refuse_brands(bytes(held or b""))
-        elif kind == b"moov":
-            self._movie = _movie(memoryview(held or b""))
-
-    @property
-    def _stranger(self) -> bool:
-        """It does not begin as an MP4 does."""
-        return len(self._start) >= HEADER and self._start[4:8] != b"ftyp"
-
-    def _told(self, movie: _Movie, *, open_ended: bool) -> Mp4:
-        pictures = [track for track in movie.tracks if track.video]
-        if not pictures:
+    def _describe(self, moov: bytes) -> Mp4:
+        """Raises CorruptMp4 where the index is damaged, or speaks of other pictures than those that came."""
+        boxes = _boxes(memoryview(moov))
+        named = dict(boxes)
+        if b"mvhd" not in named:
+            raise CorruptMp4("The video's index is damaged: it has no clock (mvhd box).")
+        ticks_per_s, duration_s = _read_clock(named[b"mvhd"])
+        mehd = _inside(named, b"mvex").get(b"mehd")  # the duration of all fragments
+        if mehd is not None and (ticks := _number(mehd, 4, 8 if _number(mehd, 0, 1) == 1 else 4)):
+            duration_s = ticks / ticks_per_s
+        tracks = [_read_track(dict(_boxes(body))) for kind, body in boxes if kind == b"trak"]
+        videos = [track for track in tracks if track.is_video]
+        if not videos:
             raise CorruptMp4("The file is an MP4 without a picture track: sound or data only.")
-        track = pictures[0]
-        width, height = (track.width, track.height) if track.width and track.height else track.shown
-        if not (width and height and track.codec):
+        video = videos[0]
+        if not (video.width and video.height and video.codec):
             raise CorruptMp4("The video does not say how large its picture is; it cannot be shown.")
-        fragmented = movie.fragmented or self._fragments
-        if fragmented and not self._fragments and not any(one.samples for one in pictures):
-            raise CorruptMp4("The video is cut: its pictures should follow in fragments, and none came.")
-        if not fragmented and not track.samples:
-            raise CorruptMp4("The video has no frames.")
-        for one in movie.tracks:
-            if one.last_chunk >= self.fed or (one.video and one.sample_bytes > self._media):
-                raise CorruptMp4("The video is cut: its index speaks of pictures beyond the end of the file.")
+        fragmented = self._has_fragments or b"mvex" in named
+        if not self._has_fragments and not any(track.frames for track in (videos if fragmented else videos[:1])):
+            raise CorruptMp4(
+                "The video is cut: its pictures should follow in fragments, and none came."
+                if fragmented
+                else "The video has no frames."
+            )
+        if any(
+            track.last_chunk_at >= self.bytes_fed or (track.is_video and track.frame_bytes > self._media_bytes)
+            for track in tracks
+        ):
+            raise CorruptMp4("The video is cut: its index speaks of pictures beyond the end of the file.")
         return Mp4(
-            duration_s=track.seconds if movie.seconds is None else movie.seconds,
-            width=height if track.turned else width,
-            height=width if track.turned else height,
-            codec=track.codec,
-            length_proven=not open_ended and (not fragmented or self._index),
+            duration_s=video.duration_s if duration_s is None else duration_s,
+            width=video.width,
+            height=video.height,
+            codec=video.codec,
+            length_proven=not self._open_ended and (not fragmented or self._kind == b"mfra"),
         )
 
 
-def _is_kind(kind: bytes) -> bool:
-    return all(0x20 <= letter < 0x7F or letter == 0xA9 for letter in kind)
+def _refuse_other_kinds(start: bytes) -> None:
+    """Raises NotMp4, or CorruptMp4 where too little came, for a file that does not start as an MP4 does.
+
+    That is the box `ftyp`: after its header four bytes of major brand, four of version, then the compatible brands.
+    """
+    kind = file_types.describe(start)
+    size = int.from_bytes(start[:4])
+    if start[4:8] == b"ftyp":
+        if size < 16:
+            raise CorruptMp4("The video is damaged: its first box does not say what kind of file it is.")
+        brands = [start[at : at + 4] for at in (8, *range(16, min(size, len(start)) - 3, 4))]
+        if kind == file_types.VIDEO or any(_PLAYABLE.fullmatch(brand) for brand in brands):
+            return
+    elif kind in _UNNAMED:
+        if len(start) < _HEADER_BYTES:
+            raise CorruptMp4(f"The video is cut after {len(start)} bytes.")
+        kind += f" (it starts with {start[:8].hex()})"
+    raise NotMp4(kind, is_message=kind in file_types.MESSAGES)
 
 
 def _letters(kind: bytes) -> str:
     return "".join(chr(letter) if 0x20 < letter < 0x7F else "?" for letter in kind)
 
 
-# What is no MP4, by its first bytes
-
-_PLAYABLE: Final = re.compile(rb"iso\w|mp4\w|avc1|M4V |M4VH|M4VP|dash|3g[p2]\w|MSNV|XAVC|cmf\w", re.ASCII)
-_VAGUE: Final = frozenset(("text", "an unknown kind of file"))
+# The index. Bounds are checked before every read: no box is believed.
 
 
-def _name_stranger(start: bytes | bytearray) -> None:
-    """Raises NotMp4 (or CorruptMp4 for a beginning too short to tell) for bytes that do not start with an ftyp box."""
-    start = bytes(start)
-    what = file_types.describe(start)
-    if what in file_types.MESSAGES:
-        raise NotMp4(what, text=True)
-    if what in _VAGUE:
-        if len(start) < HEADER:
-            raise CorruptMp4(f"The video is cut after {len(start)} bytes.")
-        what += f" (it starts with {start[:8].hex()})"
-    raise NotMp4(what)
+@dataclass(slots=True)
+class _Track:
+    is_video: bool
+    duration_s: float | None = None
+    width: int = 0  # as shown
+    height: int = 0
+    codec: str = ""
+    frames: int = 0
+    frame_bytes: int = 0
+    last_chunk_at: int = -1  # position in the file
 
 
-def _refuse_brands(content: bytes) -> None:
-    """ftyp: four bytes of major brand, four of version, then the compatible brands."""
-    if len(content) < 8:
-        raise CorruptMp4("The video is damaged: its first box does not say what kind of file it is.")
-    brands = {content[at : at + 4] for at in (0, *range(8, len(content) - 3, 4))}
-    what = file_types.describe(b"\0\0\0\0ftyp" + content[:4])
-    if what != file_types.VIDEO and not any(_PLAYABLE.fullmatch(brand) for brand in brands):
-        raise NotMp4(what)
+def _read_track(trak: dict[bytes, memoryview]) -> _Track:
+    mdia = _inside(trak, b"mdia")
+    stbl = _inside(_inside(mdia, b"minf"), b"stbl")
+    track = _Track(is_video=bytes(mdia.get(b"hdlr", b"")[8:12]) == b"vide")
+    if b"mdhd" in mdia:
+        _, track.duration_s = _read_clock(mdia[b"mdhd"])
+    if (stsd := stbl.get(b"stsd")) is not None and track.is_video and _number(stsd, 4, 4):
+        # a visual sample entry: size, codec, 24 bytes of little interest, width, height
+        track.codec = _letters(bytes(stsd[12:16]))
+        track.width, track.height = _number(stsd, 40, 2), _number(stsd, 42, 2)
+    if (tkhd := trak.get(b"tkhd")) is not None:
+        matrix_at = 52 if _number(tkhd, 0, 1) == 1 else 40
+        if not (track.width and track.height):
+            track.width, track.height = _number(tkhd, matrix_at + 36, 4) >> 16, _number(tkhd, matrix_at + 40, 4) >> 16
+        if _number(tkhd, matrix_at, 4) == 0 and _number(tkhd, matrix_at + 4, 4) != 0:  # turned by 90° or 270°
+            track.width, track.height = track.height, track.width
+    if (stz2 := stbl.get(b"stz2")) is not None:
+        track.frames = _number(stz2, 8, 4)
+    if (stsz := stbl.get(b"stsz")) is not None:
+        bytes_each, track.frames = _number(stsz, 4, 4), _number(stsz, 8, 4)
+        track.frame_bytes = bytes_each * track.frames if bytes_each else sum(_table(stsz, 12, track.frames, "I"))
+    if (stco := stbl.get(b"stco")) is not None:
+        track.last_chunk_at = max(_table(stco, 8, _number(stco, 4, 4), "I"), default=-1)
+    if (co64 := stbl.get(b"co64")) is not None:
+        track.last_chunk_at = max(_table(co64, 8, _number(co64, 4, 4), "Q"), default=-1)
+    return track
 
 
-# moov: bounds are checked before every read, so that no claim of a box is believed
-
-_CONTAINERS: Final = {b"trak", b"mdia", b"minf", b"stbl", b"mvex"}
-_UNKNOWN_32: Final = 2**32 - 1
-_UNKNOWN_64: Final = 2**64 - 1
+def _inside(boxes: dict[bytes, memoryview], kind: bytes) -> dict[bytes, memoryview]:
+    """The boxes within a box, by kind; none where it is not there."""
+    return dict(_boxes(boxes.get(kind, memoryview(b""))))
 
 
-def _movie(content: memoryview) -> _Movie:
-    movie = _Movie()
-    _walk(content, movie, None)
-    if not movie.timescale:
-        raise CorruptMp4("The video's index is damaged: it has no clock (mvhd box).")
-    return movie
-
-
-def _walk(content: memoryview, movie: _Movie, track: _Track | None, depth: int = 0) -> None:
-    for kind, body in _boxes(content, movie):
-        inner = track
-        if kind == b"trak" and depth == 0:
-            inner = _Track()
-            movie.tracks.append(inner)
-        if kind in _CONTAINERS:
-            if kind == b"mvex":
-                movie.fragmented = True
-            if depth < len(_CONTAINERS):  # moov/trak/mdia/minf/stbl is as deep as it goes
-                _walk(body, movie, inner, depth + 1)
-        elif kind == b"mvhd":
-            movie.timescale, movie.seconds = _clock(body)
-        elif kind == b"mehd" and movie.timescale:
-            movie.seconds = _fragments_clock(body, movie)
-        elif track is not None:
-            _track_box(kind, body, track)
-
-
-def _boxes(content: memoryview, movie: _Movie) -> Iterator[tuple[bytes, memoryview]]:
+def _boxes(content: memoryview) -> list[tuple[bytes, memoryview]]:
+    """Kind and content of each box."""
+    boxes: list[tuple[bytes, memoryview]] = []
     while content:
-        movie.boxes += 1
-        if len(content) < HEADER:
+        if len(content) < _HEADER_BYTES:
             if any(content):
                 raise CorruptMp4("The video's index is damaged: it ends within a box.")
-            return  # some encoders end a list of boxes with zeros
-        size, kind, header = _number(content, 0, 4), bytes(content[4:8]), HEADER
+            break  # some encoders end a list of boxes with zeros
+        size, kind, header_bytes = _number(content, 0, 4), bytes(content[4:8]), _HEADER_BYTES
         if size == 1:
-            size, header = _number(content, 8, 8), WIDE_HEADER
+            size, header_bytes = _number(content, 8, 8), _WIDE_HEADER_BYTES
         elif size == 0:
             size = len(content)
-        if not header <= size <= len(content) or movie.boxes > BOXES_LIMIT:
+        if not header_bytes <= size <= len(content) or len(boxes) == BOXES_LIMIT:
             raise CorruptMp4(f"The video's index is damaged: its {_letters(kind)} box claims an impossible size.")
-        yield kind, content[header:size]
+        boxes.append((kind, content[header_bytes:size]))
         content = content[size:]
+    return boxes
 
 
-def _number(content: memoryview, at: int, size: Literal[1, 2, 4, 8]) -> int:
-    if at + size > len(content):
-        raise CorruptMp4("The video's index is damaged: a box is shorter than what it must hold.")
-    return int.from_bytes(content[at : at + size])
-
-
-def _clock(body: memoryview) -> tuple[int, float | None]:
+def _read_clock(body: memoryview) -> tuple[int, float | None]:
     """mvhd or mdhd: ticks per second, and the duration in seconds where it is known."""
-    if _number(body, 0, 1) == 1:
-        timescale, ticks, unknown = _number(body, 20, 4), _number(body, 24, 8), _UNKNOWN_64
-    else:
-        timescale, ticks, unknown = _number(body, 12, 4), _number(body, 16, 4), _UNKNOWN_32
-    if not timescale:
+    at, width = (20, 8) if _number(body, 0, 1) == 1 else (12, 4)
+    ticks_per_s, ticks = _number(body, at, 4), _number(body, at + 4, width)
+    if not ticks_per_s:
         raise CorruptMp4("The video's index is damaged: its clock stands still.")
-    return timescale, ticks / timescale if 0 < ticks < unknown else None
+    return ticks_per_s, ticks / ticks_per_s if 0 < ticks < 256**width - 1 else None
 
 
-def _fragments_clock(body: memoryview, movie: _Movie) -> float | None:
-    ticks = _number(body, 4, 8 if _number(body, 0, 1) == 1 else 4)
-    return ticks / movie.timescale if ticks else movie.seconds
-
-
-def _track_box(kind: bytes, body: memoryview, track: _Track) -> None:
-    match kind:
-        case b"hdlr":
-            track.video = bytes(body[8:12]) == b"vide"
-        case b"mdhd":
-            _, track.seconds = _clock(body)
-        case b"tkhd":
-            matrix = 52 if _number(body, 0, 1) == 1 else 40
-            track.turned = _number(body, matrix, 4) == 0 and _number(body, matrix + 4, 4) != 0
-            track.shown = (_number(body, matrix + 36, 4) >> 16, _number(body, matrix + 40, 4) >> 16)
-        case b"stsd" if track.video and _number(body, 4, 4):
-            # a visual sample entry: size, codec, 24 bytes of little interest, width, height
-            track.codec = _letters(bytes(body[12:16]))
-            track.width, track.height = _number(body, 40, 2), _number(body, 42, 2)
-        case b"stsz":
-            each, track.samples = _number(body, 4, 4), _number(body, 8, 4)
-            track.sample_bytes = each * track.samples if each else sum(_table(body, 12, track.samples, "I"))
-        case b"stz2":
-            track.samples = _number(body, 8, 4)
-        case b"stco":
-            track.last_chunk = max(_table(body, 8, _number(body, 4, 4), "I"), default=-1)
-        case b"co64":
-            track.last_chunk = max(_table(body, 8, _number(body, 4, 4), "Q"), default=-1)
-        case _:
-            pass
+def _number(body: memoryview, at: int, width: int) -> int:
+    if at + width > len(body):
+        raise CorruptMp4("The video's index is damaged: a box is shorter than what it must hold.")
+    return int.from_bytes(body[at : at + width])
 
 
 def _table(body: memoryview, at: int, count: int, kind: Literal["I", "Q"]) -> "array[int]":

@@ -255,7 +255,8 @@ async def test_a_ledger_that_fails_when_the_table_is_written_does_not_make_the_t
 
 async def test_a_destination_that_fails_while_it_is_listed_is_a_sentence_and_spends_nothing(bench, monkeypatch):
     from reelsheet.errors import ConfigurationError
-    from reelsheet.storage.destination import FolderDestination, StorageError
+    from reelsheet.storage.errors import StorageError
+    from reelsheet.storage.folder_destination import FolderDestination
 
     def down(self, under=""):
         raise StorageError("The bucket does not answer.")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reelsheet.ledger import Found, Ledger, State
 from reelsheet.outcomes import RESULT_COLUMNS
 from reelsheet.results import earlier
-from reelsheet.storage.destination import FolderDestination
+from reelsheet.storage.folder_destination import FolderDestination
 
 A, B = "a" * 64, "b" * 64
 

@@ -120,7 +120,7 @@ async def test_a_download_that_drips_is_given_up_and_nothing_half_done_stays(sta
 
 
 async def test_storage_that_hangs_does_not_hold_up_the_end(starts, sandbox, monkeypatch):
-    from reelsheet.storage.destination import FolderUpload
+    from reelsheet.storage.folder_destination import FolderUpload
 
     release = threading.Event()
 
@@ -167,7 +167,7 @@ async def test_polling_begins_no_more_after_a_signal(starts, sandbox):
 
 async def test_the_table_is_kept_on_this_machine_where_the_destination_hangs(starts, sandbox, monkeypatch, tmp_path):
     from reelsheet.results.table import summarise
-    from reelsheet.storage.destination import FolderDestination
+    from reelsheet.storage.folder_destination import FolderDestination
 
     sandbox.settings(latency=30)
     run, found = await starts(posted)

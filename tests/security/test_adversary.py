@@ -156,7 +156,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(guarded_http, "RATE_WINDOW", 0.5)
     monkeypatch.setattr(submission, "NO_ANSWER_STREAK", 1000)
     monkeypatch.setattr(polling, "OUTPUT_TRIES", 2)
-    monkeypatch.setattr(clip_copy, "copy", functools.partial(clip_copy.copy, attempts=2, deadline=5, sleep=at_once))
+    monkeypatch.setattr(clip_copy, "copy", functools.partial(clip_copy.copy, attempts=2, deadline_s=5, sleep=at_once))
 
 
 @pytest.fixture

@@ -19,7 +19,9 @@ from reelsheet.outcomes import ErrorCode
 from reelsheet.storage import clip_copy
 from reelsheet.storage import s3_client as s3_module
 from reelsheet.storage.clip_copy import Clip, ClipError
-from reelsheet.storage.destination import PART, FolderDestination, S3Destination, open_destination
+from reelsheet.storage.destination import open_destination
+from reelsheet.storage.folder_destination import FolderDestination
+from reelsheet.storage.s3_destination import PART_BYTES, S3Destination
 from reelsheet.web import guarded_http
 
 KEY = "videos/dress-11111111.mp4"
@@ -176,7 +178,7 @@ def in_bucket(bucket, monkeypatch) -> S3Destination:
 def in_probed_bucket(in_bucket) -> S3Destination:
     """A bucket that is known to refuse to overwrite."""
     in_bucket.probe()
-    assert in_bucket.refuses
+    assert in_bucket.refuses_overwrite
     return in_bucket
 
 
@@ -233,7 +235,7 @@ async def test_a_file_that_tells_its_own_end_needs_no_content_length(host, copy)
 
 
 async def test_a_large_clip_goes_up_in_parts(host, copy, place):
-    large = film(os.urandom(PART + 77))
+    large = film(os.urandom(PART_BYTES + 77))
     clip = await copy(host.serve(reply(large)), place)
     assert clip.sha256 == hashlib.sha256(large).hexdigest()
     assert place.read(KEY) == large
@@ -280,13 +282,13 @@ async def test_what_was_cut_or_refused_for_now_is_fetched_again_from_its_start(h
         reply(FILM[:-100], length=len(FILM)),
         reply(b"", "500 Internal Server Error"),
         reply(FILM, Content_Encoding="br"),
-        reply(film(bytes(PART + 5))[:-1], length=PART + 5000),
+        reply(film(bytes(PART_BYTES + 5))[:-1], length=PART_BYTES + 5000),
     ],
 )
 async def test_after_five_tries_the_row_waits_for_a_rerun_and_nothing_is_left(host, copy, naps, place, fault):
     with pytest.raises(ClipError, match="at no cost") as caught:
         await copy(host.serve(fault), place)
-    assert (caught.value.code, caught.value.again) == (ErrorCode.ASSET_UNAVAILABLE, True)
+    assert caught.value.code is ErrorCode.ASSET_UNAVAILABLE
     assert not caught.value.systemic
     assert host.gets == 5
     assert len(naps) == 4
@@ -327,7 +329,7 @@ async def test_a_server_that_stalls_is_given_up(host, copy):
         await asyncio.sleep(1)
 
     with pytest.raises(ClipError, match=r"did not send everything within") as caught:
-        await copy(host.serve(stall), deadline=0.05, attempts=2)
+        await copy(host.serve(stall), deadline_s=0.05, attempts=2)
     assert caught.value.code is ErrorCode.ASSET_UNAVAILABLE
     assert host.gets == 2
 
@@ -365,7 +367,7 @@ async def test_an_open_end_that_differs_is_not_believed(host, copy, place):
 async def test_an_expired_link_asks_for_a_fresh_one(host, copy, naps, status):
     with pytest.raises(ClipError, match="link has expired") as caught:
         await copy(host.serve(reply(b"<Error><Code>AccessDenied</Code></Error>", status, kind="application/xml")))
-    assert (caught.value.code, caught.value.expired, caught.value.again) == (ErrorCode.ASSET_UNAVAILABLE, True, True)
+    assert (caught.value.code, caught.value.expired) == (ErrorCode.ASSET_UNAVAILABLE, True)
     assert "Signature" not in str(caught.value)
     assert (host.gets, naps) == (1, [])
 
@@ -406,7 +408,7 @@ async def test_a_page_that_calls_itself_a_video_is_seen_through(host, copy, body
 async def test_another_kind_of_file_is_named(host, copy, body, what):
     with pytest.raises(ClipError, match=what) as caught:
         await copy(host.serve(reply(body)))
-    assert (caught.value.code, caught.value.permanent) == (ErrorCode.ASSET_CORRUPT, True)
+    assert caught.value.code is ErrorCode.ASSET_CORRUPT
     assert host.gets == 1
 
 
@@ -419,8 +421,9 @@ async def test_a_film_without_pictures_is_corrupt(host, copy):
 @pytest.mark.parametrize("answer", [reply(FILM), chunked(FILM)])
 async def test_what_is_larger_than_the_limit_is_refused(host, copy, place, answer):
     with pytest.raises(ClipError, match="more than") as caught:
-        await copy(host.serve(answer), place, limit=1000)
-    assert (caught.value.code, caught.value.permanent) == (ErrorCode.ASSET_UNAVAILABLE, True)
+        await copy(host.serve(answer), place, limit_bytes=1000)
+    assert caught.value.code is ErrorCode.ASSET_UNAVAILABLE
+    assert "Repeat the command" not in str(caught.value)
     assert host.gets == 1
     assert leftovers(place) == []
 
@@ -429,15 +432,17 @@ async def test_a_private_address_is_never_asked(host, copy):
     async with guarded_http.guarded_client(allow_private=False) as guarded:
         with pytest.raises(ClipError, match="private network") as caught:
             await copy(host.serve(reply(FILM)), client=guarded)
-    assert (caught.value.code, caught.value.permanent) == (ErrorCode.ASSET_UNAVAILABLE, True)
+    assert caught.value.code is ErrorCode.ASSET_UNAVAILABLE
+    assert "Repeat the command" not in str(caught.value)
     assert host.gets == 0
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.com/a.mp4", "nonsense", ""])
-async def test_what_is_no_web_address_is_never_opened(copy, url):
+async def test_what_is_no_web_address_is_never_opened(copy, naps, url):
     with pytest.raises(ClipError) as caught:
         await copy(url)
-    assert caught.value.permanent
+    assert "Repeat the command" not in str(caught.value)
+    assert naps == []
 
 
 # What is there already
@@ -448,7 +453,7 @@ async def test_a_clip_that_is_there_is_taken_without_asking_the_provider(host, c
     first = await copy(url, place)
     again = await copy(url, place, metadata={**MINE, "run-id": "later"})
     assert again == first
-    assert host.gets == (2 if place.refuses else 1)  # fetched in vain, where S3 says so only at the end
+    assert host.gets == (2 if place.refuses_overwrite else 1)  # fetched in vain, where S3 says so only at the end
 
 
 @pytest.mark.parametrize("there", [FILM[:-5], FILM[:-1] + b"!", b""])
@@ -469,11 +474,11 @@ async def test_another_s_clip_is_left_as_it_is(host, copy, place, name):
         await copy(host.serve(reply(FILM)), place)
     assert (caught.value.code, caught.value.systemic) == (ErrorCode.STORAGE, False)
     assert place.read(KEY) == b"theirs"
-    assert host.gets == (1 if place.refuses else 0)
+    assert host.gets == (1 if place.refuses_overwrite else 0)
 
 
 async def test_a_stored_clip_can_be_looked_into(host, copy, place):
-    assert await copy(host.serve(reply(FILM)), place) == await clip_copy.inspect(place, KEY)
+    assert await copy(host.serve(reply(FILM)), place) == await clip_copy.in_thread(clip_copy.inspect, place, KEY)
 
 
 async def test_a_nameless_object_is_taken_when_it_is_the_clip_and_else_left(host, copy, place):
@@ -491,7 +496,7 @@ async def test_a_large_clip_never_overwrites_either(host, copy, in_probed_bucket
     upload.part(b"theirs")
     upload.complete()
     with pytest.raises(ClipError, match="belongs to something else"):
-        await copy(host.serve(reply(film(bytes(PART + 1000)))), in_probed_bucket)
+        await copy(host.serve(reply(film(bytes(PART_BYTES + 1000)))), in_probed_bucket)
     assert in_probed_bucket.read(KEY) == b"theirs"
     assert leftovers(in_probed_bucket) == [KEY]
 
@@ -515,7 +520,7 @@ async def test_a_full_disk_concerns_every_row(host, copy, in_folder, monkeypatch
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ClipError, match=r"The clip is ready, but could not be stored: The disk .* is full") as caught:
         await copy(host.serve(reply(FILM)))
-    assert (caught.value.code, caught.value.systemic, caught.value.again) == (ErrorCode.STORAGE, True, True)
+    assert (caught.value.code, caught.value.systemic) == (ErrorCode.STORAGE, True)
     assert [path for path in in_folder.root.rglob("*") if path.is_file()] == []
 
 
@@ -551,11 +556,11 @@ async def test_storage_that_garbles_every_time_concerns_every_row(host, copy, in
 
 
 async def test_a_copy_that_is_cancelled_leaves_nothing(host, copy, place):
-    large = film(os.urandom(3 * PART))
+    large = film(os.urandom(3 * PART_BYTES))
     came = asyncio.Event()
 
     async def half(writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(large) + large[: 2 * PART + 5])
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(large) + large[: 2 * PART_BYTES + 5])
         await writer.drain()
         came.set()
         await asyncio.sleep(30)

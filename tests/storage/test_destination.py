@@ -17,20 +17,13 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from reelsheet.errors import ConfigurationError
-from reelsheet.storage import destination as storage
 from reelsheet.storage import s3_client as s3_module
-from reelsheet.storage.destination import (
-    PART,
-    FolderDestination,
-    S3Destination,
-    StorageConflict,
-    StorageError,
-    StorageMissing,
-    StorageTaken,
-    Stored,
-    open_destination,
-    part_size,
-)
+from reelsheet.storage import s3_destination
+from reelsheet.storage.destination import copy_between, open_destination
+from reelsheet.storage.errors import ObjectConflict, ObjectExists, ObjectMissing, StorageError
+from reelsheet.storage.folder_destination import FolderDestination
+from reelsheet.storage.s3_destination import PART_BYTES, S3Destination, part_bytes
+from reelsheet.storage.stored_object import StoredObject
 
 MINE = {"identity": "1" * 64, "attempt": "1", "prediction-id": "p-1", "cost-cents": "54", "run-id": "r"}
 OTHERS = {**MINE, "identity": "2" * 64}
@@ -78,7 +71,7 @@ def place(request):
     return request.getfixturevalue(f"in_{request.param}")
 
 
-def upload(place, key: str, content: bytes, metadata: dict[str, str] = MINE, piece: int = 2**20) -> Stored:
+def upload(place, key: str, content: bytes, metadata: dict[str, str] = MINE, piece: int = 2**20) -> StoredObject:
     up = place.open_upload(key, "video/mp4", metadata)
     for at in range(0, len(content), piece):
         up.part(content[at : at + piece])
@@ -130,10 +123,10 @@ def test_a_folder_is_absolute_and_knows_the_home_folder(monkeypatch, tmp_path):
         ("s3://clips/a//b", "empty or dotted"),
         ("s3://clips/../b", "empty or dotted"),
         (f"s3://clips/{'x' * 300}", "too long"),
-        ("https://example.com/clips", "no destination that reelsheet can write to"),
+        ("https://example.com/clips", "cannot write to https://"),
         ("https://clips.s3.eu-west-1.amazonaws.com/spring", r"perhaps s3://clips/spring"),
         ("https://s3.amazonaws.com/clips/spring/", r"perhaps s3://clips/spring"),
-        ("gs://clips", "no destination"),
+        ("gs://clips", "cannot write to gs://"),
         ("~nobody-here/clips", "home folder"),
     ],
 )
@@ -172,7 +165,7 @@ def test_what_is_written_is_read_listed_and_described(place):
     assert place.listing("videos") == place.listing("videos/") == {"videos/a/b.mp4": 4}
     assert place.listing("video") == {}
     stored = place.stat("videos/a/b.mp4")
-    assert stored.size == 4
+    assert stored.size_bytes == 4
     assert stored.metadata == {**MINE, "sha256": hashlib.sha256(b"film").hexdigest()}
     assert abs(datetime.now(UTC) - stored.modified) < timedelta(minutes=5)
     assert b"".join(place.chunks("videos/a/b.mp4")) == b"film"
@@ -182,7 +175,7 @@ def test_what_is_not_there_is_none(place):
     assert place.stat("videos/a.mp4") is None
     assert place.read("runs/r1/results.csv") is None
     assert place.listing("videos") == {}
-    with pytest.raises(StorageMissing):
+    with pytest.raises(ObjectMissing):
         list(place.chunks("videos/a.mp4"))
 
 
@@ -195,37 +188,37 @@ def test_metadata_survives_letters_that_no_header_can_carry(place):
 
 
 def test_an_object_belongs_to_identity_attempt_and_prediction():
-    stored = Stored(1, {**MINE, "sha256": "x"})
+    stored = StoredObject(1, {**MINE, "sha256": "x"})
     assert stored.belongs_to(MINE)
     assert stored.belongs_to({"identity": MINE["identity"]})
     assert stored.belongs_to({**MINE, "run-id": "another"})
     for name in ("identity", "attempt", "prediction-id"):
         assert stored.belongs_to({**MINE, name: "9"}) is False
-    assert Stored(1, {}).belongs_to(MINE) is None
+    assert StoredObject(1, {}).belongs_to(MINE) is None
 
 
 # Uploads
 
 
 def test_a_large_object_goes_up_in_parts_and_comes_back_the_same(place, s3):
-    content = os.urandom(2 * PART + 12345)
+    content = os.urandom(2 * PART_BYTES + 12345)
     stored = upload(place, "videos/a.mp4", content)
-    assert stored.size == len(content)
+    assert stored.size_bytes == len(content)
     assert b"".join(place.chunks("videos/a.mp4")) == content
     assert place.stat("videos/a.mp4").belongs_to(MINE)
     assert unfinished(s3, place) == []
 
 
 def test_an_object_of_exactly_one_part_is_one_request_with_its_sha256(in_bucket, s3):
-    content = os.urandom(PART)
-    upload(in_bucket, "videos/a.mp4", content, piece=PART)
+    content = os.urandom(PART_BYTES)
+    upload(in_bucket, "videos/a.mp4", content, piece=PART_BYTES)
     head = s3.head_object(Bucket=in_bucket.bucket, Key="spring/clips/videos/a.mp4")
     assert "-" not in head["ETag"]
     assert head["ContentType"] == "video/mp4"
     assert head["Metadata"]["sha256"] == hashlib.sha256(content).hexdigest()
 
 
-@pytest.mark.parametrize("length", [0, 10, 2 * PART + 1])
+@pytest.mark.parametrize("length", [0, 10, 2 * PART_BYTES + 1])
 def test_nothing_is_visible_before_an_upload_is_complete_nor_after_it_is_given_up(place, s3, length):
     up = place.open_upload("videos/a.mp4", "video/mp4", MINE)
     up.part(bytes(length))
@@ -262,7 +255,7 @@ def test_a_part_that_fails_leaves_nothing(in_bucket, s3, monkeypatch):
     monkeypatch.setattr(client, "upload_part", refuse)
     up = in_bucket.open_upload("videos/a.mp4", "video/mp4", MINE)
     with pytest.raises(StorageError, match="s3:PutObject") as caught:
-        up.part(bytes(3 * PART))
+        up.part(bytes(3 * PART_BYTES))
     assert caught.value.systemic
     up.abort()
     assert sent == [1, 2]
@@ -279,7 +272,7 @@ def test_a_completion_whose_answer_is_lost_is_settled_by_what_is_there(in_bucket
         raise EndpointConnectionError(endpoint_url="https://s3.example.com")
 
     monkeypatch.setattr(client, "complete_multipart_upload", lose)
-    assert upload(in_bucket, "videos/a.mp4", bytes(PART + 1)).size == PART + 1
+    assert upload(in_bucket, "videos/a.mp4", bytes(PART_BYTES + 1)).size_bytes == PART_BYTES + 1
 
 
 def test_a_completion_that_never_happened_is_an_error(in_bucket, s3, monkeypatch):
@@ -288,15 +281,15 @@ def test_a_completion_that_never_happened_is_an_error(in_bucket, s3, monkeypatch
 
     monkeypatch.setattr(s3_module.client(), "complete_multipart_upload", fail)
     up = in_bucket.open_upload("videos/a.mp4", "video/mp4", MINE)
-    up.part(bytes(PART + 1))
+    up.part(bytes(PART_BYTES + 1))
     with pytest.raises(StorageError, match="cannot be reached") as caught:
         up.complete()
-    assert caught.value.passing
+    assert caught.value.transient
     up.abort()
     assert unfinished(s3, in_bucket) == []
 
 
-@pytest.mark.parametrize("length", [100, PART + 100])
+@pytest.mark.parametrize("length", [100, PART_BYTES + 100])
 def test_an_answer_that_proves_nothing_is_followed_by_reading_back(in_bucket, s3, monkeypatch, length):
     """An endpoint with its own kind of ETag and no checksums: what is there is compared."""
     client = s3_module.client()
@@ -308,8 +301,8 @@ def test_an_answer_that_proves_nothing_is_followed_by_reading_back(in_bucket, s3
         "complete_multipart_upload",
         lambda **asked: s3.put_object(Bucket=asked["Bucket"], Key=asked["Key"], Body=b""),
     )
-    if length < PART:
-        assert upload(in_bucket, "videos/a.mp4", os.urandom(length)).size == length
+    if length < PART_BYTES:
+        assert upload(in_bucket, "videos/a.mp4", os.urandom(length)).size_bytes == length
     else:
         with pytest.raises(StorageError, match="0 bytes instead of"):
             upload(in_bucket, "videos/a.mp4", os.urandom(length))
@@ -321,7 +314,7 @@ def test_an_object_that_arrives_garbled_is_noticed(in_bucket, monkeypatch):
     monkeypatch.setattr(client, "put_object", lambda **asked: put(**{**asked, "Body": b"1000\r\n" + asked["Body"]}))
     with pytest.raises(StorageError, match="does not hold what was sent") as caught:
         in_bucket.write("results.csv", b"a,b", "text/csv")
-    assert caught.value.passing
+    assert caught.value.transient
 
 
 def test_an_abort_from_another_thread_waits_for_the_part_under_way(in_bucket, s3, monkeypatch):
@@ -336,7 +329,7 @@ def test_an_abort_from_another_thread_waits_for_the_part_under_way(in_bucket, s3
 
     monkeypatch.setattr(client, "upload_part", slow)
     up = in_bucket.open_upload("videos/a.mp4", "video/mp4", MINE)
-    sender = threading.Thread(target=up.part, args=(bytes(PART + 1),))
+    sender = threading.Thread(target=up.part, args=(bytes(PART_BYTES + 1),))
     sender.start()
     assert started.wait(10)
     giver_up = threading.Thread(target=up.abort)
@@ -348,8 +341,8 @@ def test_an_abort_from_another_thread_waits_for_the_part_under_way(in_bucket, s3
 
 
 def test_ten_thousand_parts_are_always_enough():
-    assert part_size(0) == PART
-    assert sum(part_size(done) for done in range(10_000)) > 400 * 2**30
+    assert part_bytes(0) == PART_BYTES
+    assert sum(part_bytes(done) for done in range(10_000)) > 400 * 2**30
 
 
 # Copying from another destination
@@ -367,19 +360,19 @@ def test_another_destination_is_filled_by_copying(place, source, s3, tmp_path):
         other = open_destination(f"s3://{name}/winter")
     content = os.urandom(100_000)
     upload(other, "videos/a.mp4", content)
-    stored = place.copy_from(other, "videos/a.mp4", "videos/b.mp4", {**MINE, "run-id": "later"})
-    assert stored.size == len(content)
+    stored = copy_between(other, "videos/a.mp4", place, "videos/b.mp4", {**MINE, "run-id": "later"})
+    assert stored.size_bytes == len(content)
     assert place.read("videos/b.mp4") == content
     assert place.stat("videos/b.mp4").metadata["run-id"] == "later"
     assert place.stat("videos/b.mp4").metadata["sha256"] == hashlib.sha256(content).hexdigest()
-    assert place.copy_from(other, "videos/a.mp4", "videos/b.mp4", MINE).size == len(content)
+    assert copy_between(other, "videos/a.mp4", place, "videos/b.mp4", MINE).size_bytes == len(content)
 
 
 def test_copying_within_s3_moves_no_bytes_through_this_machine(in_bucket, monkeypatch):
     other = open_destination(f"s3://{in_bucket.bucket}/winter")
     upload(other, "videos/a.mp4", b"film")
     monkeypatch.setattr(S3Destination, "chunks", lambda *_: pytest.fail("downloaded"))
-    in_bucket.copy_from(other, "videos/a.mp4", "videos/a.mp4", MINE)
+    copy_between(other, "videos/a.mp4", in_bucket, "videos/a.mp4", MINE)
     assert in_bucket.stat("videos/a.mp4").metadata["identity"] == MINE["identity"]
 
 
@@ -391,21 +384,21 @@ def test_where_the_server_cannot_copy_the_bytes_are_streamed(in_bucket, monkeypa
         raise ClientError({"Error": {"Code": "NotImplemented"}}, "CopyObject")
 
     monkeypatch.setattr(s3_module.client(), "copy_object", refuse)
-    assert in_bucket.copy_from(other, "videos/a.mp4", "videos/a.mp4", MINE).size == 4
+    assert copy_between(other, "videos/a.mp4", in_bucket, "videos/a.mp4", MINE).size_bytes == 4
     assert in_bucket.read("videos/a.mp4") == b"film"
 
 
 def test_a_source_that_is_gone_is_missing(place, tmp_path, in_bucket):
     for other in (open_destination(str(tmp_path / "elsewhere")), open_destination(f"s3://{in_bucket.bucket}/winter")):
-        with pytest.raises(StorageMissing, match="not there any more"):
-            place.copy_from(other, "videos/a.mp4", "videos/a.mp4", MINE)
+        with pytest.raises(ObjectMissing, match="not there any more"):
+            copy_between(other, "videos/a.mp4", place, "videos/a.mp4", MINE)
 
 
 def test_a_source_that_changed_is_not_copied(place, tmp_path):
     other = open_destination(str(tmp_path / "elsewhere"))
     other.write("videos/a.mp4", b"film", "video/mp4")
     with pytest.raises(StorageError, match="checksum differs"):
-        place.copy_from(other, "videos/a.mp4", "videos/a.mp4", {**MINE, "sha256": "0" * 64})
+        copy_between(other, "videos/a.mp4", place, "videos/a.mp4", {**MINE, "sha256": "0" * 64})
     assert place.listing() == {}
 
 
@@ -413,8 +406,8 @@ def test_another_s_clip_is_never_overwritten(place, tmp_path):
     other = open_destination(str(tmp_path / "elsewhere"))
     upload(other, "videos/a.mp4", b"film")
     upload(place, "videos/a.mp4", b"something", OTHERS)
-    with pytest.raises(StorageConflict, match="belongs to something else"):
-        place.copy_from(other, "videos/a.mp4", "videos/a.mp4", MINE)
+    with pytest.raises(ObjectConflict, match="belongs to something else"):
+        copy_between(other, "videos/a.mp4", place, "videos/a.mp4", MINE)
     assert place.read("videos/a.mp4") == b"something"
 
 
@@ -422,10 +415,10 @@ def test_a_nameless_object_with_the_same_content_is_taken(place, tmp_path):
     other = open_destination(str(tmp_path / "elsewhere"))
     upload(other, "videos/a.mp4", b"film")
     place.write("videos/a.mp4", b"film", "video/mp4")
-    assert place.copy_from(other, "videos/a.mp4", "videos/a.mp4", MINE).size == 4
+    assert copy_between(other, "videos/a.mp4", place, "videos/a.mp4", MINE).size_bytes == 4
     place.write("videos/a.mp4", b"FILM", "video/mp4")
-    with pytest.raises(StorageConflict):
-        place.copy_from(other, "videos/a.mp4", "videos/a.mp4", MINE)
+    with pytest.raises(ObjectConflict):
+        copy_between(other, "videos/a.mp4", place, "videos/a.mp4", MINE)
 
 
 # Probing
@@ -452,16 +445,16 @@ def test_an_endpoint_that_knows_no_condition_is_looked_at_before_every_upload(in
 
     monkeypatch.setattr(client, "put_object", unconditional)
     in_bucket.probe()
-    assert not in_bucket.refuses
+    assert not in_bucket.refuses_overwrite
 
 
 def test_a_new_upload_leaves_what_is_there(in_bucket):
     in_bucket.probe()
-    assert in_bucket.refuses
+    assert in_bucket.refuses_overwrite
     in_bucket.write("videos/a.mp4", b"theirs", "video/mp4")
     upload = in_bucket.open_upload("videos/a.mp4", "video/mp4", MINE, new=True)
     upload.part(b"ours")
-    with pytest.raises(StorageTaken):
+    with pytest.raises(ObjectExists):
         upload.complete()
     assert in_bucket.read("videos/a.mp4") == b"theirs"
 
@@ -609,7 +602,7 @@ def test_metadata_is_a_nicety_where_the_file_system_has_none(in_folder, monkeypa
 
 def test_a_folder_where_a_clip_should_be_is_a_conflict(in_folder):
     (in_folder.root / "videos" / "a.mp4").mkdir(parents=True)
-    with pytest.raises(StorageConflict):
+    with pytest.raises(ObjectConflict):
         in_folder.stat("videos/a.mp4")
 
 
@@ -645,9 +638,9 @@ def test_only_our_own_stale_uploads_are_swept(in_bucket, s3, monkeypatch):
     for key in ("spring/clips/videos/a.mp4", "spring/clips/other/a.mp4", "elsewhere/videos/a.mp4"):
         s3.create_multipart_upload(Bucket=in_bucket.bucket, Key=key)
     s3.put_object(Bucket=in_bucket.bucket, Key="spring/clips/.reelsheet-probe-1")
-    monkeypatch.setattr(storage, "STALE", timedelta(days=365 * 100))
+    monkeypatch.setattr(s3_destination, "STALE", timedelta(days=365 * 100))
     assert in_bucket.sweep() == 0
-    monkeypatch.setattr(storage, "STALE", timedelta(days=-1))
+    monkeypatch.setattr(s3_destination, "STALE", timedelta(days=-1))
     assert in_bucket.sweep() == 2
     assert sorted(unfinished(s3, in_bucket)) == ["elsewhere/videos/a.mp4", "spring/clips/other/a.mp4"]
 

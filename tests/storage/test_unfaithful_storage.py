@@ -21,7 +21,9 @@ from reelsheet.errors import ConfigurationError
 from reelsheet.outcomes import ErrorCode
 from reelsheet.storage import clip_copy
 from reelsheet.storage.clip_copy import ClipError
-from reelsheet.storage.destination import S3Destination, StorageError, open_destination
+from reelsheet.storage.destination import open_destination
+from reelsheet.storage.errors import StorageError
+from reelsheet.storage.s3_destination import S3Destination
 from reelsheet.web.guarded_http import guarded_client
 
 MINE = {"identity": "1" * 64, "attempt": "1", "prediction-id": "p-1"}
@@ -235,7 +237,7 @@ def test_a_strict_endpoint_is_no_warning(serve):
 
 @pytest.mark.parametrize("spoil", [flipped, lambda body: body[:-1], lambda body: body + b"\n", lambda _body: b""])
 def test_an_endpoint_that_keeps_something_else_is_refused_before_anything_is_spent(serve, spoil):
-    with pytest.raises(ConfigurationError, match="stores something else than what is sent"):
+    with pytest.raises(ConfigurationError, match="does not store what is sent"):
         serve(Storage(spoil=spoil)).probe()
 
 

@@ -14,14 +14,10 @@ import pytest
 
 from reelsheet.errors import ConfigurationError
 from reelsheet.storage import clip_copy
-from reelsheet.storage.destination import (
-    S3Destination,
-    StorageConflict,
-    StorageError,
-    StorageMissing,
-    Stored,
-    open_destination,
-)
+from reelsheet.storage.destination import copy_between, open_destination
+from reelsheet.storage.errors import ObjectConflict, ObjectMissing, StorageError
+from reelsheet.storage.s3_destination import S3Destination
+from reelsheet.storage.stored_object import StoredObject
 from reelsheet.web.guarded_http import guarded_client
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
@@ -40,7 +36,7 @@ def place(stranger: str) -> S3Destination:
     return found
 
 
-def upload(place: S3Destination, key: str, content: bytes) -> Stored:
+def upload(place: S3Destination, key: str, content: bytes) -> StoredObject:
     up = place.open_upload(key, "video/mp4", MINE)
     for at in range(0, len(content), 2**20):
         up.part(content[at : at + 2**20])
@@ -65,7 +61,7 @@ def test_a_clip_comes_back_as_it_went_with_the_proof_whose_it_is(place, size):
     assert place.listing("videos/") == {"videos/a.mp4": size}
     stored = place.stat("videos/a.mp4")
     assert stored is not None
-    assert stored.size == size
+    assert stored.size_bytes == size
     assert stored.belongs_to(MINE)
     assert stored.belongs_to(OTHERS) is False
     assert not parts_left(place)
@@ -93,22 +89,22 @@ def test_another_prefix_is_filled_by_copying(place, size):
     content = os.urandom(size)
     upload(place, "videos/a.mp4", content)
     winter = open_destination(f"s3://{place.bucket}/winter")
-    winter.copy_from(place, "videos/a.mp4", "videos/b.mp4", MINE)
+    copy_between(place, "videos/a.mp4", winter, "videos/b.mp4", MINE)
     assert b"".join(winter.chunks("videos/b.mp4")) == content
     stored = winter.stat("videos/b.mp4")
     assert stored is not None
     assert stored.belongs_to(MINE)
-    with pytest.raises(StorageConflict):
-        winter.copy_from(place, "videos/a.mp4", "videos/b.mp4", OTHERS)
-    with pytest.raises(StorageMissing):
-        winter.copy_from(place, "videos/nothing.mp4", "videos/c.mp4", MINE)
+    with pytest.raises(ObjectConflict):
+        copy_between(place, "videos/a.mp4", winter, "videos/b.mp4", OTHERS)
+    with pytest.raises(ObjectMissing):
+        copy_between(place, "videos/nothing.mp4", winter, "videos/c.mp4", MINE)
 
 
 def test_a_folder_is_filled_from_it(place, tmp_path):
     content = os.urandom(LARGE)
     upload(place, "videos/a.mp4", content)
     folder = open_destination(str(tmp_path))
-    folder.copy_from(place, "videos/a.mp4", "videos/a.mp4", MINE)
+    copy_between(place, "videos/a.mp4", folder, "videos/a.mp4", MINE)
     assert (tmp_path / "videos" / "a.mp4").read_bytes() == content
 
 
