@@ -6,8 +6,8 @@ Nothing heavy is imported before a verb needs it, so that `--help` comes at once
 import io
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -42,17 +42,17 @@ def call(arguments: list[str]) -> int:
         from reelsheet.cli.usage import sentence
 
         verb = f"{words[0]} " if words and words[0] in verbs_of(app) else ""
-        say(f"{sentence(error, app)} See `reelsheet {verb}--help`.")
+        print_message(f"{sentence(error, app)} See `reelsheet {verb}--help`.")
         return 2
     except ReelsheetError as error:
-        say(str(error))
+        print_message(str(error))
         return error.exit_code
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
         if sys.stderr.isatty():
             sys.stderr.write("\n")  # the terminal has put ^C at the end of a line
-        say("Interrupted. What was sent is in the ledger; the same command again pays for nothing twice.")
+        print_message("Interrupted. What was sent is in the ledger; the same command again pays for nothing twice.")
         return 130
     except Exception as error:  # noqa: BLE001 - the last resort: a person gets a sentence, the traceback goes to a file
         return unexpected(error)
@@ -84,18 +84,25 @@ def unexpected(error: Exception) -> int:
         where = f" Details are in {log}."
     except OSError:
         where = ""
-    say(
+    print_message(
         f"Unexpected error ({clean(f'{type(error).__name__}: {error}', (key,))}).{where} "
         "Nothing is lost: run the same command again, and report the error if it comes back."
     )
     return 3
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """One line for people, on stderr, with nothing in it that a terminal would obey."""
     from reelsheet.redaction import visible
 
     sys.stderr.write(f"reelsheet: {visible(text)}\n")
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One object on a line of stdout, for scripts."""
+    import json
+
+    sys.stdout.write(json.dumps(value) + "\n")
 
 
 def verb_first(arguments: list[str], app: "App") -> list[str]:

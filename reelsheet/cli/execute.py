@@ -1,7 +1,6 @@
 """`run` and `retry`: plan, consent, flow, and the last lines."""
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -10,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from reelsheet import money, settings
-from reelsheet.cli import say
+from reelsheet.cli import print_json, print_message
 from reelsheet.errors import ConfigurationError, UsageError
 from reelsheet.options import Options
 from reelsheet.redaction import visible
@@ -55,7 +54,7 @@ async def _execute(
     spending = min(prepared.cap_cents, prepared.plan.cost_cents)
     if not yes and _can_ask() and spending and not _agreed(spending):
         prepared.close()
-        say("Nothing was spent.")
+        print_message("Nothing was spent.")
         return 2
     with display.waiting("Starting Prefect …"):
         await asyncio.to_thread(server.ready)
@@ -66,10 +65,10 @@ async def _execute(
     summary = state.data if isinstance(state.data, dict) else getattr(state.data, "result", None)
     await server.settled(run.flow_run_id if run else None, run.task_runs if run else 0)
     if run is None or not isinstance(summary, dict):
-        say(state.message or "The run could not begin.")
+        print_message(state.message or "The run could not begin.")
         return 3 if run is not None and run.task_runs else 2  # 2 says that no money can have moved
     if as_json:
-        sys.stdout.write(json.dumps(summary) + "\n")
+        print_json(summary)
     else:
         (closing or display.show_closing)(run, summary)
     sys.stdout.flush()
@@ -134,7 +133,7 @@ async def _show_plan(options: Options, told: settings.Settings, *, as_json: bool
         prepared = await preparation.prepare(options, told, progress=looking, spending=False)
     try:
         if as_json:
-            sys.stdout.write(json.dumps(display.plan_json(prepared)) + "\n")
+            print_json(display.plan_json(prepared))
         else:
             display.show_plan(prepared, sys.stdout)
     finally:
@@ -162,4 +161,4 @@ class _Said(logging.Handler):
     """What the run logs, one line each on what stderr is at that moment, so that it stands above the live display."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(visible(record.getMessage()))
+        print_message(visible(record.getMessage()))

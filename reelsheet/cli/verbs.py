@@ -138,9 +138,9 @@ def resolve(
 
     Example: `reelsheet resolve SKU-007 --id 4b1f0c2e`
     """
-    from reelsheet.cli.ledger_commands import settle
+    from reelsheet.cli import resolve
 
-    return settle(row, prediction_id=id, abandon=abandon, as_json=as_json)
+    return resolve.resolve(row, prediction_id=id, abandon=abandon, as_json=as_json)
 
 
 @app.command(sort_key=6)
@@ -154,9 +154,9 @@ def status(
 
     Example: `reelsheet status`
     """
-    from reelsheet.cli.ledger_commands import show_status
+    from reelsheet.cli import status
 
-    return show_status(run_id, as_json=as_json)
+    return status.status(run_id, as_json=as_json)
 
 
 @app.command(sort_key=7)
@@ -171,9 +171,9 @@ def report(
 
     Example: `reelsheet report 20260115`
     """
-    from reelsheet.cli.ledger_commands import rebuild
+    from reelsheet.cli import report
 
-    return rebuild(run_id, results=results, as_json=as_json)
+    return report.report(run_id, results=results, as_json=as_json)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,85 @@
+"""`resolve`: which row is meant, and what settles it."""
+
+import json
+
+import pytest
+
+from reelsheet import settings
+from reelsheet.cli import call
+from reelsheet.manifest.identity import identity_of
+from reelsheet.manifest.rows import parse
+
+RUN = "20260115-120000-1f3a9c"
+SHEET = b"sku,image,prompt\r\nmug,https://shop.test/mug.jpg,turn\r\ndress,https://shop.test/dress.jpg,walk\r\nbad,,\r\n"
+PROVIDER = {"base_url": "https://api.vibedream.ai", "model": "i2v-pro"}
+
+
+@pytest.mark.parametrize("flags", [[], ["--id", "pred-x", "--abandon"]])
+def test_resolve_wants_either_an_id_or_abandon(ran, capsys, flags):
+    assert call(["resolve", "dress", *flags]) == 2
+    assert "--id PREDICTION, or --abandon" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sheet", [False, True])
+@pytest.mark.parametrize("way", ["identity", "beginning", "upper", "name", "line", "row"])
+def test_a_row_is_named_by_identity_name_or_line(ran, ledger, ids, capsys, way, sheet):
+    later = ran("20260116-120000-aaaaaa", sheet=sheet)
+    row = {
+        "identity": ids[1], "beginning": ids[1][:8], "upper": ids[1][:12].upper(), "name": "Dress",
+        "line": f"{later}:3", "row": "row 3",
+    }[way]  # fmt: skip
+    assert call(["resolve", row, "--id", "pred-dress", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["identity"], told["state"], told["attempt"]) == (ids[1], "submitted", 1)
+    assert (told["total_cost_usd"], told["at_risk_usd"]) == (0.54, 0.0)
+    assert "at no cost" in told["next"]
+    assert ledger.history(ids[1]).latest.prediction_id == "pred-dress"
+
+
+def test_an_abandoned_row_is_at_risk_no_more(ran, ledger, ids, capsys):
+    assert call(["resolve", "dress", "--abandon"]) == 0
+    assert "never charged" in capsys.readouterr().out
+    assert ledger.run(RUN).at_risk_cents == 0
+    assert ledger.history(ids[1]).is_free
+
+
+@pytest.mark.parametrize("wrong", ["", "../etc", "a b", "x" * 201, "-"])
+def test_what_is_no_id_settles_nothing(ran, ledger, ids, capsys, wrong):
+    code = call(["resolve", "dress", f"--id={wrong}"])
+    if wrong == "-":  # an odd id is still one
+        assert code == 0
+        return
+    assert code == 2
+    assert "cannot be a prediction id" in capsys.readouterr().err
+    assert ledger.run(RUN).at_risk_cents == 54
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [("mug", "paid for as prediction pred-mug"), ("nobody", "knows no row"), (f"{RUN}:9", "no row in line 9")],
+)
+def test_a_row_that_is_not_unknown_says_how_it_stands(ran, capsys, row, told):
+    assert call(["resolve", row, "--abandon"]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_name_that_fits_several_unknown_rows_says_which(ledger, home, registers, capsys):
+    two = SHEET.replace(b"mug,https", b"dress,https")
+    registers(ledger, RUN, destination=str(home), options=PROVIDER, rows=3)
+    (home / "runs" / RUN).mkdir(parents=True)
+    (home / "runs" / RUN / "manifest.csv").write_bytes(two)
+    both = [identity_of(row, settings.Settings()) for row in parse(two, "m.csv").rows if not row.problems]
+    for identity in both:
+        ledger.record_unknown(ledger.claim(identity, run_id=RUN, price_cents=54).attempt, "lost")
+    assert call(["resolve", "dress", "--abandon"]) == 2
+    told = capsys.readouterr().err
+    assert all(identity[:8] in told for identity in both)
+    assert ledger.run(RUN).at_risk_cents == 108
+
+
+def test_a_row_of_a_killed_process_can_be_settled(ran, ledger, ids, expires, capsys):
+    ledger.resolve(ids[1], None)
+    ledger.claim(ids[1], run_id=RUN, price_cents=54)
+    expires(ledger, ledger)
+    assert call(["resolve", ids[1], "--id", "pred-late"]) == 0
+    assert ledger.history(ids[1]).latest.prediction_id == "pred-late"

@@ -1,0 +1,55 @@
+"""`status`: rows and money of a run that is running, finished or killed."""
+
+import json
+
+import pytest
+
+from reelsheet.cli import call
+from reelsheet.ledger import Sheet
+
+RUN = "20260115-120000-1f3a9c"
+
+
+def test_without_any_run_status_says_so(ledger, capsys):
+    assert call(["status"]) == 0
+    assert "No runs yet" in capsys.readouterr().out
+    assert call(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run_id"] is None
+
+
+@pytest.mark.parametrize("sheet", [False, True])
+def test_status_tells_rows_and_money_of_a_running_run(ran, ledger, ids, capsys, sheet):
+    if sheet:
+        ledger._db.committed(
+            lambda c: ledger._keep_sheet(c, RUN, Sheet((2, 3, 4), ("mug", "dress", "bad"), (*ids, "")))
+        )
+    assert call(["status", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["run_id"], told["state"], told["alive"], told["rows"]) == (RUN, "running", True, 3)
+    rest = {"invalid": 1} if sheet else {"other": 1}
+    assert told["counts"] == {"succeeded": 1, "unknown": 1} | rest
+    assert (told["cost_usd"], told["reserved_usd"], told["at_risk_usd"], told["cap_usd"]) == (0.54, 0.0, 0.54, 2.0)
+    assert [(day["cost_usd"], day["at_risk_usd"]) for day in told["days"]] == [(0.54, 0.54)]
+
+
+def test_status_of_a_finished_run_counts_its_rows_as_it_ended(ran, ledger, capsys):
+    ledger.finish_run(RUN, exit_code=1, summary={"succeeded": 2, "failed": 0, "invalid": 1})
+    assert call(["status", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["state"], told["exit_code"], told["counts"]) == ("finished", 1, {"succeeded": 2, "invalid": 1})
+
+
+def test_status_of_a_killed_run_says_so_and_fits_the_screen(killed, capsys):
+    assert call(["status", RUN[:10]]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "killed" in lines[0]
+    assert all(len(line) <= 80 for line in lines if not line.startswith(("  From", "  To")))
+    assert any("resolve ROW" in line for line in lines)
+
+
+def test_a_run_that_is_not_there_is_a_sentence(ran, capsys):
+    assert call(["status", "2031"]) == 2
+    assert RUN in capsys.readouterr().err
+    ran("20260115-120000-2b0000")
+    assert call(["status", "20260115"]) == 2
+    assert "several runs" in capsys.readouterr().err
