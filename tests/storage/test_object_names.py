@@ -52,7 +52,7 @@ def test_without_an_id_the_prompt_names_the_clip():
     assert name == f"The-camera-pushes-in-slowly-golden-light-on-the-{ONE[:8]}"
 
 
-@pytest.mark.parametrize(("row_id", "prompt"), [("", None), ("  ", ""), ("連衣裙", None), ("***", "!!!")])
+@pytest.mark.parametrize(("row_id", "prompt"), [("", None), ("  ", ""), ("👗", None), ("***", "!!!")])
 def test_where_nothing_is_readable_it_is_a_clip(row_id, prompt):
     assert object_names.default_name(row_id, prompt, ONE, 1, 0) == f"clip-{ONE[:8]}"
 
@@ -81,7 +81,13 @@ def test_a_further_attempt_has_its_number_and_a_further_output_too():
         ("CON", "_CON"),
         ("lpt1.old", "_lpt1.old"),
         ("Conrad", "Conrad"),
-        ("платье", ""),
+        ("платье 12", "plate-12"),
+        ("連衣裙", "Lian-Yi-Qun"),
+        ("ドレス ピンク", "doresu-pinku"),
+        ("드레스", "deureseu"),
+        ("فستان", "fstn"),
+        ("12,5 cm", "12-5-cm"),
+        ("👗", ""),
     ],
 )
 def test_a_slug_is_ascii_that_every_system_can_store(text, slug):
