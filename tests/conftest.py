@@ -1,8 +1,10 @@
 """Servers on loopback that tests share; nothing here leaves this machine."""
 
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -19,17 +21,37 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test sees this machine's settings, credentials or ledger."""
-    import os
-
     for name in list(os.environ):
         if name.startswith(("AWS_", "REELSHEET_", "VIBEDREAM_")) and name != "AWS_CA_BUNDLE":
             monkeypatch.delenv(name)
-    home = tmp_path_factory.mktemp("home")
-    monkeypatch.setenv("XDG_STATE_HOME", str(home))
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(home / "no-config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "no-credentials"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("home")))
+    # The same in every test: reelsheet keeps one S3 client for each environment.
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere/config")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere/credentials")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it keeps the credentials of whoever asked first
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_botocore_loader() -> Iterator[None]:
+    """botocore reads its service models once in a process; every new client would take 0.2 s to read them again."""
+    from botocore import loaders, session
+
+    with pytest.MonkeyPatch.context() as patch:
+        shared = cache(loaders.create_loader)
+        patch.setattr(session, "create_loader", shared, raising=False)
+        patch.setattr(loaders, "create_loader", shared)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def servers_that_stop_at_once() -> Iterator[None]:
+    """`socketserver` looks every half second whether it is to stop, and every test that ends a server waits for that."""
+    from socketserver import BaseServer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseServer.serve_forever, "__defaults__", (0.01,))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +66,15 @@ def s3_endpoint() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def s3_client_of_all(s3_endpoint: str) -> BaseClient:
+    return boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name="us-east-1").client(
+        "s3", endpoint_url=s3_endpoint
+    )
+
+
 @pytest.fixture
-def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> BaseClient:
+def s3(s3_endpoint: str, s3_client_of_all: BaseClient, monkeypatch: pytest.MonkeyPatch) -> BaseClient:
     """A boto3 client; the environment points reelsheet at the same simulated S3."""
     for name, value in {
         "AWS_ENDPOINT_URL_S3": s3_endpoint,
@@ -54,7 +83,7 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> BaseClient:
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    return boto3.client("s3")
+    return s3_client_of_all
 
 
 @pytest.fixture
@@ -86,8 +115,6 @@ def sandbox(sandbox_process: "SandboxProcess", monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """A new database on this machine's PostgreSQL; its address. Without a server: skipped here, an error in CI."""
-    import os
-
     import psycopg
     from sqlalchemy import make_url
 
