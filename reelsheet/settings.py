@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from reelsheet.errors import ConfigurationError, ReelsheetError
@@ -19,21 +19,21 @@ DOTENV = Path(".env")
 
 
 class Settings(BaseSettings):
-    """What reelsheet is told by its surroundings. `vibedream_api_key` never shows in a repr."""
+    """The settings of this process. `env_name` says how a field is named in the environment."""
 
-    model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True, env_ignore_empty=True)
-
-    api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("VIBEDREAM_API_KEY", "api_key"))
-    base_url: str = Field("https://api.vibedream.ai", validation_alias=AliasChoices("VIBEDREAM_BASE_URL", "base_url"))
-    model: str = Field("i2v-pro", validation_alias=AliasChoices("REELSHEET_MODEL", "model"), pattern=r"^[\w.:-]+$")
-    ledger_url: str | None = Field(None, validation_alias=AliasChoices("REELSHEET_LEDGER_URL", "ledger_url"))
-    price_cents: int = Field(54, ge=0, validation_alias=AliasChoices("REELSHEET_PRICE_CENTS", "price_cents"))
-    daily_cap_usd: str | None = Field(None, validation_alias=AliasChoices("REELSHEET_DAILY_CAP_USD", "daily_cap_usd"))
-    submit_timeout: float = Field(60, gt=0, validation_alias=AliasChoices("REELSHEET_SUBMIT_TIMEOUT", "submit_timeout"))
-    notify_url: SecretStr | None = Field(None, validation_alias=AliasChoices("REELSHEET_NOTIFY_URL", "notify_url"))
-    allow_private_hosts: bool = Field(
-        False, validation_alias=AliasChoices("REELSHEET_ALLOW_PRIVATE_HOSTS", "allow_private_hosts")
+    model_config = SettingsConfigDict(
+        env_prefix="REELSHEET_", env_ignore_empty=True, populate_by_name=True, extra="ignore", frozen=True
     )
+
+    api_key: SecretStr | None = Field(None, validation_alias="VIBEDREAM_API_KEY")
+    base_url: str = Field("https://api.vibedream.ai", validation_alias="VIBEDREAM_BASE_URL")
+    model: str = Field("i2v-pro", pattern=r"^[\w.:-]+$")
+    ledger_url: str | None = None
+    price_cents: int = Field(54, ge=0)
+    daily_cap_usd: str | None = None
+    submit_timeout: float = Field(60, gt=0)
+    notify_url: SecretStr | None = None
+    allow_private_hosts: bool = False
 
     @field_validator("base_url")
     @classmethod
@@ -41,7 +41,7 @@ class Settings(BaseSettings):
         parts = urlsplit(value.strip().rstrip("/"))
         if not _is_plain(parts):
             raise ValueError("VIBEDREAM_BASE_URL must be an address like https://api.vibedream.ai")
-        if parts.path.endswith("/api/v1"):  # it would be asked for twice, and every row refused
+        if parts.path.endswith("/api/v1"):  # it would be in each address twice, and every row refused
             raise ValueError("VIBEDREAM_BASE_URL must be given without the /api/v1 at its end")
         if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
             raise ValueError("VIBEDREAM_BASE_URL must start with https:// (http:// is accepted on this machine only)")
@@ -67,13 +67,13 @@ class Settings(BaseSettings):
 
 
 def _is_plain(parts: SplitResult) -> bool:
-    """Scheme, host, perhaps a port and a path; nothing that would change who is asked, or with which key."""
+    """Only a scheme, a host, a port and a path: nothing that would change who gets the request, or with which key."""
     try:
         port = parts.port
     except ValueError:
         return False
-    there = bool(parts.hostname) and port != 0 and "@" not in parts.netloc
-    return there and not (parts.query or parts.fragment or re.search(r"[\s\\]", parts.netloc + parts.path))
+    has_host = bool(parts.hostname) and port != 0 and "@" not in parts.netloc
+    return has_host and not (parts.query or parts.fragment or re.search(r"[\s\\]", parts.netloc + parts.path))
 
 
 def is_loopback(host: str) -> bool:
@@ -86,30 +86,45 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_loopback_url(url: str) -> bool:
+    return is_loopback(urlsplit(url).hostname or "")
+
+
 def load_dotenv(path: Path = DOTENV) -> None:
-    """Put `.env` into the environment, below what is there, so that boto3 and Prefect see it as well."""
+    """Add what `.env` says to the environment, where it is not set yet, so that boto3 and Prefect see it as well."""
     from dotenv import dotenv_values
 
     try:
         values = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read ({error}); mend or remove it.") from error
+        raise ConfigurationError(f"{path} cannot be read ({error}); fix or remove it.") from error
     for name, value in values.items():
         if value:
             os.environ.setdefault(name, value)
 
 
 def load() -> Settings:
-    """Settings of this process. Raises ConfigurationError with every complaint in one sentence."""
+    """Read them. Raises ConfigurationError, one sentence with everything that is wrong."""
     load_dotenv()
     try:
         return Settings()
     except ValidationError as error:
-        told = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors(include_input=False, include_url=False)
+        problems = "; ".join(
+            f"{env_name(str(problem['loc'][0]))}: {problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors(include_input=False, include_url=False)
         )
-        raise ConfigurationError(f"The settings cannot be used: {told}.") from None
+        raise ConfigurationError(f"The settings cannot be used: {problems}.") from None
+
+
+def env_name(field: str) -> str:
+    """The environment variable of a field of Settings (or that variable itself)."""
+    info = Settings.model_fields.get(field)
+    return field if info is None else str(info.validation_alias or f"REELSHEET_{field.upper()}")
+
+
+def env_names() -> frozenset[str]:
+    """Every environment variable that Settings reads."""
+    return frozenset(map(env_name, Settings.model_fields))
 
 
 def state_home() -> Path:

@@ -37,6 +37,13 @@ def test_dotenv_is_read_as_people_write_it(here):
     assert (told.api_key.get_secret_value(), told.price_cents, told.model) == ("a$b", 60, "i2v-pro")
 
 
+@pytest.mark.parametrize("name", ["API_KEY", "BASE_URL", "MODEL", "PRICE_CENTS", "LEDGER_URL"])
+def test_a_variable_of_another_program_is_not_read(here, name):
+    before = settings.load()
+    os.environ[name] = "9"
+    assert settings.load() == before
+
+
 def test_a_dotenv_that_is_no_text_is_told(here):
     (here / ".env").write_bytes(b"\xff\xfeV\0I\0")
     with pytest.raises(ConfigurationError, match=r"\.env cannot be read"):

@@ -238,6 +238,6 @@ def doctor(
 
     Example: `reelsheet doctor --to s3://bucket/spring`
     """
-    from reelsheet.cli.doctor import examine
+    from reelsheet.cli import doctor
 
-    return examine(to, as_json=as_json)
+    return doctor.doctor(to, as_json=as_json)

@@ -7,6 +7,7 @@ from typing import Final
 from reelsheet.errors import ConfigurationError
 from reelsheet.settings import state_home
 
+MOUNTS: Final = Path("/proc/self/mounts")
 SIGNS: Final = ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io")
 VARIABLES: Final = ("KUBERNETES_SERVICE_HOST", "ECS_CONTAINER_METADATA_URI_V4")
 FLEETING: Final = frozenset({"overlay", "fuse.fuse-overlayfs", "aufs", "tmpfs", "ramfs"})
@@ -34,19 +35,23 @@ def in_container() -> bool:
     return any(os.environ.get(name) for name in VARIABLES) or any(Path(sign).exists() for sign in SIGNS)
 
 
-def is_persistent(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
+def is_persistent(path: Path, mounts: Path = MOUNTS) -> bool:
     """True where what is mounted nearest above `path` is neither memory nor a container's own layer."""
+    return disk_of(path, mounts) not in FLEETING
+
+
+def disk_of(path: Path, mounts: Path = MOUNTS) -> str:
+    """The kind of file system that is mounted nearest above `path` ("ext4", "nfs4"); "" where that is not known."""
     there = path.resolve()
     try:
         lines = [line.split(" ") for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:
-        return True  # no such table here: no Linux container
+        return ""  # no such table here: no Linux container
     points = [(_plain(line[1]), line[2]) for line in lines if len(line) > 2]
     holding = [(Path(point), kind) for point, kind in points if there.is_relative_to(point)]
     if not holding:
-        return True
-    _, kind = max(enumerate(holding), key=lambda found: (len(found[1][0].parts), found[0]))[1]  # the last one covers
-    return kind not in FLEETING
+        return ""
+    return max(enumerate(holding), key=lambda item: (len(item[1][0].parts), item[0]))[1][1]  # the last one covers
 
 
 def _plain(point: str) -> str:

@@ -1,4 +1,4 @@
-"""`doctor`: what a run needs, and what mends what is missing."""
+"""`doctor`: what a run needs, and how to fix what is missing."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from reelsheet.cli import doctor
-from reelsheet.cli.doctor import Finding, Level, disk_of, masked
-from reelsheet.ledger import Ledger
+from reelsheet.cli import doctor, doctor_checks
+from reelsheet.cli.doctor_checks import Finding, Level, masked
+from reelsheet.ledger import Ledger, durability
 
 KEY = "vd-3f9a8c7b6d5e4f3a2b1c"
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise looks for it
@@ -74,11 +74,11 @@ def of(about: str, found: list[Finding]) -> list[Finding]:
 
 def worst(about: str, to: str | None = None) -> Finding:
     order = [Level.FINE, Level.WARNING, Level.BROKEN]
-    return max(of(about, doctor.checkup(to)), key=lambda finding: order.index(finding.level))
+    return max(of(about, doctor.examine(to)), key=lambda finding: order.index(finding.level))
 
 
 def test_a_working_setup_exits_0_and_never_shows_the_key(api, tmp_path, capsys):
-    assert doctor.examine(str(tmp_path / "clips"), as_json=False) == 0
+    assert doctor.doctor(str(tmp_path / "clips"), as_json=False) == 0
     told = capsys.readouterr().out
     assert "✗" not in told
     assert "A run can work." in told
@@ -87,7 +87,7 @@ def test_a_working_setup_exits_0_and_never_shows_the_key(api, tmp_path, capsys):
 
 
 def test_as_json_it_is_one_object(api, capsys):
-    assert doctor.examine(None, as_json=True) == 0
+    assert doctor.doctor(None, as_json=True) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is True
     assert {"Settings", "Provider", "API key", "Clock", "S3", "Ledger", "Prefect", "Disk", "Notification"} <= {
@@ -96,23 +96,23 @@ def test_as_json_it_is_one_object(api, capsys):
     assert KEY not in json.dumps(told)
 
 
-def test_a_missing_key_is_told_with_what_mends_it(api, monkeypatch):
+def test_a_missing_key_is_told_with_the_fix(api, monkeypatch):
     monkeypatch.delenv("VIBEDREAM_API_KEY")
     found = worst("API key")
     assert found.level is Level.BROKEN
-    assert "VIBEDREAM_API_KEY" in found.mend
+    assert "VIBEDREAM_API_KEY" in found.fix
 
 
 def test_a_refused_key_is_told_with_the_providers_words(api, monkeypatch, capsys):
     monkeypatch.setenv("VIBEDREAM_API_KEY", "another-key-that-is-long-enough")
-    assert doctor.examine(None, as_json=False) == 2
+    assert doctor.doctor(None, as_json=False) == 2
     told = capsys.readouterr().out
     assert "is refused (Invalid API key)" in told
     assert "another-key" not in told
 
 
 def test_the_key_is_not_sent_where_only_the_clock_is_asked(api):
-    doctor.checkup()
+    doctor.examine()
     assert ("/", "") in api.asked
 
 
@@ -123,7 +123,7 @@ def test_an_address_that_does_not_answer_is_broken(api, monkeypatch):
 
 
 def test_a_sandbox_is_said_to_be_one(api):
-    assert "sandbox" in worst("Provider").told
+    assert "sandbox" in worst("Provider").message
 
 
 @pytest.mark.parametrize(("minutes", "level"), [(0, Level.FINE), (5, Level.WARNING), (-20, Level.BROKEN)])
@@ -132,12 +132,12 @@ def test_a_clock_that_differs_is_told_by_how_much(api, minutes, level):
     found = worst("Clock")
     assert found.level is level
     if minutes:
-        assert f"{abs(minutes)} minutes {'behind' if minutes > 0 else 'ahead of'}" in found.told
+        assert f"{abs(minutes)} minutes {'behind' if minutes > 0 else 'ahead of'}" in found.message
 
 
 def test_unusable_settings_are_told_in_one_sentence(api, monkeypatch, capsys):
     monkeypatch.setenv("REELSHEET_PRICE_CENTS", "a lot")
-    assert doctor.examine(None, as_json=False) == 2
+    assert doctor.doctor(None, as_json=False) == 2
     assert "REELSHEET_PRICE_CENTS" in capsys.readouterr().out
 
 
@@ -145,24 +145,24 @@ def test_a_misspelt_setting_is_found_and_its_name_guessed(api, monkeypatch):
     monkeypatch.setenv("REELSHEET_DAILY_CAP", "10")
     found = worst("Settings")
     assert found.level is Level.WARNING
-    assert found.mend == "Did you mean REELSHEET_DAILY_CAP_USD?"
+    assert found.fix == "Did you mean REELSHEET_DAILY_CAP_USD?"
 
 
 def test_a_key_file_that_others_can_read_is_told(api, tmp_path):
     (tmp_path / ".env").write_text("AWS_DEFAULT_REGION=eu-central-1\n")
     (tmp_path / ".env").chmod(0o644)
     found = worst("Settings")
-    assert found.mend == "chmod 600 .env"
+    assert found.fix == "chmod 600 .env"
 
 
 def test_private_hosts_are_told_where_the_provider_is_not_here(api, monkeypatch):
     monkeypatch.setenv("VIBEDREAM_BASE_URL", "https://localhost.invalid")
     monkeypatch.setenv("REELSHEET_ALLOW_PRIVATE_HOSTS", "1")
-    assert "into this network" in worst("Settings").told
+    assert "in this network" in worst("Settings").message
 
 
 def test_a_bucket_is_tried_and_what_was_put_is_deleted(api, bucket, s3):
-    found = doctor.checkup(f"s3://{bucket}/spring")
+    found = doctor.examine(f"s3://{bucket}/spring")
     assert of("Destination", found)[0].level is Level.FINE
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
 
@@ -170,7 +170,7 @@ def test_a_bucket_is_tried_and_what_was_put_is_deleted(api, bucket, s3):
 def test_a_bucket_that_is_not_there_is_a_sentence(api, s3):
     found = worst("Destination", "s3://no-such-bucket-here/x")
     assert found.level is Level.BROKEN
-    assert "there is no bucket" in found.told
+    assert "there is no bucket" in found.message
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(api, tmp_path):
@@ -181,7 +181,7 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(api, tmp_path):
 def test_without_credentials_s3_is_a_warning_only(api):
     found = worst("S3")
     assert found.level is Level.WARNING
-    assert "a folder as --to needs none" in found.mend
+    assert "a folder as --to needs none" in found.fix
 
 
 def test_a_ledger_is_counted(api, tmp_path, monkeypatch):
@@ -193,7 +193,7 @@ def test_a_ledger_is_counted(api, tmp_path, monkeypatch):
         cap_cents=1,
     )  # fmt: skip
     ledger.close()
-    assert worst("Ledger").told == f"{tmp_path}/books/l.db (1 run, 0 paid or perhaps paid clips)"
+    assert worst("Ledger").message == f"{tmp_path}/books/l.db (1 run, 0 clips that cost or may have cost money)"
 
 
 def test_a_ledger_that_cannot_be_opened_is_broken(api, tmp_path, monkeypatch):
@@ -202,27 +202,17 @@ def test_a_ledger_that_cannot_be_opened_is_broken(api, tmp_path, monkeypatch):
     assert worst("Ledger").level is Level.BROKEN
 
 
-MOUNTS = "overlay / overlay rw 0 0\nnas:/x /mnt/nas nfs4 rw 0 0\n/dev/sda1 /mnt/nas/local ext4 rw 0 0\n"
-
-
-@pytest.mark.parametrize(
-    ("folder", "kind"), [("/mnt/nas/state", "nfs4"), ("/mnt/nas/local/state", "ext4"), ("/home", "overlay")]
-)
-def test_the_disk_of_a_folder_is_that_of_its_nearest_mount(folder, kind):
-    assert disk_of(Path(folder), MOUNTS) == kind
-
-
 def test_a_ledger_on_a_network_disk_is_warned_of(api, monkeypatch):
-    monkeypatch.setattr(doctor, "disk_of", lambda _: "nfs4")
-    assert "cannot lock safely" in worst("Ledger").told
+    monkeypatch.setattr(durability, "disk_of", lambda *_: "nfs4")
+    assert "cannot lock safely" in worst("Ledger").message
 
 
 def test_a_ledger_that_dies_with_its_container_is_broken(api, monkeypatch):
-    monkeypatch.setattr(doctor, "disk_of", lambda _: "overlay")
+    monkeypatch.setattr(durability, "disk_of", lambda *_: "overlay")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     found = worst("Ledger")
     assert found.level is Level.BROKEN
-    assert "postgresql" in found.mend
+    assert "postgresql" in found.fix
 
 
 def test_a_prefect_server_is_asked_whether_it_is_well(api, monkeypatch):
@@ -238,21 +228,21 @@ def test_a_prefect_server_is_asked_whether_it_is_well(api, monkeypatch):
 
 
 def test_the_embedded_servers_log_is_named(api, tmp_path):
-    assert f"{tmp_path}/prefect/reelsheet-server.log" in worst("Prefect").told
+    assert f"{tmp_path}/prefect/reelsheet-server.log" in worst("Prefect").message
 
 
 @pytest.mark.parametrize(
     ("free", "level"), [(10**8 - 1, Level.BROKEN), (10**9 - 1, Level.WARNING), (10**9, Level.FINE)]
 )
 def test_a_disk_that_is_nearly_full_is_told(api, monkeypatch, free, level):
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": free}))
+    monkeypatch.setattr(doctor_checks.shutil, "disk_usage", lambda _: type("Usage", (), {"free": free}))
     assert worst("Disk").level is level
 
 
 def test_an_address_for_notifications_is_read_and_not_used(api, monkeypatch):
     monkeypatch.setenv("REELSHEET_NOTIFY_URL", f"json://127.0.0.1:9/{KEY}")
     found = worst("Notification")
-    assert (found.level, found.told) == (Level.FINE, "to JSON; nothing was sent now")
+    assert (found.level, found.message) == (Level.FINE, "to JSON; nothing was sent now")
     monkeypatch.setenv("REELSHEET_NOTIFY_URL", "what?")
     assert worst("Notification").level is Level.WARNING
 
@@ -267,9 +257,9 @@ def test_a_check_that_hangs_is_left_alone():
     def quick() -> Iterator[Finding]:
         yield Finding("Quick", Level.FINE, "well")
 
-    found = doctor._beside({"Slow": hang, "Quick": quick}, patience=0.2)
+    found = doctor.run_checks({"Slow": hang, "Quick": quick}, timeout_s=0.2)
     never.set()
-    assert [(one.about, one.level) for one in found] == [("Slow", Level.BROKEN), ("Quick", Level.FINE)]
+    assert [(finding.about, finding.level) for finding in found] == [("Slow", Level.BROKEN), ("Quick", Level.FINE)]
 
 
 def test_a_check_that_fails_is_a_finding():
@@ -277,9 +267,9 @@ def test_a_check_that_fails_is_a_finding():
         raise RuntimeError("https://u:secret@host/")
         yield
 
-    (found,) = doctor._beside({"Odd": fail})
+    (found,) = doctor.run_checks({"Odd": fail})
     assert found.level is Level.BROKEN
-    assert "secret" not in found.told
+    assert "secret" not in found.message
 
 
 def test_a_short_key_shows_nothing_of_itself():
@@ -290,15 +280,17 @@ def test_a_short_key_shows_nothing_of_itself():
 
 def test_no_request_leaves_this_machine_without_need(api):
     assert "PREFECT_API_URL" not in os.environ
-    doctor.checkup()
+    doctor.examine()
     assert all(path in {"/", "/api/v1/predictions/00000000-0000-0000-0000-000000000000"} for path, _ in api.asked)
 
 
 def test_another_package_named_flows_is_said_to_be_in_the_way(tmp_path, monkeypatch):
-    assert list(doctor._packages()) == []
-    (found, _) = doctor._packages(tmp_path)  # as if reelsheet were elsewhere than the flows that Python finds
+    assert list(doctor_checks.package_names()) == []
+    (found, _) = doctor_checks.package_names(
+        tmp_path
+    )  # as if reelsheet were elsewhere than the flows that Python finds
     assert (found.about, found.level) == ("Packages", Level.BROKEN)
-    assert "environment of its own" in found.mend
+    assert "environment of its own" in found.fix
     monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: {"flows": ["reelsheet", "flowlib"]})
-    (found,) = doctor._packages()
-    assert (found.level, found.told) == (Level.WARNING, "flowlib has a package named flows, as reelsheet does")
+    (found,) = doctor_checks.package_names()
+    assert (found.level, found.message) == (Level.WARNING, "flowlib has a package named flows, as reelsheet does")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from reelsheet import settings
 from reelsheet.cli.init import ENV, FILES, write_starter
 from reelsheet.errors import UsageError
 from reelsheet.manifest import rows
-from reelsheet.settings import Settings
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 
@@ -28,20 +28,12 @@ def test_only_its_owner_can_read_the_key(tmp_path):
 def test_the_starter_settings_are_usable_as_they_are(tmp_path, monkeypatch):
     write_starter(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    from reelsheet import settings
-
     assert settings.load().api_key is None
 
 
 def test_every_setting_that_the_starter_names_exists():
-    known = {
-        choice
-        for field in Settings.model_fields.values()
-        for choice in field.validation_alias.choices
-        if choice.isupper()
-    }
     named = {line.lstrip("# ").partition("=")[0] for line in ENV.splitlines() if "=" in line}
-    assert {name for name in named if not name.startswith("AWS_")} <= known
+    assert {name for name in named if not name.startswith("AWS_")} <= settings.env_names()
 
 
 def test_nothing_that_is_there_is_touched(tmp_path, capsys):

@@ -10,6 +10,7 @@ from reelsheet.ledger import durability
 OVERLAY = "overlay / overlay rw 0 0\nproc /proc proc rw 0 0\ntmpfs /dev/shm tmpfs rw 0 0\n"
 VOLUME = OVERLAY + "/dev/sdb1 /data ext4 rw 0 0\n/dev/sdb1 /with\\040space ext4 rw 0 0\n"
 DISK = "/dev/vda / ext4 rw 0 0\n"
+NETWORK = OVERLAY + "nas:/x /mnt/nas nfs4 rw 0 0\n/dev/sda1 /mnt/nas/local ext4 rw 0 0\n"
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,15 @@ def test_what_is_mounted_nearest_decides(tmp_path: Path, mounts: str, path: str,
     table = tmp_path / "mounts"
     table.write_text(mounts, encoding="utf-8")
     assert durability.is_persistent(Path(path), table) is lasts
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/mnt/nas/state", "nfs4"), ("/mnt/nas/local/state", "ext4"), ("/home", "overlay")]
+)
+def test_the_disk_of_a_folder_is_that_of_its_nearest_mount(tmp_path: Path, path: str, kind: str) -> None:
+    table = tmp_path / "mounts"
+    table.write_text(NETWORK, encoding="utf-8")
+    assert durability.disk_of(Path(path), table) == kind
 
 
 def test_a_ledger_on_a_containers_own_disk_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
