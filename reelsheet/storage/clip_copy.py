@@ -239,10 +239,7 @@ class _Job:
     async def _fetch_again(self, first: Content) -> None:
         """Where neither file nor server says how long it is, two equal downloads prove it."""
         digest, size_bytes = hashlib.sha256(), 0
-        async with (
-            guarded_http.open_url(self.client, self.url) as response,
-            aclosing(self._chunks(response)) as chunks,
-        ):
+        async with guarded_http.open_url(self.client, self.url) as response, aclosing(self._chunks(response)) as chunks:
             async for chunk in chunks:
                 digest.update(chunk)
                 size_bytes += len(chunk)

@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from reelsheet import __version__
@@ -23,86 +23,71 @@ if TYPE_CHECKING:
 
 ATTEMPTS: Final = 8  # of one request, with botocore's backoff: about half a minute
 CONNECTIONS: Final = 64
-ASK_AGAIN: Final = 60.0  # seconds, for a bucket's region where S3 was not reached
+REGION_RETRY_S: Final = 60.0  # before a bucket's region is asked for again, where S3 was not reached
 _BUILDING: Final = threading.Lock()  # sessions are not safe to build in two threads at once
 _REGIONS: Final[dict[tuple[tuple[tuple[str, str], ...], str], tuple[str | None, float]]] = {}  # and until when
 
-_DENIED: Final = frozenset(("AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403"))
-_BAD_KEY: Final = frozenset(("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure", "401"))
-_EXPIRED: Final = frozenset(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"))
-_NO_BUCKET: Final = frozenset(("NoSuchBucket",))
-_BAD_NAME: Final = frozenset(("InvalidBucketName", "ParamValidationError"))
-_CLOCK: Final = frozenset(("RequestTimeTooSkewed",))
-_REGION: Final = frozenset(
-    (
-        *("PermanentRedirect", "301", "307", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"),
-        *("NoRegionError", "InvalidRegionError"),
-        "RecursionError",  # botocore asks for the region of a bucket that has moved, and the answer is that it moved
-    )
+# S3's error codes and statuses, and names of botocore's exceptions
+_MISSING: Final = "NoSuchKey NoSuchUpload NoSuchObject NotFound 404"
+_CONNECTION: Final = (
+    "EndpointConnectionError ConnectTimeoutError ConnectionClosedError ReadTimeoutError ProxyConnectionError SSLError"
 )
-_FULL: Final = frozenset(("QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "507"))
-_THROTTLED: Final = frozenset(("SlowDown", "Throttling", "ThrottlingException", "ServiceUnavailable", "503", "429"))
-_GARBLED: Final = frozenset(
-    (
-        *("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"),
-        *("FlexibleChecksumError", "IncompleteBody", "IncompleteReadError", "ResponseStreamingError"),
-    )
-)
-_NO_TRAILERS: Final = frozenset(("MissingContentLength", "411", "NotImplemented", "501"))
-_MISSING: Final = frozenset(("NoSuchKey", "NoSuchUpload", "NoSuchObject", "NotFound", "404"))
-_CONNECTION: Final = frozenset(
-    (
-        *("EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError", "ReadTimeoutError"),
-        *("ProxyConnectionError", "SSLError"),
-    )
-)
-_CREDENTIALS: Final = frozenset(
-    (
-        *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"),
-        *("SSOTokenLoadError", "UnauthorizedSSOTokenError", "ProfileNotFound", "NoAuthTokenError"),
-    )
-)
-_FATAL: Final = (
-    _DENIED | _BAD_KEY | _EXPIRED | _NO_BUCKET | _BAD_NAME | _CLOCK | _REGION | _FULL | _CONNECTION | _CREDENTIALS
+_GARBLED: Final = (
+    "BadDigest InvalidDigest XAmzContentSHA256Mismatch XAmzContentChecksumMismatch FlexibleChecksumError "
+    "IncompleteBody IncompleteReadError ResponseStreamingError"
 )
 
-# what happened and what mends it, after "S3: writing s3://bucket/key "
-_SENTENCES: Final[tuple[tuple[frozenset[str], str], ...]] = (
-    (_DENIED, "is denied; let these credentials do {permit}."),
-    (_NO_BUCKET, "failed, because there is no bucket {bucket}; create it or correct its name."),
-    (_EXPIRED, "failed, because the AWS credentials have expired; sign in again and repeat the command."),
-    (_BAD_KEY, "failed, because the AWS key is not accepted ({code}); check AWS_ACCESS_KEY_ID and its secret."),
-    (
-        _CREDENTIALS,
-        (
-            "failed, because there are no usable AWS credentials ({code}); "
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE and sign in."
-        ),
-    ),
-    (_CLOCK, "failed, because this machine's clock is {skew}; set the clock and repeat the command."),
-    (_REGION, "failed, because the bucket is in {region}; set AWS_DEFAULT_REGION to it."),
-    (_BAD_NAME, "failed, because {bucket!r} is not a possible bucket name; correct the destination."),
-    (_FULL, "failed, because the storage is full ({code}); make room or use another destination."),
-    (_CONNECTION, "failed, because {where} cannot be reached ({code}); check the network and AWS_ENDPOINT_URL_S3."),
-    (_THROTTLED, "failed, because S3 asks to slow down ({code}); repeat the command later, at no cost."),
-    (
-        _GARBLED,
-        (
-            "failed its checksum or was cut ({code}); repeat the command, and if that persists "
-            "set AWS_REQUEST_CHECKSUM_CALCULATION and AWS_RESPONSE_CHECKSUM_VALIDATION to when_required."
-        ),
-    ),
-    (_NO_TRAILERS, "is beyond this endpoint ({code}); set AWS_REQUEST_CHECKSUM_CALCULATION=when_required."),
-    (_MISSING, "failed, because it is not there."),
-)
+
+def _by_code(sentences: dict[str, str]) -> dict[str, str]:
+    return {code: sentence for codes, sentence in sentences.items() for code in codes.split()}
+
+
+# What happened and how to fix it, after "S3: writing s3://bucket/key".
+_SYSTEMIC: Final = _by_code({  # every row will meet it
+    "AccessDenied AllAccessDisabled AccountProblem Forbidden 403":
+        "is denied; let these credentials do {permission}.",
+    "NoSuchBucket":
+        "failed, because there is no bucket {bucket}; create it or correct its name.",
+    "ExpiredToken ExpiredTokenException TokenRefreshRequired RequestExpired":
+        "failed, because the AWS credentials have expired; sign in again and repeat the command.",
+    "InvalidAccessKeyId SignatureDoesNotMatch InvalidToken AuthFailure 401":
+        "failed, because the AWS key is not accepted ({code}); check AWS_ACCESS_KEY_ID and its secret.",
+    "NoCredentialsError PartialCredentialsError CredentialRetrievalError TokenRetrievalError SSOTokenLoadError "
+    "UnauthorizedSSOTokenError ProfileNotFound NoAuthTokenError":
+        "failed, because there are no usable AWS credentials ({code}); "
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE and sign in.",
+    "RequestTimeTooSkewed":
+        "failed, because this machine's clock is {skew}; set the clock and repeat the command.",
+    # RecursionError: botocore asks for the region of a bucket that has moved, and the answer is that it moved
+    "PermanentRedirect 301 307 AuthorizationHeaderMalformed IllegalLocationConstraintException NoRegionError "
+    "InvalidRegionError RecursionError":
+        "failed, because the bucket is in {region}; set AWS_DEFAULT_REGION to it.",
+    "InvalidBucketName ParamValidationError":
+        "failed, because {bucket!r} is not a possible bucket name; correct the destination.",
+    "QuotaExceeded InsufficientStorage XMinioStorageFull 507":
+        "failed, because the storage is full ({code}); make room or use another destination.",
+    _CONNECTION:
+        "failed, because {where} cannot be reached ({code}); check the network and AWS_ENDPOINT_URL_S3.",
+})  # fmt: skip
+_SENTENCES: Final = _SYSTEMIC | _by_code({
+    "SlowDown Throttling ThrottlingException ServiceUnavailable 503 429":
+        "failed, because S3 asks to slow down ({code}); repeat the command later, at no cost.",
+    _GARBLED:
+        "failed its checksum or was cut ({code}); repeat the command, and if that persists "
+        "set AWS_REQUEST_CHECKSUM_CALCULATION and AWS_RESPONSE_CHECKSUM_VALIDATION to when_required.",
+    "MissingContentLength 411 NotImplemented 501":
+        "is beyond this endpoint ({code}); set AWS_REQUEST_CHECKSUM_CALCULATION=when_required.",
+    _MISSING: "failed, because it is not there.",
+})  # fmt: skip
+_KMS: Final = "is denied by the bucket's encryption key ({code}); let these credentials use it."
 _OTHER: Final = "failed ({code}); repeat the command, and look at the bucket's settings if that persists."
 
-_WORDS: Final = {
+_ACTIONS: Final = {
     "s3:GetObject": "reading",
     "s3:PutObject": "writing",
     "s3:DeleteObject": "deleting",
     "s3:ListBucket": "listing",
-    "s3:AbortMultipartUpload": "tidying up uploads in",
+    "s3:AbortMultipartUpload": "cleaning up uploads in",
     "s3:ListBucketMultipartUploads": "listing unfinished uploads in",
 }
 
@@ -115,18 +100,18 @@ def client(region: str | None = None, attempts: int = ATTEMPTS) -> "S3Client":
 
 def region_of(bucket: str) -> str | None:
     """The bucket's own region, which a link into it must be signed for; None where S3 does not say. Asked once."""
-    asked = (_environment(), bucket)
-    found, until = _REGIONS.get(asked, (None, 0.0))
-    if time.monotonic() >= until:
-        until = math.inf
+    key = (_environment(), bucket)
+    region, valid_until = _REGIONS.get(key, (None, 0.0))
+    if time.monotonic() >= valid_until:
+        valid_until = math.inf
         try:
-            found = client(attempts=2).head_bucket(Bucket=bucket).get("BucketRegion")
+            region = client(attempts=2).head_bucket(Bucket=bucket).get("BucketRegion")
         except failures() as error:
-            found = _headers_of(error).get("x-amz-bucket-region")  # a refusal says it as well
-            if not found and is_connection(error):
-                until = time.monotonic() + ASK_AGAIN
-        _REGIONS[asked] = found, until
-    return found or None
+            region = _headers_of(error).get("x-amz-bucket-region")  # a refusal says it as well
+            if not region and is_connection(error):
+                valid_until = time.monotonic() + REGION_RETRY_S
+        _REGIONS[key] = region, valid_until
+    return region or None
 
 
 def endpoint() -> str:
@@ -137,30 +122,31 @@ def endpoint() -> str:
 
 def code_of(error: BaseException) -> str:
     """S3's error code ("NoSuchKey", "403"), or the exception's name where S3 did not answer."""
-    response = getattr(error, "response", None)
-    if isinstance(response, dict) and isinstance(response.get("Error"), dict):
-        return str(response["Error"].get("Code") or _status_of(error) or "unknown")
+    response = _response_of(error)
+    if isinstance(response.get("Error"), dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return str(response["Error"].get("Code") or status or "unknown")
     return type(error).__name__
 
 
 def is_missing(error: BaseException) -> bool:
     """The object is not there (HEAD cannot tell this from a missing bucket)."""
-    return code_of(error) in _MISSING
+    return code_of(error) in _MISSING.split()
 
 
-def is_fatal(error: BaseException) -> bool:
-    """It concerns every row: denied, no bucket, credentials, clock, full; or no connection after every repeat."""
-    return code_of(error) in _FATAL or code_of(error).startswith("KMS.")
+def is_systemic(error: BaseException) -> bool:
+    """Every row will meet it: denied, no bucket, credentials, clock, full; or no connection after every repeat."""
+    return code_of(error) in _SYSTEMIC or code_of(error).startswith("KMS.")
 
 
 def is_connection(error: BaseException) -> bool:
     """S3 was not reached: waiting may help."""
-    return code_of(error) in _CONNECTION
+    return code_of(error) in _CONNECTION.split()
 
 
 def is_garbled(error: BaseException) -> bool:
     """What arrived is not what was sent: sending it again may help."""
-    return code_of(error) in _GARBLED
+    return code_of(error) in _GARBLED.split()
 
 
 def failures() -> tuple[type[Exception], ...]:
@@ -171,18 +157,19 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def explain(error: BaseException, action: str, bucket: str, key: str = "") -> str:
-    """One sentence: what was tried (`action` as IAM names it: s3:PutObject), where, what happened, what mends it."""
+    """One sentence: what was tried (`action` as IAM names it: s3:PutObject), where, what happened, how to fix it."""
     code = code_of(error)
-    listing = action.startswith("s3:List")
-    permit = f"{action} on arn:aws:s3:::{bucket}{'' if listing or not key else f'/{key}'}"
-    if code.startswith("KMS."):
-        sentence = "is denied by the bucket's encryption key ({code}); let these credentials use it."
-    else:
-        sentence = next((sentence for codes, sentence in _SENTENCES if code in codes), _OTHER)
-    told = sentence.format(
-        bucket=bucket, code=code, permit=permit, skew=_skew(error), region=_region(error), where=_where(error)
+    resource = f"{bucket}/{key}" if key and not action.startswith("s3:List") else bucket
+    sentence = _KMS if code.startswith("KMS.") else _SENTENCES.get(code, _OTHER)
+    happened = sentence.format(
+        bucket=bucket,
+        code=code,
+        permission=f"{action} on arn:aws:s3:::{resource}",
+        skew=_skew(error),
+        region=_region(error),
+        where=_where(error),
     )
-    return f"S3: {_WORDS.get(action, action)} {f's3://{bucket}/{key}'.rstrip('/')} {told}"
+    return f"S3: {_ACTIONS.get(action, action)} {f's3://{bucket}/{key}'.rstrip('/')} {happened}"
 
 
 def _environment() -> tuple[tuple[str, str], ...]:
@@ -210,26 +197,20 @@ def _client(_environment: tuple[tuple[str, str], ...], region: str | None, attem
         made: S3Client = boto3.session.Session().client("s3", region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(
-            f"The S3 client cannot be set up ({type(error).__name__}: {_told(error)}); "
+            f"The S3 client cannot be set up ({type(error).__name__}: {clean(str(error), limit=200)}); "
             "check AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL_S3 and the AWS configuration file."
         ) from error
     return made
 
 
-def _told(error: BaseException) -> str:
-    """botocore's own words, which may quote an endpoint with a password in it."""
-    return clean(str(error), limit=200)
-
-
-def _status_of(error: BaseException) -> int | None:
-    response = getattr(error, "response", {})
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status if isinstance(status, int) else None
+def _response_of(error: BaseException) -> dict[str, Any]:
+    """S3's answer, as botocore has read it; empty where there was none."""
+    response = getattr(error, "response", None)
+    return response if isinstance(response, dict) else {}
 
 
 def _headers_of(error: BaseException) -> dict[str, str]:
-    response = getattr(error, "response", None) or {}
-    return dict(response.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
+    return dict(_response_of(error).get("ResponseMetadata", {}).get("HTTPHeaders", {}))
 
 
 def _skew(error: BaseException) -> str:
@@ -237,17 +218,15 @@ def _skew(error: BaseException) -> str:
         theirs = parsedate_to_datetime(_headers_of(error).get("date", ""))
     except ValueError:
         return "wrong by more than S3 tolerates"
-    off = (datetime.now(UTC) - theirs).total_seconds()
-    return f"{abs(off) / 60:,.0f} minutes {'ahead' if off > 0 else 'behind'}"
+    ahead_s = (datetime.now(UTC) - theirs).total_seconds()
+    return f"{abs(ahead_s) / 60:,.0f} minutes {'ahead' if ahead_s > 0 else 'behind'}"
 
 
 def _region(error: BaseException) -> str:
-    response = getattr(error, "response", None) or {}
-    named = response.get("Error", {}).get("Region") or _headers_of(error).get("x-amz-bucket-region")
-    return f"the region {named}" if named else "another region"
+    region = _response_of(error).get("Error", {}).get("Region") or _headers_of(error).get("x-amz-bucket-region")
+    return f"the region {region}" if region else "another region"
 
 
 def _where(error: BaseException) -> str:
     address = getattr(error, "kwargs", {}).get("endpoint_url")
-    parts = urlsplit(address) if isinstance(address, str) else None
-    return parts.hostname if parts and parts.hostname else "the S3 endpoint"
+    return (urlsplit(address).hostname if isinstance(address, str) else None) or "the S3 endpoint"

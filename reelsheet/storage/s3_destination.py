@@ -178,38 +178,29 @@ class S3Destination:
         full = self.full_key(key)
         with self.s3_errors("s3:GetObject", full):
             return s3_client.client(s3_client.region_of(self.bucket)).generate_presigned_url(
-                "get_object",
-                Params={"Bucket": self.bucket, "Key": full},
-                ExpiresIn=min(expires_s, LONGEST_LINK_S),
+                "get_object", Params={"Bucket": self.bucket, "Key": full}, ExpiresIn=min(expires_s, LONGEST_LINK_S)
             )
 
     def sweep(self) -> int:
         """Abort our multipart uploads and delete our probes that are older than a day."""
-        before = datetime.now(UTC) - STALE
+        client, before, swept = s3_client.client(), datetime.now(UTC) - STALE, 0
         # what may not be listed or deleted here stays for the bucket's own lifecycle rule
         with contextlib.suppress(StorageError):
-            return sum(self._sweep_uploads(prefix, before) for prefix in _OUR_PREFIXES) + self._sweep_probes(before)
-        return 0
-
-    def _sweep_uploads(self, prefix: str, before: datetime) -> int:
-        client, start = s3_client.client(), self._base + prefix
-        with self.s3_errors("s3:ListBucketMultipartUploads", start):
-            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=start)
-            stale = [upload for page in pages for upload in page.get("Uploads", ()) if upload["Initiated"] < before]
-        for upload in stale:
-            with contextlib.suppress(ObjectMissing), self.s3_errors("s3:AbortMultipartUpload", upload["Key"]):
-                client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-        return len(stale)
-
-    def _sweep_probes(self, before: datetime) -> int:
-        client = s3_client.client()
-        with self.s3_errors("s3:ListBucket", self._base):
-            page = client.list_objects_v2(Bucket=self.bucket, Prefix=self._base + PROBE_PREFIX)
-        stale = [item["Key"] for item in page.get("Contents", ()) if item["LastModified"] < before]
-        for full in stale:
-            with self.s3_errors("s3:DeleteObject", full):
-                client.delete_object(Bucket=self.bucket, Key=full)
-        return len(stale)
+            for start in (self._base + prefix for prefix in _OUR_PREFIXES):
+                with self.s3_errors("s3:ListBucketMultipartUploads", start):
+                    pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=start)
+                    uploads = [upload for page in pages for upload in page.get("Uploads", ())]
+                for full, upload_id in ((up["Key"], up["UploadId"]) for up in uploads if up["Initiated"] < before):
+                    with contextlib.suppress(ObjectMissing), self.s3_errors("s3:AbortMultipartUpload", full):
+                        client.abort_multipart_upload(Bucket=self.bucket, Key=full, UploadId=upload_id)
+                    swept += 1
+            with self.s3_errors("s3:ListBucket", self._base):
+                probes = client.list_objects_v2(Bucket=self.bucket, Prefix=self._base + PROBE_PREFIX)
+            for full in (item["Key"] for item in probes.get("Contents", ()) if item["LastModified"] < before):
+                with self.s3_errors("s3:DeleteObject", full):
+                    client.delete_object(Bucket=self.bucket, Key=full)
+                swept += 1
+        return swept
 
     def _probe_content(self, client: "S3Client", key: str, content: bytes) -> list[str]:
         """Warnings. Raises ConfigurationError where something else comes back."""
@@ -305,7 +296,7 @@ class S3Destination:
                 raise ObjectMissing(message, transient=True) from error
             raise StorageError(
                 message,
-                systemic=s3_client.is_fatal(error),
+                systemic=s3_client.is_systemic(error),
                 transient=s3_client.is_connection(error) or s3_client.is_garbled(error),
             ) from error
 

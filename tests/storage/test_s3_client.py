@@ -91,13 +91,13 @@ def test_a_client_that_cannot_be_built_is_a_matter_of_configuration(s3_client, m
         (ReadTimeoutError(endpoint_url="https://s3.example.com"), "cannot be reached"),
     ],
 )
-def test_what_concerns_every_row_is_fatal_and_says_what_mends_it(error, words):
+def test_a_problem_of_every_row_is_systemic_and_says_how_to_fix_it(error, words):
     told = s3.explain(error, "s3:PutObject", "b", "p/x.mp4")
     assert told.startswith("S3: writing s3://b/p/x.mp4 ")
     assert words in told
     assert "hunter2" not in told
     assert "u:p" not in told
-    assert s3.is_fatal(error)
+    assert s3.is_systemic(error)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_concerns_every_row_is_fatal_and_says_what_mends_it(error, words):
 )
 def test_a_blip_or_one_object_s_trouble_is_not_fatal(error, words):
     assert words in s3.explain(error, "s3:GetObject", "b", "x")
-    assert not s3.is_fatal(error)
+    assert not s3.is_systemic(error)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_refusal_says_the_region_as_well_and_is_remembered(s3_client, monkeypa
     monkeypatch.setattr(s3.client(attempts=2), "head_bucket", head)
     assert [s3.region_of("pictures"), s3.region_of("pictures")] == [region, region]
     assert asked == ["pictures"]  # a thousand links do not wait for a dead S3 a thousand times
-    monkeypatch.setattr(s3, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 2 * s3.ASK_AGAIN))
+    monkeypatch.setattr(s3, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 2 * s3.REGION_RETRY_S))
     assert s3.region_of("pictures") == region
     assert asked == ["pictures"] * (2 if again else 1)
 
