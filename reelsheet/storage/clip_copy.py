@@ -60,13 +60,30 @@ class Clip:
 
 
 class ClipError(Exception):
-    """Why the clip was not copied. `systemic`: every row will meet this. `expired`: a fresh link may help."""
+    """Why the clip was not copied. `systemic`: every row will meet this. `expired`: a fresh link may help.
 
-    def __init__(self, code: ErrorCode, message: str, *, systemic: bool = False, expired: bool = False) -> None:
+    For `copy` itself: `transient`, another try may help, after `pause_s` seconds if the server said so; `corrupt`, what
+    came where it was no complete clip.
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        systemic: bool = False,
+        expired: bool = False,
+        transient: bool = False,
+        pause_s: float | None = None,
+        corrupt: Content | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.systemic = systemic
         self.expired = expired
+        self.transient = transient
+        self.pause_s = pause_s
+        self.corrupt = corrupt
 
 
 async def copy(
@@ -90,10 +107,10 @@ async def copy(
     for number in range(1, attempts + 1):
         try:
             return await job.attempt()
-        except _Retry as retry:
-            if number == attempts or job.is_hopeless(retry):
-                raise retry.final from retry
-            pause_s = random.uniform(0, 2.0**number) if retry.pause_s is None else retry.pause_s  # noqa: S311 - jitter
+        except ClipError as error:
+            if not error.transient or number == attempts or job.is_hopeless(error):
+                raise
+            pause_s = random.uniform(0, 2.0**number) if error.pause_s is None else error.pause_s  # noqa: S311 - jitter
         await sleep(min(pause_s, LONGEST_PAUSE_S))
     raise ValueError("at least one attempt is needed")
 
@@ -115,16 +132,6 @@ def inspect(destination: Destination, key: str) -> Clip:
     return _clip(destination, key, walk.finish(), Content(walk.bytes_fed, digest.hexdigest()))
 
 
-class _Retry(Exception):
-    """Another try may help; `final` is raised when there is none."""
-
-    def __init__(self, final: ClipError, *, pause_s: float | None = None, corrupt: Content | None = None) -> None:
-        super().__init__(str(final))
-        self.final = final
-        self.pause_s = pause_s
-        self.corrupt = corrupt  # what came, where it was no complete clip
-
-
 @dataclass(slots=True)
 class _Job:
     """One clip's copying, over several tries."""
@@ -141,7 +148,7 @@ class _Job:
     stored_corrupted: bool = False  # by this job: what lies there is not taken for the clip
 
     async def attempt(self) -> Clip:
-        """One try. Raises ClipError, or _Retry for what may pass."""
+        """One try. Raises ClipError."""
         try:
             if self.destination.refuses_overwrite and not self.key_exists:
                 try:
@@ -155,20 +162,20 @@ class _Job:
             raise ClipError(ErrorCode.ASSET_UNAVAILABLE, f"The clip is not fetched: {error}") from error
         except StorageError as error:
             self.stored_corrupted |= isinstance(error, ObjectCorrupted)
-            final = ClipError(
+            raise ClipError(
                 ErrorCode.STORAGE,
                 f"The clip is ready, but could not be stored: {error}",
                 # what outlives every try is no passing trouble of one clip
                 systemic=error.systemic or (error.transient and not isinstance(error, ObjectMissing)),
-            )
-            raise (_Retry(final) if error.transient else final) from error
+                transient=error.transient,
+            ) from error
 
-    def is_hopeless(self, retry: _Retry) -> bool:
+    def is_hopeless(self, error: ClipError) -> bool:
         """The same corrupt bytes came twice: that is the file, not the network."""
-        if retry.corrupt is None:
+        if error.corrupt is None:
             return False
-        known = retry.corrupt in self.corrupt
-        self.corrupt.add(retry.corrupt)
+        known = error.corrupt in self.corrupt
+        self.corrupt.add(error.corrupt)
         return known
 
     async def _keep_or_fetch(self) -> Clip:
@@ -232,35 +239,35 @@ class _Job:
         except mp4.NotMp4 as error:
             raise self._explain_kind(error) from error
         except mp4.CorruptMp4 as error:
-            final = ClipError(ErrorCode.ASSET_CORRUPT, f"The clip that came cannot be used: {error}", expired=True)
-            raise _Retry(final, corrupt=Content(walk.bytes_fed, digest.hexdigest())) from error
+            raise ClipError(
+                ErrorCode.ASSET_CORRUPT,
+                f"The clip that came cannot be used: {error}",
+                expired=True,
+                transient=True,
+                corrupt=Content(walk.bytes_fed, digest.hexdigest()),
+            ) from error
         return film, Content(walk.bytes_fed, digest.hexdigest()), bytes(batch)
 
     async def _fetch_again(self, first: Content) -> None:
         """Where neither file nor server says how long it is, two equal downloads prove it."""
-        digest, size_bytes = hashlib.sha256(), 0
-        async with guarded_http.open_url(self.client, self.url) as response, aclosing(self._chunks(response)) as chunks:
-            async for chunk in chunks:
-                digest.update(chunk)
-                size_bytes += len(chunk)
-        if Content(size_bytes, digest.hexdigest()) != first:
-            raise _Retry(
-                ClipError(
-                    ErrorCode.ASSET_CORRUPT,
-                    f"The clip came with {first.size_bytes:,} bytes once and {size_bytes:,} bytes again, and nothing "
-                    "says which is right; repeat the command, at no cost.",
-                )
+        async with guarded_http.open_url(self.client, self.url) as response:
+            _, second, _ = await self._stream(response, None)
+        if second != first:
+            raise ClipError(
+                ErrorCode.ASSET_CORRUPT,
+                f"The clip came with {first.size_bytes:,} bytes once and {second.size_bytes:,} bytes again, and "
+                "nothing says which is right; repeat the command, at no cost.",
+                transient=True,
             )
 
     async def _refuse_pages(self, response: httpx.Response) -> None:
         """A page or message in place of the clip: what hosts send for an expired link, often with a 200."""
         if response.status_code != 200:
-            raise _Retry(
-                ClipError(
-                    ErrorCode.ASSET_UNAVAILABLE,
-                    f"{self._place} answered {response.status_code} instead of sending the clip; repeat the command, "
-                    "at no cost.",
-                )
+            raise ClipError(
+                ErrorCode.ASSET_UNAVAILABLE,
+                f"{self._place} answered {response.status_code} instead of sending the clip; repeat the command, "
+                "at no cost.",
+                transient=True,
             )
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if not kind.startswith(_PAGES) and not kind.endswith(("+json", "+xml")):
@@ -289,16 +296,17 @@ class _Job:
         message = f"{self._place} sent {error.kind}, not an MP4 video; ask the provider for the clip in MP4."
         return ClipError(ErrorCode.ASSET_CORRUPT, message)
 
-    def _explain_fetch(self, error: guarded_http.FetchError) -> ClipError | _Retry:
+    def _explain_fetch(self, error: guarded_http.FetchError) -> ClipError:
         expired = error.status in _STALE_LINK
-        final = ClipError(
+        return ClipError(
             ErrorCode.ASSET_UNAVAILABLE,
             f"The clip could not be fetched: {error}"
             + (" Its link has expired." if expired else "")
             + ("" if error.permanent and not expired else " Repeat the command, at no cost."),
             expired=expired,
+            transient=not error.permanent,
+            pause_s=error.retry_after,
         )
-        return final if error.permanent else _Retry(final, pause_s=error.retry_after)
 
     @property
     def _place(self) -> str:
