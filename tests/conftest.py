@@ -220,9 +220,9 @@ def expires() -> "Callable[[Ledger, Ledger], None]":
     from reelsheet.ledger import schema as s
 
     def end(through: "Ledger", whose: "Ledger") -> None:
-        with through.write() as connection:
+        with through.database.write() as connection:
             connection.execute(
-                update(s.owners).where(s.owners.c.id == whose.owner.id).values(expires_at=0.0, awake_until=0.0)
+                update(s.owners).where(s.owners.c.id == whose.lease.owner.id).values(expires_at=0.0, awake_until=0.0)
             )
 
     return end

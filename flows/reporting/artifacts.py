@@ -27,7 +27,6 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from reelsheet.errors import LedgerError
-from reelsheet.ledger.ledger import spent_cents
 from reelsheet.money import dollars
 from reelsheet.outcomes import RowResult, Status
 from reelsheet.planning.plan import Step
@@ -144,14 +143,14 @@ class _Caps:
     @classmethod
     def of(cls, run: Run) -> "_Caps":
         asked, cap = run.options.max_cost_usd is not None, run.record.cap_cents
-        return cls(asked and bool(cap) and spent_cents(run.record) + run.plan.cost_cents > (cap or 0))
+        return cls(asked and bool(cap) and run.record.spent_cents + run.plan.cost_cents > (cap or 0))
 
 
 async def _warn(run: Run, caps: _Caps) -> None:
     """One event for each cap that is nearly used up."""
     record = await run.in_ledger(run.ledger.run, run.run_id)
     if caps.tight and record is not None and record.cap_cents:
-        _warn_once(run, caps, "run", spent_cents(record), record.cap_cents)
+        _warn_once(run, caps, "run", record.spent_cents, record.cap_cents)
     daily = run.settings.daily_cap_cents
     if daily:
         days = await run.in_ledger(run.ledger.days, 1)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from reelsheet.display.terminal import about, counted, length, safe, show
 from reelsheet.ledger import VACANT, State
-from reelsheet.ledger.pace_history import PaceSeen, pace_seen
+from reelsheet.ledger.pace_history import ObservedPace
 from reelsheet.manifest.rows import Row
 from reelsheet.money import dollars
 from reelsheet.outcomes import ErrorCode
@@ -58,7 +58,7 @@ class Facts:
     cap_cents: int
     day_cap_cents: int | None
     day_spent_cents: int
-    pace: PaceSeen | None
+    pace: ObservedPace | None
     eta_seconds: float | None
     names: list[str]
 
@@ -91,7 +91,7 @@ def facts(prepared: "Preparation") -> Facts:
             steps[group.step].append(group)
     report = [group.history.latest.state for group in steps[Step.REPORT] if group.history is not None]
     failed, unknown = report.count(State.FAILED), report.count(State.UNKNOWN) + report.count(State.CLAIMED)
-    pace = pace_seen(prepared.ledger)
+    pace = prepared.ledger.observed_pace()
     pay = steps[Step.SUBMIT]
     day_cap = prepared.settings.daily_cap_cents
     return Facts(
@@ -112,7 +112,7 @@ def facts(prepared: "Preparation") -> Facts:
         day_cap_cents=day_cap,
         day_spent_cents=_spent_today(prepared) if day_cap is not None else 0,
         pace=pace,
-        eta_seconds=pace.eta(len(pay), options.concurrency) if pace is not None else None,
+        eta_seconds=pace.estimate_s(len(pay), options.concurrency) if pace is not None else None,
         names=[object_key(options, plan.manifest, group, _next_attempt(group), 0) for group in pay[:EXAMPLES]],
     )
 
@@ -141,8 +141,8 @@ def plan_json(prepared: "Preparation") -> dict[str, Any]:
         "daily_cap_left_usd": None if left is None else left / 100,
         "left_out": found.pay - found.payable,
         "eta_seconds": None if found.eta_seconds is None else round(found.eta_seconds, 1),
-        "seconds_per_clip": None if found.pace is None else round(found.pace.seconds, 1),
-        "at_once": None if found.pace is None else found.pace.at_once,
+        "seconds_per_clip": None if found.pace is None else round(found.pace.prediction_s, 1),
+        "at_once": None if found.pace is None else found.pace.most_in_flight,
         "key": str(prepared.key.state),
         "names": found.names,
         "warnings": [
@@ -278,8 +278,8 @@ def _cost(prepared: "Preparation", found: Facts) -> Text:
 def _time(prepared: "Preparation", found: Facts) -> str:
     if found.pace is None or found.eta_seconds is None:
         return "not known yet; the first clips will tell"
-    seconds = found.pace.eta(found.payable or found.pay, prepared.options.concurrency)
-    pace = f"{length(found.pace.seconds)} a clip, {found.pace.at_once:,} at once"
+    seconds = found.pace.estimate_s(found.payable or found.pay, prepared.options.concurrency)
+    pace = f"{length(found.pace.prediction_s)} a clip, {found.pace.most_in_flight:,} at once"
     return f"{about(seconds)} at the pace seen so far ({pace})"
 
 

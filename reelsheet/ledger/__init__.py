@@ -1,7 +1,9 @@
 """The ledger: a real database that decides whether money moves. Nothing else does.
 
-`schema` says what is kept, `entries` how it travels, `owner` who holds a claim and for how long, `database` how it
-is asked, `book` is the ledger itself.
+`ledger` is the object that others use. Its parts: `claims` (an attempt's way and its money), `histories` (what is
+known of identities), `runs`, `grants` (permission to pay again), `imports`, `shards`. Below them: `attempts` and
+`budget` change tables inside a transaction, `lease` says which process is alive, `database` runs transactions,
+`schema` defines the tables, `records` is what travels. No module outside this package contains SQL.
 """
 
 from reelsheet.ledger.ledger import Ledger

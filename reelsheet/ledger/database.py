@@ -1,12 +1,12 @@
 """The database under the ledger: SQLite in a file or PostgreSQL, opened, migrated, and asked in transactions."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, Executable, Row, Select, create_engine, event, inspect, text
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from reelsheet.errors import LedgerError
@@ -19,6 +19,7 @@ TRIES = 5  # of a transaction that the database itself has undone
 UNDONE = frozenset({"40001", "40P01"})  # PostgreSQL's serialization failure and deadlock
 NO_URL = "REELSHEET_LEDGER_URL must be postgresql://user:password@host/database or sqlite:///path/to/ledger.db."
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -44,23 +45,32 @@ class Database:
     def close(self) -> None:
         self._engine.dispose()
 
-    def committed(self, group: Callable[[Connection], T]) -> T:
-        """`work` in one committed transaction; from its beginning again where the database itself has undone it.
+    def committed(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`function` in one committed transaction; from its beginning again where the database itself has undone it.
 
         So it is after a deadlock, and after a race for a row of which there may be only one.
         """
         for number in range(1, TRIES + 1):
             try:
                 with self.write() as connection:
-                    return group(connection)
+                    return function(connection, *args, **kwargs)
             except IntegrityError as error:
                 if number == TRIES:
-                    raise LedgerError(f"The ledger at {self.shown} refuses this entry ({_told(error)}).") from error
+                    raise LedgerError(f"The ledger at {self.shown} refuses this entry ({_reason(error)}).") from error
             except LedgerError as error:
                 if number == TRIES or getattr(_origin(error.__cause__), "sqlstate", None) not in UNDONE:
                     raise
             time.sleep(0.01 * number)
         raise AssertionError  # the last try returned or raised
+
+    def execute(self, statement: Executable) -> None:
+        """One statement in a committed transaction of its own."""
+        self.committed(lambda connection: connection.execute(statement))
+
+    def fetch(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        """The rows of one query in a transaction of its own."""
+        with self.read() as connection:
+            return connection.execute(query).all()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -94,7 +104,7 @@ class Database:
             raise
         except SQLAlchemyError as error:
             raise LedgerError(
-                f"The ledger at {self.shown} does not answer as it should ({_told(error)}); nothing more is sent."
+                f"The ledger at {self.shown} does not answer as it should ({_reason(error)}); nothing more is sent."
             ) from error
 
     def _revision(self) -> str | None:
@@ -111,7 +121,7 @@ class Database:
             if error.__cause__ is None or not isinstance(error.__cause__, SQLAlchemyError | OSError):
                 raise
             raise LedgerError(
-                f"The ledger at {self.shown} cannot be used ({_told(error.__cause__)}); without it nothing is spent. "
+                f"The ledger at {self.shown} cannot be used ({_reason(error.__cause__)}); without it nothing is spent. "
                 "Check REELSHEET_LEDGER_URL, its rights and its disk."
             ) from error
 
@@ -199,7 +209,7 @@ def _origin(error: BaseException | None) -> BaseException | None:
     return getattr(error, "orig", None) or error
 
 
-def _told(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """The database's own words, short, without statements, parameters or passwords."""
     origin = _origin(error) or error
     line = str(origin).strip().splitlines()[0] if str(origin).strip() else type(origin).__name__

@@ -1,15 +1,21 @@
-"""Who holds a claim: one process, known by machine, boot, process id and start, alive while its lease is."""
+"""Which process holds a claim, known by machine, boot, process id and start, and for how long: its lease."""
 
 import os
 import socket
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from reelsheet.ledger.database import Database
+from reelsheet.ledger.schema import State, attempts, owners
 
 LEASE_SECONDS = 60.0
 HEARTBEAT_SECONDS = 10.0
 MARGIN_SECONDS = 3.0  # a POST leaves this long before the lease ends, or not at all
+FORGET_SECONDS = 7 * 86_400.0  # after which a process that is gone and holds no claim leaves the table
 
 
 def awake_and_asleep() -> float:
@@ -45,6 +51,61 @@ class Owner:
     def shares_clock(self) -> bool:
         """True where `awake_and_asleep` counts from the same moment there as here."""
         return bool(self.boot) and self.boot == _boot()
+
+
+class Lease:
+    """The lease of this process on its claims, and whether another process's is over."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self.owner = Owner.this_process()
+        self._ends_at = 0.0  # on awake_and_asleep
+
+    def renew(self) -> None:
+        """Renew it by LEASE_SECONDS from now. A claim keeps the end that was known when it was made."""
+        before = awake_and_asleep()
+        self._db.committed(self._renew)
+        self._ends_at = before + LEASE_SECONDS
+
+    def post_by(self) -> float:
+        """Until when (awake_and_asleep) a POST may leave; renews a lease whose heartbeat is late."""
+        if self._ends_at - awake_and_asleep() < LEASE_SECONDS / 2:
+            self.renew()
+        return self._ends_at - MARGIN_SECONDS
+
+    def release(self) -> None:
+        """End it now."""
+        self._db.execute(update(owners).where(owners.c.id == self.owner.id).values(expires_at=0.0, awake_until=0.0))
+
+    def is_dead(self, connection: Connection, owner_id: str | None) -> bool:
+        """True where an owner's lease is over, or its process surely gone."""
+        if owner_id == self.owner.id:
+            return False
+        row = connection.execute(select(owners).where(owners.c.id == owner_id)).first()
+        if row is None:
+            return True
+        owner = Owner(row.id, row.host, row.boot, row.pid, row.started)
+        if self._db.is_sqlite and owner.shares_clock():  # whatever has been done to the machine's calendar since
+            is_over = bool(row.awake_until <= awake_and_asleep())
+        else:
+            is_over = bool(row.expires_at <= self._db.now(connection))
+        return is_over or owner.surely_dead()
+
+    def dead_owners(self, connection: Connection) -> frozenset[str]:
+        """The owners of claims whose processes are dead."""
+        query = select(attempts.c.owner).where(attempts.c.state == State.CLAIMED).distinct()
+        holding = connection.execute(query).scalars().all()
+        return frozenset(owner for owner in holding if owner != self.owner.id and self.is_dead(connection, owner))
+
+    def _renew(self, connection: Connection) -> None:
+        expires_at = self._db.now(connection) + LEASE_SECONDS
+        lease = {"expires_at": expires_at, "awake_until": awake_and_asleep() + LEASE_SECONDS}
+        if connection.execute(update(owners).where(owners.c.id == self.owner.id).values(**lease)).rowcount:
+            return
+        connection.execute(insert(owners).values(**asdict(self.owner), **lease))
+        holding = select(attempts.c.owner).where(attempts.c.state == State.CLAIMED, attempts.c.owner.is_not(None))
+        is_old = owners.c.expires_at < expires_at - FORGET_SECONDS
+        connection.execute(delete(owners).where(is_old, owners.c.id.not_in(holding)))
 
 
 def _host() -> str:

@@ -3,19 +3,16 @@
 Money in cents, times in seconds since 1970 UTC.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from sqlalchemy import Row
 
 from reelsheet.ledger.schema import PAID, VACANT, State
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One paid, or maybe paid, try at an identity. `number` counts from 1."""
+    """One paid, or maybe paid, try at an identity: the columns of its table, in order. `number` counts from 1."""
 
     id: int
     identity: str
@@ -206,6 +203,11 @@ class RunRecord:
     continues: str | None = None  # the unfinished run whose permission to pay again this one shares
     alive: bool = field(default=False, compare=False)
 
+    @property
+    def spent_cents(self) -> int:
+        """Confirmed, reserved and at risk together: what the run's cap is held against."""
+        return self.confirmed_cents + self.reserved_cents + self.at_risk_cents
+
 
 @dataclass(frozen=True, slots=True)
 class DayTotal:
@@ -229,49 +231,3 @@ class LedgerCounts:
     runs: int
     attempts: int
     unknown: int
-
-
-def spent_cents(record: RunRecord) -> int:
-    """Confirmed, reserved and at risk together: what a cap is held against."""
-    return record.confirmed_cents + record.reserved_cents + record.at_risk_cents
-
-
-def attempt_of(row: Row[Any]) -> Attempt:
-    """A row of the table of attempts."""
-    return Attempt(
-        row.id, row.identity, row.number, State(row.state), row.owner, row.run_id, row.day, row.price_cents,
-        row.quoted_cents, row.prediction_id, row.error_code, row.error, row.fingerprint, row.claimed_at,
-        row.submitted_at, row.completed_at, row.imported,
-    )  # fmt: skip
-
-
-def delivery_of(row: Row[Any], number: int) -> Delivery:
-    """A row of the table of deliveries; `number` is its attempt's."""
-    return Delivery(
-        number, row.destination, row.output, row.outputs, row.key, row.bytes, row.sha256, row.width, row.height,
-        row.duration_s,
-    )  # fmt: skip
-
-
-def run_of(row: Row[Any], *, alive: bool = False) -> RunRecord:
-    """A row of the table of runs."""
-    return RunRecord(
-        run_id=row.run_id,
-        verb=row.verb,
-        source=row.source,
-        destination=row.destination,
-        permit=row.permit,
-        flow_run_id=row.flow_run_id,
-        options=json.loads(row.options),
-        rows=row.rows,
-        cap_cents=row.cap_cents,
-        confirmed_cents=row.confirmed_cents,
-        reserved_cents=row.reserved_cents,
-        at_risk_cents=row.at_risk_cents,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        exit_code=row.exit_code,
-        owner=row.owner,
-        summary=None if row.summary is None else json.loads(row.summary),
-        alive=alive,
-    )

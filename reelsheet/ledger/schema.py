@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Enum,
     Float,
     ForeignKey,
     Index,
@@ -39,6 +40,7 @@ class State(StrEnum):
     FAILED = "failed"  # the provider's verdict
 
 
+StateType = Enum(State, native_enum=False, length=16, values_callable=list)
 PAID = (State.SUBMITTED, State.COMPLETED, State.FAILED)
 VACANT = (State.REFUSED, State.ABANDONED)
 
@@ -95,7 +97,7 @@ attempts = Table(
     Column("id", BigId, primary_key=True, autoincrement=True),
     Column("identity", String(64), nullable=False),
     Column("number", Integer, nullable=False),
-    Column("state", String(16), nullable=False),
+    Column("state", StateType, nullable=False),
     Column("owner", String(64)),
     Column("run_id", String(64), nullable=False),
     Column("day", String(10), nullable=False),

@@ -63,6 +63,6 @@ def ran(ledger, home, ids, registers):
 def killed(ran, ledger, expires):
     """The same, and its process is gone."""
     expires(ledger, ledger)
-    ledger.owner = type(ledger.owner)("another", "", "", 1, "")  # this one only looks on
+    ledger.lease.owner = type(ledger.lease.owner)("another", "", "", 1, "")  # this one only looks on
     ledger.heartbeat()
     return ran

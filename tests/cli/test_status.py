@@ -18,11 +18,9 @@ def test_without_any_run_status_says_so(ledger, capsys):
 
 
 @pytest.mark.parametrize("sheet", [False, True])
-def test_status_tells_rows_and_money_of_a_running_run(ran, ledger, ids, capsys, sheet):
+def test_status_tells_rows_and_money_of_a_running_run(ran, ledger, registers, ids, capsys, sheet):
     if sheet:
-        ledger._db.committed(
-            lambda c: ledger._keep_sheet(c, RUN, Sheet((2, 3, 4), ("mug", "dress", "bad"), (*ids, "")))
-        )
+        registers(ledger, RUN, sheet=Sheet((2, 3, 4), ("mug", "dress", "bad"), (*ids, "")))
     assert call(["status", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["run_id"], told["state"], told["alive"], told["rows"]) == (RUN, "running", True, 3)

@@ -23,7 +23,7 @@ from reelsheet.display.plan_screen import facts
 from reelsheet.display.tally import Stage, Tally
 from reelsheet.display.terminal import about, is_live, length, safe, show, terminal
 from reelsheet.ledger import Attempt, Delivery, IdentityHistory, Ledger, State
-from reelsheet.ledger.pace_history import PaceSeen, pace_seen
+from reelsheet.ledger.pace_history import ObservedPace
 from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
@@ -211,14 +211,14 @@ def predict(ledger: Ledger, count: int, seconds: float) -> None:
 
 def test_the_pace_of_a_ledger_without_predictions_is_not_known(tmp_path):
     ledger = Ledger.open(f"sqlite:///{tmp_path}/l.db")
-    assert pace_seen(ledger) is None
+    assert ledger.observed_pace() is None
     ledger.close()
 
 
 def test_a_ceiling_makes_the_wait_longer():
-    assert PaceSeen(60.0, 8, 100).eta(16) == 120.0
-    assert PaceSeen(60.0, 8, 100).eta(16, ceiling=2) == 480.0
-    assert PaceSeen(60.0, 8, 100).eta(0) == 0.0
+    assert ObservedPace(60.0, 8).estimate_s(16) == 120.0
+    assert ObservedPace(60.0, 8).estimate_s(16, concurrency=2) == 480.0
+    assert ObservedPace(60.0, 8).estimate_s(0) == 0.0
 
 
 def test_names_that_two_identities_would_share_get_more_of_the_identity():

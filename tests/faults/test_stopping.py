@@ -10,33 +10,33 @@ from pathlib import Path
 
 import pytest
 
-from reelsheet.ledger import Ledger
+from reelsheet.ledger.claims import Claims
 from reelsheet.run.run import Run
 
 OK = "a calm push in"
 
 # Where a run is killed: (object, attribute, before or after the call).
 STAGES = {
-    "before the run is registered": ("reelsheet.ledger.Ledger", "open_run", "before"),
-    "after the run is registered": ("reelsheet.ledger.Ledger", "open_run", "after"),
+    "before the run is registered": ("reelsheet.ledger.runs.Runs", "open_run", "before"),
+    "after the run is registered": ("reelsheet.ledger.runs.Runs", "open_run", "after"),
     "before the manifest is written": ("reelsheet.results.publication", "begin", "before"),
-    "before the claim": ("reelsheet.ledger.Ledger", "claim", "before"),
-    "after the claim": ("reelsheet.ledger.Ledger", "claim", "after"),
+    "before the claim": ("reelsheet.ledger.claims.Claims", "claim", "before"),
+    "after the claim": ("reelsheet.ledger.claims.Claims", "claim", "after"),
     "before the POST": ("reelsheet.provider.client.Provider", "submit", "before"),
     "after the POST, before its answer is kept": ("reelsheet.provider.client.Provider", "submit", "after"),
-    "before the id is committed": ("reelsheet.ledger.Ledger", "record_id", "before"),
-    "after the id is committed": ("reelsheet.ledger.Ledger", "record_id", "after"),
+    "before the id is committed": ("reelsheet.ledger.claims.Claims", "record_id", "before"),
+    "after the id is committed": ("reelsheet.ledger.claims.Claims", "record_id", "after"),
     "before a poll": ("reelsheet.provider.client.Provider", "poll", "before"),
     "after a poll": ("reelsheet.provider.client.Provider", "poll", "after"),
-    "before the verdict is kept": ("reelsheet.ledger.Ledger", "record_completed", "before"),
-    "after the verdict is kept": ("reelsheet.ledger.Ledger", "record_completed", "after"),
+    "before the verdict is kept": ("reelsheet.ledger.claims.Claims", "record_completed", "before"),
+    "after the verdict is kept": ("reelsheet.ledger.claims.Claims", "record_completed", "after"),
     "before the copy": ("reelsheet.storage.clip_copy", "copy", "before"),
     "after the copy": ("reelsheet.storage.clip_copy", "copy", "after"),
-    "before the delivery is kept": ("reelsheet.ledger.Ledger", "record_deliveries", "before"),
-    "after the delivery is kept": ("reelsheet.ledger.Ledger", "record_deliveries", "after"),
+    "before the delivery is kept": ("reelsheet.ledger.claims.Claims", "record_deliveries", "before"),
+    "after the delivery is kept": ("reelsheet.ledger.claims.Claims", "record_deliveries", "after"),
     "before the results are written": ("reelsheet.results.publication", "finish", "before"),
     "after the results are written": ("reelsheet.results.publication", "finish", "after"),
-    "before the run is closed": ("reelsheet.ledger.Ledger", "finish_run", "before"),
+    "before the run is closed": ("reelsheet.ledger.runs.Runs", "finish_run", "before"),
 }
 MAYBE_PAID = {
     "after the claim",
@@ -251,14 +251,14 @@ async def test_a_stalled_claimant_that_wakes_up_does_not_post(bench, monkeypatch
     now = module.awake_and_asleep
     slept = {"by": 0.0}
     monkeypatch.setattr("reelsheet.run.submission.awake_and_asleep", lambda: now() + slept["by"])
-    claim = Ledger.claim
+    claim = Claims.claim
 
     def stall(self, *args, **kwargs):
         found = claim(self, *args, **kwargs)
         slept["by"] = 0.0 if slept["by"] else 3600.0  # the first claim is followed by an hour of sleep
         return found
 
-    monkeypatch.setattr(Ledger, "claim", stall)
+    monkeypatch.setattr(Claims, "claim", stall)
     done = await bench.deliver(bench.sheet([OK]), concurrency=1)
     assert done.statuses() == ["succeeded"]
     assert sum(bench.posted().values()) == 1
@@ -269,12 +269,12 @@ async def test_a_ledger_that_cannot_take_the_id_keeps_it_elsewhere_and_nothing_i
 ):
     from reelsheet.errors import LedgerError
 
-    record = Ledger.record_id
+    record = Claims.record_id
 
     def full(self, *args):
         raise LedgerError("The ledger cannot be written (disk full).")
 
-    monkeypatch.setattr(Ledger, "record_id", full)
+    monkeypatch.setattr(Claims, "record_id", full)
     monkeypatch.setattr(asyncio, "sleep", _short(asyncio.sleep))
     sheet = bench.sheet([OK, "second", "third", "fourth", "fifth", "sixth"])
     first = await bench.deliver(sheet)
@@ -283,7 +283,7 @@ async def test_a_ledger_that_cannot_take_the_id_keeps_it_elsewhere_and_nothing_i
     assert 1 <= paid <= 3
     assert first.statuses().count("succeeded") == paid  # polled and copied from memory
     assert "PAID" in caplog.text
-    monkeypatch.setattr(Ledger, "record_id", record)
+    monkeypatch.setattr(Claims, "record_id", record)
     second = await bench.deliver(sheet)
     assert set(second.statuses()) == {"succeeded"}
     assert all(count == 1 for count in bench.charged().values())
@@ -302,7 +302,7 @@ async def test_a_ledger_that_cannot_take_a_claim_sends_nothing(bench, monkeypatc
     def full(self, *args, **kwargs):
         raise LedgerError("The ledger cannot be written (disk full).")
 
-    monkeypatch.setattr(Ledger, "claim", full)
+    monkeypatch.setattr(Claims, "claim", full)
     done = await bench.deliver(bench.sheet([OK, "second"]))
     assert set(done.statuses()) == {"skipped"}
     assert done.exit_code == 3

@@ -7,6 +7,7 @@ import pytest
 
 from reelsheet.errors import LedgerError
 from reelsheet.ledger import Ledger
+from reelsheet.ledger.claims import Claims
 
 OK = "a calm push in"
 ODD = "the odd one"
@@ -159,7 +160,7 @@ async def test_every_attempt_and_output_is_adopted_from_a_bucket_alone(bench, mo
 async def test_an_answer_that_the_ledger_cannot_take_is_told_as_it_was(bench, monkeypatch, fault, status, later):
     """Nobody can tell afterwards what the ledger was not told, so that a later run calls it unknown."""
     bench.sandbox.fault("submit", prompt=ODD, times=1, **fault)
-    claim, broken = Ledger.claim, []
+    claim, broken = Claims.claim, []
 
     def then_full(self, *args, **kwargs):
         found = claim(self, *args, **kwargs)
@@ -170,9 +171,9 @@ async def test_an_answer_that_the_ledger_cannot_take_is_told_as_it_was(bench, mo
         raise LedgerError("The ledger cannot be written (disk full).")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Ledger, "claim", then_full)
-        patched.setattr(Ledger, "record_unknown", full)
-        patched.setattr(Ledger, "record_refused", full)
+        patched.setattr(Claims, "claim", then_full)
+        patched.setattr(Claims, "record_unknown", full)
+        patched.setattr(Claims, "record_refused", full)
         patched.setattr("reelsheet.run.submission.COMMIT_PAUSES", (0.01,))
         first = await bench.deliver(bench.sheet([ODD, OK]), concurrency=1)
     assert first.statuses() == [status, "skipped"]
@@ -183,7 +184,7 @@ async def test_an_answer_that_the_ledger_cannot_take_is_told_as_it_was(bench, mo
 
 
 async def test_what_the_ledger_could_not_take_at_first_is_told_to_it_before_the_end(bench, monkeypatch):
-    record, refusals = Ledger.record_id, []
+    record, refusals = Claims.record_id, []
 
     def at_first_full(self, *args):
         if len(refusals) < 2:
@@ -191,7 +192,7 @@ async def test_what_the_ledger_could_not_take_at_first_is_told_to_it_before_the_
             raise LedgerError("The ledger cannot be written (disk full).")
         return record(self, *args)
 
-    monkeypatch.setattr(Ledger, "record_id", at_first_full)
+    monkeypatch.setattr(Claims, "record_id", at_first_full)
     monkeypatch.setattr("reelsheet.run.submission.COMMIT_PAUSES", (0.01,))
     done = await bench.deliver(bench.sheet([OK]))
     assert done.statuses() == ["succeeded"]

@@ -68,7 +68,7 @@ def adds_up() -> Callable[[Ledger], None]:
     """Every counter is the sum of its attempts, and no identity has two live claims."""
 
     def check(ledger: Ledger) -> None:
-        with ledger.read() as connection:
+        with ledger.database.read() as connection:
             attempts = connection.execute(select(s.attempts).where(s.attempts.c.imported.is_(False))).all()
             for table, key in ((s.runs, "run_id"), (s.days, "day")):
                 for row in connection.execute(select(table)).all():

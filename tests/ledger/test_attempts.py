@@ -7,7 +7,7 @@ import pytest
 
 from reelsheet.errors import LedgerError
 from reelsheet.ledger import Claimed, Delivery, Found, OverBudget, State, Wait
-from reelsheet.ledger import ledger as book_module
+from reelsheet.ledger import lease as lease_module
 from reelsheet.ledger.lease import LEASE_SECONDS, MARGIN_SECONDS, awake_and_asleep
 
 
@@ -124,7 +124,7 @@ def test_a_post_may_leave_only_well_before_the_lease_ends(ledger, registers, ide
     claim = ledger.claim(identity(1), run_id="r1", price_cents=54)
     assert before < claim.leave_by <= awake_and_asleep() + LEASE_SECONDS - MARGIN_SECONDS
     later = awake_and_asleep() + LEASE_SECONDS  # nobody has renewed the lease: the event loop stood still
-    monkeypatch.setattr(book_module, "awake_and_asleep", lambda: later)
+    monkeypatch.setattr(lease_module, "awake_and_asleep", lambda: later)
     assert claim.leave_by < later
     assert ledger.claim(identity(2), run_id="r1", price_cents=54).leave_by > later
 
@@ -264,11 +264,12 @@ def test_after_a_quote_above_the_cap_nothing_more_is_claimed(ledger, registers, 
     assert isinstance(ledger.claim(identity(2), run_id="r1", price_cents=1), OverBudget)
 
 
-def test_each_utc_day_has_its_own_total(ledger, registers, identity):
+def test_each_utc_day_has_its_own_total(ledger, registers, identity, monkeypatch):
     registers(ledger)
     noon = 1_700_000_000.0
     for n in range(2):
-        made = ledger.claim(identity(n), run_id="r1", price_cents=54, daily_cap_cents=54, now=noon + n * 86_400)
+        monkeypatch.setattr(ledger.database, "now", lambda _, day=n: noon + day * 86_400)
+        made = ledger.claim(identity(n), run_id="r1", price_cents=54, daily_cap_cents=54)
         assert isinstance(made, Claimed)
     assert [(total.day, total.reserved_cents) for total in ledger.days()] == [("2023-11-15", 54), ("2023-11-14", 54)]
 
@@ -280,7 +281,8 @@ def test_the_day_is_the_utc_one_wherever_the_machine_stands(ledger, registers, i
     try:
         registers(ledger)
         for n, hour in enumerate((0, 23)):
-            ledger.claim(identity(n), run_id="r1", price_cents=54, now=1_700_006_400.0 + hour * 3600)
+            monkeypatch.setattr(ledger.database, "now", lambda _, hour=hour: 1_700_006_400.0 + hour * 3600)
+            ledger.claim(identity(n), run_id="r1", price_cents=54)
         assert [(total.day, total.reserved_cents) for total in ledger.days()] == [("2023-11-15", 108)]
     finally:
         monkeypatch.undo()
@@ -315,7 +317,7 @@ def test_an_owner_that_came_back_meanwhile_is_not_settled(ledger, registers, ide
     registers(ledger)
     ledger.claim(identity(1), run_id="r1", price_cents=54)
     with monkeypatch.context() as before:
-        before.setattr(ledger, "_dead_owners", lambda _: frozenset({ledger.owner.id}))
+        before.setattr(ledger.lease, "dead_owners", lambda _: frozenset({ledger.lease.owner.id}))
         assert ledger.expire_dead_claims() == 0
     assert ledger.history(identity(1)).latest.state == State.CLAIMED
 

@@ -142,9 +142,10 @@ async def test_storage_that_hangs_does_not_hold_up_the_end(starts, sandbox, monk
 
 
 async def test_rows_that_wait_for_another_run_are_left(starts, sandbox, monkeypatch):
-    from reelsheet.ledger import Ledger, Wait
+    from reelsheet.ledger import Wait
+    from reelsheet.ledger.claims import Claims
 
-    monkeypatch.setattr(Ledger, "claim", lambda self, *_, **__: Wait())
+    monkeypatch.setattr(Claims, "claim", lambda self, *_, **__: Wait())
     _, found = await starts(lambda run, _: bool(run.others._waiting))
     assert {line.status for line in found} == {Status.SKIPPED}
     assert sandbox.charges() == []

@@ -265,7 +265,7 @@ def test_migrations_make_what_the_schema_says(tmp_path: Path, database: str) -> 
 
     for url in (f"sqlite:///{tmp_path / 'fresh.db'}", database):
         ledger = Ledger.open(url)
-        with ledger.read() as connection:
+        with ledger.database.read() as connection:
             context = MigrationContext.configure(
                 connection, opts={"compare_type": True, "compare_server_default": False}
             )

@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 
 from reelsheet.ledger import Attempt, Claimed, Ledger, State
 from reelsheet.ledger import schema as s
-from reelsheet.ledger.records import attempt_of, cents_of
+from reelsheet.ledger.records import cents_of
 
 PRICE = 54
 
@@ -81,17 +81,17 @@ def register(ledger: Ledger, run_id: str, **more: Any) -> Any:
 
 def expire(ledger: Ledger, owner: Ledger) -> None:
     """As if `owner` had not been heard of for longer than a lease."""
-    with ledger.write() as connection:
+    with ledger.database.write() as connection:
         connection.execute(
-            update(s.owners).where(s.owners.c.id == owner.owner.id).values(expires_at=0.0, awake_until=0.0)
+            update(s.owners).where(s.owners.c.id == owner.lease.owner.id).values(expires_at=0.0, awake_until=0.0)
         )
 
 
 def assert_adds_up(ledger: Ledger) -> None:
     """The counters of runs and days are the sums over this ledger's own attempts; no identity has two live claims."""
     names = ("confirmed_cents", "reserved_cents", "at_risk_cents")
-    with ledger.read() as connection:
-        attempts = [attempt_of(row) for row in connection.execute(select(s.attempts))]
+    with ledger.database.read() as connection:
+        attempts = [Attempt(*row) for row in connection.execute(select(s.attempts))]
         for table, key in ((s.runs, "run_id"), (s.days, "day")):
             for row in connection.execute(select(table)).all():
                 own = [a for a in attempts if not a.imported and getattr(a, key) == getattr(row, key)]

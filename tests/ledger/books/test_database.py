@@ -120,7 +120,7 @@ def test_a_full_disk_is_a_sentence_and_spends_nothing(sqlite_url):
         run_id="r1", verb="run", source="m", destination="/d", command="c", flow_run_id=None, options={}, rows=1,
         cap_cents=None,
     )  # fmt: skip
-    with ledger.write() as connection:
+    with ledger.database.write() as connection:
         pages = connection.execute(text("PRAGMA page_count")).scalar()
 
     def full(dbapi, _record):
@@ -128,8 +128,8 @@ def test_a_full_disk_is_a_sentence_and_spends_nothing(sqlite_url):
 
     from sqlalchemy import event
 
-    ledger._db._engine.dispose()
-    event.listen(ledger._db._engine, "connect", full)
+    ledger.database._engine.dispose()
+    event.listen(ledger.database._engine, "connect", full)
     claimed = 0
 
     def claim_all():
@@ -146,12 +146,12 @@ def test_a_full_disk_is_a_sentence_and_spends_nothing(sqlite_url):
 
 def test_a_ledger_that_cannot_be_written_is_a_sentence(sqlite_url):
     ledger = Ledger.open(sqlite_url)
-    with ledger.write() as connection:
+    with ledger.database.write() as connection:
         connection.execute(text("PRAGMA query_only=ON"))
     from sqlalchemy import event
 
-    ledger._db._engine.dispose()
-    event.listen(ledger._db._engine, "connect", lambda dbapi, _record: dbapi.execute("PRAGMA query_only=ON"))
+    ledger.database._engine.dispose()
+    event.listen(ledger.database._engine, "connect", lambda dbapi, _record: dbapi.execute("PRAGMA query_only=ON"))
     with pytest.raises(LedgerError, match="nothing more is sent"):
         ledger.heartbeat()
     ledger.close()
@@ -214,7 +214,7 @@ def test_a_deadlock_is_tried_again(postgresql_url):
                 if len(tries) <= 2 and name == order[0]:
                     both.wait()
 
-        ledger._db.committed(group)
+        ledger.database.committed(group)
 
     threads = [threading.Thread(target=lock, args=(order,)) for order in (ids, ids[::-1])]
     for thread in threads:

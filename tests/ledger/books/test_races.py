@@ -9,7 +9,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from reelsheet.ledger import Found, OverBudget, Wait
-from reelsheet.ledger import ledger as book_module
+from reelsheet.ledger import lease as lease_module
 from reelsheet.ledger import schema as s
 from reelsheet.ledger.lease import LEASE_SECONDS, Owner, awake_and_asleep
 
@@ -52,7 +52,7 @@ def test_of_many_racing_to_replace_a_row_one_gets_it(opens):
 def test_the_database_itself_refuses_a_second_live_claim(book):
     attempt = book.claimed()
     values = {name: getattr(attempt, name) for name in type(attempt).__slots__ if name != "id"}
-    with pytest.raises(IntegrityError), book.ledger.write() as connection:
+    with pytest.raises(IntegrityError), book.ledger.database.write() as connection:
         connection.execute(s.attempts.insert().values(**values | {"number": 2}))
 
 
@@ -120,7 +120,7 @@ def test_standings_show_a_dead_claim_as_unknown_before_anybody_settles_it(book, 
 
 
 def test_a_claim_made_on_an_old_lease_renews_it_first(book):
-    book.ledger._leased_until = awake_and_asleep() - 100
+    book.ledger.lease._ends_at = awake_and_asleep() - 100
     assert book.claim().leave_by > awake_and_asleep() + LEASE_SECONDS / 2
 
 
@@ -128,8 +128,8 @@ class TestLiveness:
     """Whose lease counts."""
 
     def owned(self, book, **values):
-        with book.ledger.write() as connection:
-            connection.execute(update(s.owners).where(s.owners.c.id == book.ledger.owner.id).values(**values))
+        with book.ledger.database.write() as connection:
+            connection.execute(update(s.owners).where(s.owners.c.id == book.ledger.lease.owner.id).values(**values))
 
     def test_a_process_that_this_machine_knows_to_be_gone_is_dead_at_once(self, book, opens):
         other = opens("r2")
@@ -166,14 +166,14 @@ class TestLiveness:
         if not book.ledger.is_sqlite:
             return  # PostgreSQL's own clock counts from here on
         awake = awake_and_asleep()
-        monkeypatch.setattr(book_module, "awake_and_asleep", lambda: awake + LEASE_SECONDS + 1)
+        monkeypatch.setattr(lease_module, "awake_and_asleep", lambda: awake + LEASE_SECONDS + 1)
         assert isinstance(other.claim(), Found)
 
     def test_a_missing_owner_is_a_dead_one(self, book, opens):
         other = opens("r2")
         book.claimed()
-        with book.ledger.write() as connection:
-            connection.execute(s.owners.delete().where(s.owners.c.id == book.ledger.owner.id))
+        with book.ledger.database.write() as connection:
+            connection.execute(s.owners.delete().where(s.owners.c.id == book.ledger.lease.owner.id))
         assert isinstance(other.claim(), Found)
 
     def test_old_owners_are_forgotten_unless_they_hold_a_claim(self, book, opens, expires):
@@ -182,7 +182,7 @@ class TestLiveness:
         expires(book.ledger, idle)
         expires(book.ledger, holding.ledger)
         opens("r4")
-        with book.ledger.read() as connection:
+        with book.ledger.database.read() as connection:
             known = {row.id for row in connection.execute(s.owners.select())}
-        assert idle.owner.id not in known
-        assert holding.ledger.owner.id in known
+        assert idle.lease.owner.id not in known
+        assert holding.ledger.lease.owner.id in known

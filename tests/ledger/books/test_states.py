@@ -29,7 +29,7 @@ class Books(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         first = Ledger.open(self.url)
-        with first.write() as connection:
+        with first.database.write() as connection:
             for table in schema.metadata.tables:
                 connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608 - our own names
         first.close()
@@ -89,9 +89,11 @@ class Books(RuleBasedStateMachine):
     def dies(self, process: int) -> None:
         """Its lease is over, but what it sent may still be answered."""
         old = self.ledgers[process]
-        with old.write() as connection:
+        with old.database.write() as connection:
             connection.execute(
-                schema.owners.update().where(schema.owners.c.id == old.owner.id).values(expires_at=0.0, awake_until=0.0)
+                schema.owners.update()
+                .where(schema.owners.c.id == old.lease.owner.id)
+                .values(expires_at=0.0, awake_until=0.0)
             )
         self.dead.append(old)
         self.ledgers[process] = Ledger.open(self.url)
@@ -147,7 +149,7 @@ class Books(RuleBasedStateMachine):
 
     @invariant()
     def every_id_is_kept_once_where_it_belongs(self) -> None:
-        with self.ledgers[0].read() as connection:
+        with self.ledgers[0].database.read() as connection:
             kept = {
                 row.prediction_id: row.identity
                 for row in connection.execute(schema.attempts.select())
@@ -158,7 +160,7 @@ class Books(RuleBasedStateMachine):
     @invariant()
     def the_books_balance_and_caps_hold(self) -> None:
         self.adds_up(self.ledgers[0])
-        with self.ledgers[0].read() as connection:
+        with self.ledgers[0].database.read() as connection:
             runs = connection.execute(schema.runs.select()).all()
             days = connection.execute(schema.days.select()).all()
         for row in runs:

@@ -1,0 +1,116 @@
+"""What the results tables under a destination say of attempts, taken over into this ledger."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection, delete, insert, select
+
+from reelsheet.ledger import attempts
+from reelsheet.ledger import schema as s
+from reelsheet.ledger.database import Database
+from reelsheet.ledger.records import Attempt, Delivery
+from reelsheet.ledger.schema import VACANT, State
+
+_VERDICTS = (State.COMPLETED, State.FAILED)
+
+
+class Imports:
+    """Takes attempts of other ledgers in; remembers which tables it has read."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def imported(self, destination: str) -> dict[str, str]:
+        """key → version of the run tables under a destination that were read already."""
+        i = s.imports.c
+        query = select(i.key, i.version).where(i.destination == destination)
+        return {row.key: row.version for row in self._db.fetch(query)}
+
+    def import_attempts(
+        self, found: Iterable[tuple[Attempt, Sequence[Delivery]]], destination: str, tables: Mapping[str, str]
+    ) -> int:
+        """Take in what a destination says of attempts, and remember its `tables`; how many attempts were news.
+
+        An attempt of ours without an id takes the id that the destination knows for it, one that was submitted the
+        verdict. Nothing else of ours changes.
+        """
+        theirs = sorted(found, key=lambda pair: (pair[0].identity, pair[0].number))
+        known = self._db.committed(_add_new, theirs)
+        news = len(theirs) - len(known)
+        for attempt, deliveries in known:  # one by one: who locks several rows and then counters may meet others
+            news += self._db.committed(_merge, attempt, deliveries)
+        if tables:
+            self._db.committed(_remember, destination, tables)
+        return news
+
+
+def _add_new(
+    connection: Connection, theirs: Sequence[tuple[Attempt, Sequence[Delivery]]]
+) -> list[tuple[Attempt, Sequence[Delivery]]]:
+    """Insert what this ledger does not have; the rest."""
+    known = []
+    for attempt, deliveries in theirs:
+        if _same(connection, attempt) is not None:
+            known.append((attempt, deliveries))
+            continue
+        ours = attempts.add(connection, replace(attempt, imported=True))
+        attempts.add_deliveries(connection, ours.id, deliveries, overwrite=False)
+    return known
+
+
+def _merge(connection: Connection, theirs: Attempt, deliveries: Sequence[Delivery]) -> bool:
+    """What is said of an attempt that we have as well; True where it was news of money."""
+    same = _same(connection, theirs)
+    if same is None:
+        return False
+    ours = attempts.current(connection, same.id)
+    has_id, news = theirs.prediction_id is not None, True
+    if has_id and ours.state == State.UNKNOWN:
+        attempts.move(
+            connection, ours, theirs.state, prediction_id=theirs.prediction_id, quoted_cents=theirs.quoted_cents,
+            submitted_at=theirs.submitted_at, completed_at=theirs.completed_at, error_code=theirs.error_code,
+            error=theirs.error,
+        )  # fmt: skip
+    elif _is_paid_elsewhere(connection, ours, theirs):
+        attempts.overwrite(connection, replace(theirs, id=ours.id, number=ours.number, imported=True))
+    elif not has_id or ours.prediction_id != theirs.prediction_id:
+        return False
+    else:
+        news = False
+        if ours.state == State.SUBMITTED and theirs.state in _VERDICTS:
+            attempts.move(
+                connection, ours, theirs.state, completed_at=theirs.completed_at or time.time(),
+                error_code=theirs.error_code, error=theirs.error,
+            )  # fmt: skip
+    if has_id:
+        attempts.add_deliveries(connection, ours.id, deliveries, overwrite=False)
+    return news
+
+
+def _is_paid_elsewhere(connection: Connection, ours: Attempt, theirs: Attempt) -> bool:
+    """True where ours cost nothing and another ledger paid for theirs, or may have.
+
+    A table of our own run may say `unknown` of a row that was refused later: that is no news.
+    """
+    if theirs.prediction_id is not None:
+        return ours.state in VACANT
+    query = select(s.runs.c.run_id).where(s.runs.c.run_id == theirs.run_id)
+    return ours.state == State.REFUSED and connection.execute(query).first() is None
+
+
+def _same(connection: Connection, theirs: Attempt) -> Attempt | None:
+    """The attempt that this ledger has for theirs: the same prediction, else the same number of the identity."""
+    if theirs.prediction_id is not None and (holder := attempts.by_prediction(connection, theirs.prediction_id)):
+        return holder
+    a = s.attempts.c
+    query = select(s.attempts).where(a.identity == theirs.identity, a.number == theirs.number)
+    row = connection.execute(query).first()
+    return None if row is None else Attempt(*row)
+
+
+def _remember(connection: Connection, destination: str, tables: Mapping[str, str]) -> None:
+    i = s.imports.c
+    for key, version in tables.items():
+        connection.execute(delete(s.imports).where(i.destination == destination, i.key == key))
+        connection.execute(insert(s.imports).values(destination=destination, key=key, version=version))
