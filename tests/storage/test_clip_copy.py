@@ -19,8 +19,6 @@ from reelsheet.outcomes import ErrorCode
 from reelsheet.storage import clip_copy
 from reelsheet.storage import s3_client as s3_module
 from reelsheet.storage.clip_copy import Clip, ClipError
-from reelsheet.storage.destination import open_destination
-from reelsheet.storage.folder_destination import FolderDestination
 from reelsheet.storage.s3_destination import PART_BYTES, S3Destination
 from reelsheet.web import guarded_http
 
@@ -143,38 +141,6 @@ def naps() -> list[float]:
 
 
 @pytest.fixture
-def in_folder(tmp_path) -> FolderDestination:
-    return open_destination(str(tmp_path / "out"))
-
-
-@pytest.fixture(autouse=True)
-def notes(monkeypatch, tmp_path):
-    """Extended attributes, also where this machine's temporary folder has none."""
-    try:
-        os.setxattr(tmp_path, "user.reelsheet.test", b"1")
-    except (AttributeError, OSError):
-        kept = {}
-
-        def get(path, _):
-            if (inode := os.stat(path).st_ino) not in kept:  # noqa: PTH116 - as in `put`
-                raise OSError(errno.ENODATA, "no data")
-            return kept[inode]
-
-        def put(file, _, value):
-            kept[os.stat(file).st_ino] = value  # noqa: PTH116 - a descriptor, perhaps
-
-        monkeypatch.setattr(os, "setxattr", put, raising=False)
-        monkeypatch.setattr(os, "getxattr", get, raising=False)
-
-
-@pytest.fixture
-def in_bucket(bucket, monkeypatch) -> S3Destination:
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere/config")  # one environment in every test: one client
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere/credentials")
-    return open_destination(f"s3://{bucket}/spring")
-
-
-@pytest.fixture
 def in_probed_bucket(in_bucket) -> S3Destination:
     """A bucket that is known to refuse to overwrite."""
     in_bucket.probe()
@@ -226,7 +192,7 @@ async def test_a_clip_is_stored_as_it_was_served_and_described(host, copy, place
 
 async def test_an_object_in_s3_has_the_type_of_a_video(host, copy, in_bucket, s3):
     await copy(host.serve(reply(FILM)), in_bucket)
-    assert s3.head_object(Bucket=in_bucket.bucket, Key=f"spring/{KEY}")["ContentType"] == "video/mp4"
+    assert s3.head_object(Bucket=in_bucket.bucket, Key=f"spring/clips/{KEY}")["ContentType"] == "video/mp4"
 
 
 async def test_a_file_that_tells_its_own_end_needs_no_content_length(host, copy):

@@ -1,0 +1,117 @@
+"""Folders: trouble with the disk, hidden files, and leftovers."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from reelsheet.errors import ConfigurationError
+from reelsheet.storage.destination import open_destination
+from reelsheet.storage.errors import ObjectConflict, StorageError
+
+MINE = {"identity": "1" * 64, "attempt": "1", "prediction-id": "p-1", "cost-cents": "54", "run-id": "r"}
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    with pytest.raises(ConfigurationError, match="a file is where a folder should be"):
+        open_destination(str(file / "out")).probe()
+
+    def deny(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", deny)
+    with pytest.raises(ConfigurationError, match=r"not permitted; make .* writable"):
+        open_destination(str(tmp_path / "out")).probe()
+
+
+def test_a_nearly_full_disk_is_a_warning(in_folder, monkeypatch):
+    real = os.statvfs
+
+    def nearly_full(path):
+        found = list(real(path))
+        found[4] = 10
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr(os, "statvfs", nearly_full)
+    assert "are free" in in_folder.probe()[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "told", "systemic"),
+    [
+        (errno.ENOSPC, "is full; make room", True),
+        (errno.EDQUOT, "is full; make room", True),
+        (errno.EROFS, "not permitted", True),
+        (errno.EIO, "check the disk", True),
+        (errno.ENAMETOOLONG, "shorter --name", False),
+    ],
+)
+def test_trouble_with_the_disk_is_a_sentence_and_leaves_nothing(in_folder, monkeypatch, number, told, systemic):
+    def fail(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    up = in_folder.open_upload("videos/a.mp4", "video/mp4", MINE)
+    up.part(b"film")
+    with pytest.raises(StorageError, match=told) as caught:
+        up.complete()
+    up.abort()
+    assert caught.value.systemic is systemic
+    assert [path for path in in_folder.root.rglob("*") if path.is_file()] == []
+
+
+def test_metadata_is_a_nicety_where_the_file_system_has_none(in_folder, monkeypatch, upload):
+    def unsupported(*_):
+        raise OSError(errno.ENOTSUP, "not supported")
+
+    monkeypatch.setattr(os, "setxattr", unsupported)
+    upload(in_folder, "videos/a.mp4", b"film")
+    assert in_folder.stat("videos/a.mp4").metadata == {}
+
+
+def test_a_folder_where_a_clip_should_be_is_a_conflict(in_folder):
+    (in_folder.root / "videos" / "a.mp4").mkdir(parents=True)
+    with pytest.raises(ObjectConflict):
+        in_folder.stat("videos/a.mp4")
+
+
+def test_hidden_files_are_no_part_of_a_folder_s_listing(in_folder):
+    in_folder.write("videos/a.mp4", b"film", "video/mp4")
+    (in_folder.root / "videos" / ".DS_Store").write_bytes(b"x")
+    (in_folder.root / ".git").mkdir()
+    (in_folder.root / ".git" / "x").write_bytes(b"x")
+    assert in_folder.listing() == {"videos/a.mp4": 4}
+
+
+def test_a_writer_that_is_killed_leaves_nothing_to_see(in_folder):
+    code = (
+        "import os, signal, sys; from reelsheet.storage.destination import open_destination\n"
+        "up = open_destination(sys.argv[1]).open_upload('videos/a.mp4', 'video/mp4', {})\n"
+        "up.part(bytes(1000)); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, in_folder.address], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert in_folder.listing() == {}
+    assert in_folder.stat("videos/a.mp4") is None
+    (leftover,) = [path for path in in_folder.root.rglob("*") if path.is_file()]
+    os.utime(leftover, (time.time() - 7200,) * 2)
+    assert in_folder.sweep() == 1
+
+
+def test_only_stale_leftovers_are_swept_from_a_folder(in_folder):
+    old, new = in_folder.open_upload("videos/a.mp4", "", {}), in_folder.open_upload("videos/b.mp4", "", {})
+    for up in (old, new):
+        up.part(b"film")
+    os.utime(old._temporary, (time.time() - 7200,) * 2)
+    assert in_folder.sweep() == 1
+    assert in_folder.sweep() == 0
+    new.complete()
+    old.abort()
+    assert in_folder.listing() == {"videos/b.mp4": 4}
