@@ -1,14 +1,14 @@
 """What must not be kept or shown: signatures and keys in addresses, secrets in text, control characters in terminals.
 
-    clean_url   an address for people: no password, no key, no signature
-    clean       any text for results and logs: the same for every address in it, keys masked, one line, bounded
-    visible     any text for a terminal: control characters become visible signs
-    unsigned    an address for an identity: one picture, signed twice, has one address
-    keep_out    a secret of this process: the three above mask it from now on, whoever calls them
-    hush        libraries that write whole requests into their logs do so no more
+    clean_url               an address for people: no password, no key, no signature
+    clean                   any text for results and logs: its addresses cleaned, keys masked, one line, limited
+    visible                 any text for a terminal: control characters become visible signs
+    unsigned                an address for an identity: one picture, signed twice, has one address
+    register_secret         a secret of this process, which the first three mask from now on
+    silence_http_loggers    libraries that log complete requests no longer do
 
-`clean` and `clean_url` would rather cut too much; `unsigned` cuts only what is surely a signature, since two pictures
-must never become one.
+`clean` and `clean_url` may cut too much. `unsigned` cuts only what is surely a signature, since two pictures must
+never become one.
 """
 
 import logging
@@ -21,99 +21,78 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
 MASK: Final = "***"
-LIMIT: Final = 300  # characters of a text that is kept
-_SHORTEST: Final = 4  # characters of a known secret; masking less would garble every text
-_SHORTEST_KNOWN: Final = 6  # the same for a secret that every text is searched for
-_BOUND: Final = 20_000  # characters of a text that are looked at
-_LONGEST_URL: Final = 8_192  # characters of an address that are looked at
+LIMIT: Final = 300  # characters that are kept of a text
+_MIN_SECRET: Final = 4  # characters of a secret that is passed in; masking shorter ones would garble every text
+_MIN_REGISTERED: Final = 6  # the same for a secret that every text is searched for
+_MAX_TEXT: Final = 20_000  # characters of a text that are read
+_MAX_URL: Final = 8_192  # characters of an address that are read
 # At INFO or DEBUG they log addresses with their signatures, headers and bodies.
-_TALKATIVE: Final = ("httpx", "httpcore", "botocore", "boto3", "s3transfer", "urllib3", "requests", "apprise")
+_HTTP_LOGGERS: Final = ("httpx", "httpcore", "botocore", "boto3", "s3transfer", "urllib3", "requests", "apprise")
 
 
 class Signature(NamedTuple):
-    """One way of signing an address. It is there when every name in `needs` is, with a value that matches whole."""
+    """One way of signing an address. It is there when every name in `needs` is, with a value that fits."""
 
     maker: str
-    needs: Mapping[str, str]  # parameter, in lower case → pattern of its value
-    drops: tuple[str, ...]  # parameters that go; "x-amz-*" is every name that begins so
-    where: str = ""  # pattern that host and path must hold
+    needs: Mapping[str, str]  # parameter, in lower case → pattern of its value; these go too
+    extras: str = ""  # further parameters that go, separated by blanks; "x-amz-*" is every name that begins so
+    where: str = ""  # pattern that host and path must match
+
+    def drops(self, name: str) -> bool:
+        """Whether the parameter `name` belongs to the signature."""
+        return any(
+            name.startswith(entry[:-1]) if entry.endswith("*") else name == entry
+            for entry in (*self.needs, *self.extras.split())
+        )
 
 
 _ANY: Final = r".*"
+_EPOCH: Final = r"\d{10}"
 _FILE: Final = r"/[^/]+\.\w{2,5}$"  # the path itself names a file, so that no parameter chooses it
 
 # The table of known signatures. Whoever adds one: list only what the signer appends, never what chooses a picture.
 SIGNATURES: Final = (
-    Signature("AWS, version 4, and whoever speaks it", {"x-amz-signature": _ANY}, ("x-amz-*", "x-id")),
-    Signature(
-        "AWS, version 2",
-        {"awsaccesskeyid": _ANY, "signature": _ANY},
-        ("awsaccesskeyid", "signature", "expires", "x-amz-security-token"),
-    ),
-    Signature(
-        "CloudFront",
-        {"key-pair-id": _ANY, "signature": _ANY},
-        ("key-pair-id", "signature", "expires", "policy", "hash-algorithm"),
-    ),
-    Signature("Google Cloud Storage, version 4", {"x-goog-signature": _ANY}, ("x-goog-*",)),
-    Signature(
-        "Google Cloud Storage, version 2",
-        {"googleaccessid": _ANY, "signature": _ANY},
-        ("googleaccessid", "signature", "expires"),
-    ),
+    Signature("AWS, version 4, and whoever uses it", {"x-amz-signature": _ANY}, "x-amz-* x-id"),
+    Signature("AWS, version 2", {"awsaccesskeyid": _ANY, "signature": _ANY}, "expires x-amz-security-token"),
+    Signature("CloudFront", {"key-pair-id": _ANY, "signature": _ANY}, "expires policy hash-algorithm"),
+    Signature("Google Cloud Storage, version 4", {"x-goog-signature": _ANY}, "x-goog-*"),
+    Signature("Google Cloud Storage, version 2", {"googleaccessid": _ANY, "signature": _ANY}, "expires"),
     Signature(
         "Azure, shared access",
         {"sig": _ANY, "sv": r"\d{4}-\d\d-\d\d"},
-        (
-            *("sv", "ss", "srt", "sr", "sp", "st", "se", "sip", "spr", "sig", "si", "ses", "sdd"),
-            *("skoid", "sktid", "skt", "ske", "sks", "skv", "saoid", "suoid", "scid"),
-        ),
+        "ss srt sr sp st se sip spr si ses sdd skoid sktid skt ske sks skv saoid suoid scid",
     ),
-    Signature(
-        "Alibaba Cloud, version 1",
-        {"ossaccesskeyid": _ANY, "signature": _ANY},
-        ("ossaccesskeyid", "signature", "expires", "security-token"),
-    ),
+    Signature("Alibaba Cloud, version 1", {"ossaccesskeyid": _ANY, "signature": _ANY}, "expires security-token"),
     Signature(
         "Alibaba Cloud, version 4",
         {"x-oss-signature": _ANY},  # x-oss-process stays: it makes another picture
-        (
-            *("x-oss-signature", "x-oss-signature-version", "x-oss-credential", "x-oss-date", "x-oss-expires"),
-            *("x-oss-additional-headers", "x-oss-security-token"),
-        ),
+        "x-oss-signature-version x-oss-credential x-oss-date x-oss-expires x-oss-additional-headers "
+        "x-oss-security-token",
     ),
-    Signature(
-        "Huawei Cloud",
-        {"accesskeyid": _ANY, "signature": _ANY},
-        ("accesskeyid", "signature", "expires", "x-obs-security-token"),
-    ),
+    Signature("Huawei Cloud", {"accesskeyid": _ANY, "signature": _ANY}, "expires x-obs-security-token"),
     Signature(
         "Tencent Cloud",
         {"q-signature": _ANY, "q-ak": _ANY},
-        (
-            *("q-sign-algorithm", "q-ak", "q-sign-time", "q-key-time", "q-header-list", "q-url-param-list"),
-            *("q-signature", "x-cos-security-token"),
-        ),
+        "q-sign-algorithm q-sign-time q-key-time q-header-list q-url-param-list x-cos-security-token",
     ),
-    Signature("Akamai", {"hdnts": r".*hmac=.*"}, ("hdnts",)),
-    Signature("Akamai", {"hdnea": r".*hmac=.*"}, ("hdnea",)),
-    Signature("Akamai", {"__token__": r".*hmac=.*"}, ("__token__",)),
-    Signature("Cloudflare", {"verify": r"\d{10}-.+"}, ("verify",)),
-    Signature("Bunny", {"token": _ANY, "expires": r"\d{10}"}, ("token", "expires", "token_path"), _FILE),
-    Signature("nginx", {"md5": _ANY, "expires": r"\d{10}"}, ("md5", "expires"), _FILE),
-    Signature("Laravel", {"signature": r"[0-9a-f]{64}", "expires": r"\d{10}"}, ("signature", "expires")),
-    Signature("many a shop", {"signature": _ANY, "expires": r"\d{10}"}, ("signature", "expires"), _FILE),
-    Signature("Qiniu", {"token": r"[^:]+:.+", "e": r"\d{10}"}, ("token", "e")),
-    Signature("Volcano Engine", {"x-signature": _ANY, "x-expires": r"\d{10}"}, ("x-signature", "x-expires")),
-    Signature("Supabase", {"token": r"ey[\w-]+\.[\w-]+\.[\w-]+"}, ("token",), r"/storage/v1/.*/sign/"),
-    Signature("Backblaze", {"authorization": _ANY}, ("authorization",), r"^[^/]*\.backblazeb2\.com/file/"),
+    Signature("Akamai", {"hdnts": r".*hmac=.*"}),
+    Signature("Akamai", {"hdnea": r".*hmac=.*"}),
+    Signature("Akamai", {"__token__": r".*hmac=.*"}),
+    Signature("Cloudflare", {"verify": r"\d{10}-.+"}),
+    Signature("Bunny", {"token": _ANY, "expires": _EPOCH}, "token_path", where=_FILE),
+    Signature("nginx", {"md5": _ANY, "expires": _EPOCH}, where=_FILE),
+    Signature("Laravel", {"signature": r"[0-9a-f]{64}", "expires": _EPOCH}),
+    Signature("many shops", {"signature": _ANY, "expires": _EPOCH}, where=_FILE),
+    Signature("Qiniu", {"token": r"[^:]+:.+", "e": _EPOCH}),
+    Signature("Volcano Engine", {"x-signature": _ANY, "x-expires": _EPOCH}),
+    Signature("Supabase", {"token": r"ey[\w-]+\.[\w-]+\.[\w-]+"}, where=r"/storage/v1/.*/sign/"),
+    Signature("Backblaze", {"authorization": _ANY}, where=r"^[^/]*\.backblazeb2\.com/file/"),
     Signature(
         "Discord",
         {"ex": r"[0-9a-f]+", "is": r"[0-9a-f]+", "hm": r"[0-9a-f]+"},
-        ("ex", "is", "hm"),
-        r"^[^/]*\.discordapp\.(com|net)/",
+        where=r"^[^/]*\.discordapp\.(com|net)/",
     ),
-    Signature("Facebook", {"oh": _ANY, "oe": _ANY}, ("oh", "oe", "_nc_*"), r"^[^/]*\.(fbcdn\.net|cdninstagram\.com)/"),
+    Signature("Facebook", {"oh": _ANY, "oe": _ANY}, "_nc_*", where=r"^[^/]*\.(fbcdn\.net|cdninstagram\.com)/"),
 )
 
 # Parameters that are cut from every address that is shown or kept, whatever stands beside them.
@@ -130,7 +109,7 @@ _SECRET_NAMES: Final = frozenset({
 })
 # fmt: on
 _KEY_LIKE: Final = re.compile(r"[\w-]{20,}")  # `key=` is a secret in some services and a folder in others
-_NO_SECRETS: Final = frozenset({"x-oss-process"})
+_NOT_SECRET: Final = frozenset({"x-oss-process"})
 _LOGIN: Final = re.compile(r"://[^/\s?#]{1,300}@")
 
 _KEPT_SCHEMES: Final = frozenset({"http", "https", "s3", "gs", "ftp", "ftps", "sftp", "file", "ws", "wss", "redis"})
@@ -153,35 +132,31 @@ _STRONG: Final = (
     r"|signature|credential|hdnts|hdnea|hdntl|__token__|key-pair-id"
 )
 _BEFORE: Final = r"(?:(?<![A-Za-z])|(?<=%26)|(?<=%3F)|(?<=%3B)|(?<=%2526)|(?<=%253F))"
-_MASKS: Final = tuple(
-    (re.compile(pattern, re.IGNORECASE), into)
-    for pattern, into in (
-        # name=value, also percent-encoded inside another address
-        (rf"((?:{_STRONG}|{_BEFORE}(?:token|sig|pwd|jwt))\s?(?:=|%(?:25){{0,2}}3D)\s?)[^\s&;,\"'<>]+", rf"\1{MASK}"),
-        (rf"({_BEFORE}key(?:=|%(?:25){{0,2}}3D))[\w-]{{20,}}(?![\w./%-])", rf"\1{MASK}"),
-        # "name": "value"
-        (
-            rf"(([\"'])(?:[\w-]{{0,30}}(?:{_STRONG}|token)|auth|authorization|cookie)\2\s?:\s?([\"']))(?:(?!\3).)+",
-            rf"\1{MASK}",
-        ),
-        # name: value, where the name can mean nothing else
-        (
-            r"((?:api[_-]?key|secret[_-]?(?:access[_-]?)?key|password|access[_-]?token)\"?\s?:\s?)[^\s,;\"'<>]{6,}",
-            rf"\1{MASK}",
-        ),
-        (r"((?:proxy-)?authorization\s?:\s?(?:[\w-]+\s)?)[^\s,;\"'<>]+", rf"\1{MASK}"),
-        (r"((?:set-)?cookie\s?:\s?)[^\s;]+(?:;\s?[^\s;]+)*", rf"\1{MASK}"),
-        (r"\b(bearer\s)[^\s,;\"'<>]{6,}", rf"\1{MASK}"),
-        (r"\b(basic\s)[A-Za-z0-9+/]{8,}={0,2}", rf"\1{MASK}"),
-        # the body of a storage's refusal repeats what was signed
-        (r"(<(?:Signature|StringToSign|CanonicalRequest|AWSAccessKeyId)\w{0,20}>)[^<]+", rf"\1{MASK}"),
-        # keys that can be told by their shape
-        (r"\b(?-i:A(?:KI|SI|ID|RO)A)[0-9A-Z]{12,}", MASK),
-        (r"\b(?-i:AIza)[\w-]{20,}", MASK),
-        (r"\b(?-i:eyJ)[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*)?", MASK),
-        (r"\b(?:[sr]k[-_](?:[a-z]{2,8}[-_])?[a-z0-9]{20,}|gh[pousr]_[a-z0-9]{20,}|xox[abeprs]-[\w-]{10,})", MASK),
-        (r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*", MASK),
-    )
+_AFTER_NAME: Final = (  # what follows group 1 is a secret
+    # name=value, also percent-encoded inside another address
+    rf"((?:{_STRONG}|{_BEFORE}(?:token|sig|pwd|jwt))\s?(?:=|%(?:25){{0,2}}3D)\s?)[^\s&;,\"'<>]+",
+    rf"({_BEFORE}key(?:=|%(?:25){{0,2}}3D))[\w-]{{20,}}(?![\w./%-])",
+    # "name": "value"
+    rf"(([\"'])(?:[\w-]{{0,30}}(?:{_STRONG}|token)|auth|authorization|cookie)\2\s?:\s?([\"']))(?:(?!\3).)+",
+    # name: value, where the name can mean nothing else
+    r"((?:api[_-]?key|secret[_-]?(?:access[_-]?)?key|password|access[_-]?token)\"?\s?:\s?)[^\s,;\"'<>]{6,}",
+    r"((?:proxy-)?authorization\s?:\s?(?:[\w-]+\s)?)[^\s,;\"'<>]+",
+    r"((?:set-)?cookie\s?:\s?)[^\s;]+(?:;\s?[^\s;]+)*",
+    r"\b(bearer\s)[^\s,;\"'<>]{6,}",
+    r"\b(basic\s)[A-Za-z0-9+/]{8,}={0,2}",
+    # the body of a storage's refusal repeats what was signed
+    r"(<(?:Signature|StringToSign|CanonicalRequest|AWSAccessKeyId)\w{0,20}>)[^<]+",
+)
+_KEY_SHAPES: Final = (
+    r"\b(?-i:A(?:KI|SI|ID|RO)A)[0-9A-Z]{12,}",
+    r"\b(?-i:AIza)[\w-]{20,}",
+    r"\b(?-i:eyJ)[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*)?",
+    r"\b(?:[sr]k[-_](?:[a-z]{2,8}[-_])?[a-z0-9]{20,}|gh[pousr]_[a-z0-9]{20,}|xox[abeprs]-[\w-]{10,})",
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*",
+)
+_MASKS: Final = (
+    *((re.compile(pattern, re.IGNORECASE), rf"\1{MASK}") for pattern in _AFTER_NAME),
+    *((re.compile(pattern, re.IGNORECASE), MASK) for pattern in _KEY_SHAPES),
 )
 _CONTROLS: Final = frozenset({"Cc", "Cf", "Cs", "Co"})  # with invisible and direction-changing signs
 _JOINERS: Final = "\u200c\u200d\ufe0f"  # needed by scripts and emoji
@@ -192,18 +167,18 @@ _ANSI: Final = re.compile(
 )
 
 
-_known: set[str] = set()
+_registered: set[str] = set()
 
 
 def register_secret(secret: str) -> None:
     """`clean`, `clean_url` and `visible` mask `secret` from now on, in this process."""
-    if len(secret) >= _SHORTEST_KNOWN:
-        _known.update(_forms([secret]))
+    if len(secret) >= _MIN_REGISTERED:
+        _registered.update(_forms([secret]))
 
 
 def silence_http_loggers() -> None:
-    """Only warnings from libraries that would otherwise log requests, whatever level the surroundings ask for."""
-    for name in _TALKATIVE:
+    """Only warnings from libraries that would otherwise log requests, whatever log level is set."""
+    for name in _HTTP_LOGGERS:
         logger = logging.getLogger(name)
         if logger.level < logging.WARNING:
             logger.setLevel(logging.WARNING)
@@ -211,9 +186,9 @@ def silence_http_loggers() -> None:
 
 def clean_url(url: str) -> str:
     """`url` without user and password and without any parameter that signs or authorises; the rest as it was."""
-    if len(url) > _LONGEST_URL:  # what is cut in two may be half a secret, so that all parameters go
-        return clean_url(url.partition("?")[0].partition("#")[0][: _LONGEST_URL - 1]) + "…"
-    url = _forgotten(unsigned(url))
+    if len(url) > _MAX_URL:  # what is cut in two may be half a secret, so that all parameters go
+        return clean_url(url.partition("?")[0].partition("#")[0][: _MAX_URL - 1]) + "…"
+    url = _mask_secrets(unsigned(url))
     parts = _PARTS.fullmatch(url)
     assert parts is not None  # noqa: S101 - for the type checker; the pattern takes any text
     scheme, authority = parts["scheme"] or "", parts["authority"] or ""
@@ -230,28 +205,28 @@ def clean_url(url: str) -> str:
     if hook:
         return f"{scheme}//{hook[0]}/{MASK}"
     slashes = "//" if parts["slashes"] is not None else ""
-    path = "/".join(_without_secret(segment) for segment in path.split("/"))
-    query = _kept_parameters(parts["query"] or "")
+    path = "/".join(_masked_piece(segment) for segment in path.split("/"))
+    query = _public_parameters(parts["query"] or "")
     fragment = parts["fragment"] or ""
     if "=" in fragment:
-        fragment = _kept_parameters(fragment)
+        fragment = _public_parameters(fragment)
     return _masked(f"{scheme}{slashes}{authority}{path}{query}{fragment}")
 
 
 def clean(text: str, secrets: Iterable[str] = (), *, limit: int = LIMIT) -> str:
     """One line of at most `limit` characters: control characters gone, addresses cleaned, `secrets` and keys masked."""
-    whole = len(text) <= _BOUND
-    text = _one_line(text[:_BOUND])
-    if not whole:
+    is_long = len(text) > _MAX_TEXT
+    text = _one_line(text[:_MAX_TEXT])
+    if is_long:
         text = text.rpartition(" ")[0]  # what was cut in two may be half a secret
-    text = _forgotten(text, _forms(secret for secret in secrets if len(secret) >= _SHORTEST))
-    text = _masked(_URL.sub(lambda found: clean_url(found[0]), text))
+    text = _mask_secrets(text, _forms(secret for secret in secrets if len(secret) >= _MIN_SECRET))
+    text = _masked(_URL.sub(lambda url: clean_url(url[0]), text))
     return text if len(text) <= limit else text[: max(0, limit - 1)].rstrip() + "…"
 
 
 def visible(text: str) -> str:
     """`text` on one line with nothing in it that a terminal would obey: control characters as signs."""
-    return "".join(_sign(character) for character in _forgotten(text))
+    return "".join(_sign(character) for character in _mask_secrets(text))
 
 
 def unsigned(url: str) -> str:
@@ -262,28 +237,22 @@ def unsigned(url: str) -> str:
     pairs = parts["query"][1:].split("&")
     named = {_name(pair): unquote(pair.partition("=")[2]) for pair in pairs}
     place = f"{(parts['authority'] or '').lower()}{unquote(parts['path'])}"
-    dropped = tuple(
-        name
-        for signature in SIGNATURES
-        if all(name in named and re.fullmatch(value, named[name], re.DOTALL) for name, value in signature.needs.items())
-        and re.search(signature.where, place)
-        for name in signature.drops
-    )
-    if not dropped:
+    signatures = [signature for signature in SIGNATURES if _is_signed_by(signature, named, place)]
+    if not signatures:
         return url
-    kept = [pair for pair in pairs if not _listed(_name(pair), dropped)]
+    kept = [pair for pair in pairs if not any(signature.drops(_name(pair)) for signature in signatures)]
     query = "?" + "&".join(kept) if kept else ""
     return f"{url[: parts.start('query')]}{query}{parts['fragment'] or ''}"
 
 
 def _forms(secrets: Iterable[str]) -> set[str]:
-    """As they are, and as they stand in addresses."""
+    """Each secret as it is, and percent-encoded as in addresses."""
     return {form for secret in secrets for form in (secret, quote(secret, safe=""), quote(secret))}
 
 
-def _forgotten(text: str, more: Iterable[str] = ()) -> str:
-    """`text` without any secret of `keep_out`, and without `more`."""
-    for form in sorted({*_known, *more}, key=len, reverse=True):
+def _mask_secrets(text: str, more: Iterable[str] = ()) -> str:
+    """`text` with every registered secret masked, and those in `more`."""
+    for form in sorted({*_registered, *more}, key=len, reverse=True):
         if form in text:
             text = text.replace(form, MASK)
     return text
@@ -293,18 +262,21 @@ def _name(pair: str) -> str:
     return unquote(pair.partition("=")[0]).lower()
 
 
-def _listed(name: str, names: tuple[str, ...]) -> bool:
-    return any(name.startswith(entry[:-1]) if entry.endswith("*") else name == entry for entry in names)
+def _is_signed_by(signature: Signature, parameters: Mapping[str, str], place: str) -> bool:
+    return re.search(signature.where, place) is not None and all(
+        name in parameters and re.fullmatch(value, parameters[name], re.DOTALL)
+        for name, value in signature.needs.items()
+    )
 
 
-def _kept_parameters(query: str) -> str:
+def _public_parameters(query: str) -> str:
     """ "?a=1&sig=x" → "?a=1"; the first character is the mark, "?" or "#"."""
     kept = []
     for pair in re.split(r"&(?:amp;)?", query[1:]):
         pieces = pair.split(";")  # which few still take for "&"
         plain = list(takewhile(lambda piece: not _is_secret(piece), pieces))
         if plain:
-            kept.append(_without_secret(";".join(plain)))
+            kept.append(_masked_piece(";".join(plain)))
     return query[:1] + "&".join(kept) if kept and query[1:] else ""
 
 
@@ -313,12 +285,12 @@ def _is_secret(pair: str) -> bool:
     name, value = _decoded(pair.partition("=")[0]).lower().strip("?& \t"), pair.partition("=")[2]
     if name == "key":
         return bool(_KEY_LIKE.fullmatch(value))
-    return name in _SECRET_NAMES or (name.startswith(_SECRET_PREFIXES) and name not in _NO_SECRETS)
+    return name in _SECRET_NAMES or (name.startswith(_SECRET_PREFIXES) and name not in _NOT_SECRET)
 
 
 @lru_cache(maxsize=4096)  # addresses of one sheet share most of their segments
-def _without_secret(piece: str) -> str:
-    """A path segment or parameter, masked behind its name if an address with a secret is encoded in it."""
+def _masked_piece(piece: str) -> str:
+    """A path segment or parameter; its value is masked where an address with a secret is encoded in it."""
     decoded = _decoded(piece)
     if _masked(decoded) == decoded and not _LOGIN.search(decoded):
         return piece
@@ -327,7 +299,7 @@ def _without_secret(piece: str) -> str:
 
 
 def _decoded(text: str) -> str:
-    """`text` with its percent-encoding taken off, however many times it was put on (up to four)."""
+    """`text` without its percent-encoding, up to four layers of it."""
     for _ in range(4):
         plain = unquote(text)
         if plain == text:
@@ -345,10 +317,8 @@ def _masked(text: str) -> str:
 
 def _one_line(text: str) -> str:
     """Terminal sequences and control characters gone, white space folded."""
-    if text.isprintable():
-        return " ".join(text.split())
-    text = _ANSI.sub("", text)
-    text = "".join(_plain(character) for character in text)
+    if not text.isprintable():
+        text = "".join(_plain(character) for character in _ANSI.sub("", text))
     return " ".join(text.split())
 
 
