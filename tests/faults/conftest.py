@@ -145,6 +145,20 @@ async def conclude(run: Run, destination: Path) -> Done:
     return Done(found, summary, code, run, destination)
 
 
+def shorten_waits(set_attribute: Callable[[Any, str, Any], None]) -> None:
+    """Waits between polls and repeats become a fiftieth."""
+    pause, sleep = Run.pause, Watch._sleep
+
+    async def hastily(self: Run, seconds: float) -> None:
+        await pause(self, seconds * HASTE)
+
+    async def briefly(self: Watch, key: str, age: float, seconds: float) -> None:
+        await sleep(self, key, age, seconds * HASTE)
+
+    set_attribute(Run, "pause", hastily)
+    set_attribute(Watch, "_sleep", briefly)
+
+
 @pytest.fixture
 def bench(
     sandbox: SandboxProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
@@ -153,18 +167,7 @@ def bench(
 
     The oracle of every test: no row is charged more often than a person allowed (the `charges` marker, else once).
     """
-    pause = Run.pause
-
-    async def hastily(self: Run, seconds: float) -> None:
-        await pause(self, seconds * HASTE)
-
-    sleep = Watch._sleep
-
-    async def briefly(self: Watch, key: str, age: float, seconds: float) -> None:
-        await sleep(self, key, age, seconds * HASTE)
-
-    monkeypatch.setattr(Run, "pause", hastily)
-    monkeypatch.setattr(Watch, "_sleep", briefly)
+    shorten_waits(monkeypatch.setattr)
     made = Bench(sandbox, tmp_path)
     yield made
     allowed = request.node.get_closest_marker("charges")

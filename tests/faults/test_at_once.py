@@ -1,55 +1,20 @@
 """Processes that run one sheet at once, on SQLite and on PostgreSQL: paid once, and every one of them tells the truth."""
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
-import textwrap
+import signal
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-CHILD = """
-import asyncio, json, os, signal, sys
-sys.path.insert(0, {faults!r})
-import conftest
-from pathlib import Path
-from reelsheet.run import submission
-from reelsheet.sandbox.process import SandboxProcess
+from tests.faults import children
+from tests.faults.children import Stage
 
-if {dies_after_claim!r}:
-    async def die(*_):
-        os.kill(os.getpid(), signal.SIGKILL)
-    submission._answer = die
-sandbox = SandboxProcess()
-sandbox.addresses = {addresses!r}
-bench = conftest.Bench(sandbox, Path({folder!r}))
-done = asyncio.run(bench.deliver({sheet!r}, **{options!r}))
-print(json.dumps([[str(r.status), r.cost_cents, r.reused, r.prediction_id, r.error] for r in done.results]))
-"""
+BEFORE_THE_POST = Stage("reelsheet.provider.client.Provider", "submit", "before")
 
 
-async def deliver(bench, sheet, *, dies_after_claim=False, **options):
-    """One process's run of the sheet; its rows, or None where it was killed."""
-    script = CHILD.format(
-        faults=str(Path(__file__).parent), addresses=bench.sandbox.addresses, folder=str(bench.folder),
-        sheet=str(sheet), options=options, dies_after_claim=dies_after_claim,
-    )  # fmt: skip
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        textwrap.dedent(script),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=dict(os.environ),
-    )
-    out, err = await child.communicate()
-    if dies_after_claim:
-        return None
-    assert child.returncode == 0, err.decode()
-    return json.loads(out.splitlines()[-1])
+async def deliver(bench, sheet, **options):
+    """One process's run of the sheet; its rows."""
+    return await children.start(bench, sheet, **options).rows()
 
 
 @pytest.fixture
@@ -77,7 +42,7 @@ async def test_each_row_is_paid_for_by_one_of_them_and_delivered_by_all(bench, l
 
 async def test_what_a_killed_one_was_sending_is_unknown_to_the_next_at_once(bench, ledger):
     sheet = bench.sheet(["only"])
-    await deliver(bench, sheet, dies_after_claim=True)
+    assert await children.start(bench, sheet, BEFORE_THE_POST).end() == -signal.SIGKILL
     [row] = await deliver(bench, sheet)
     assert row[:2] == ["unknown", 0]
     assert "being sent" in row[4]

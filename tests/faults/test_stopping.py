@@ -1,17 +1,14 @@
 """Kills, signals, two runs at once: nobody pays twice, nothing is lost, the table is there."""
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 
 from reelsheet.ledger.claims import Claims
 from reelsheet.run.run import Run
+from tests.faults import children
+from tests.faults.children import Stage
 
 OK = "a calm push in"
 
@@ -45,69 +42,6 @@ MAYBE_PAID = {
     "before the id is committed",
 }
 
-CHILD = """
-import asyncio, importlib, inspect, os, signal, sys
-sys.path.insert(0, {faults!r})
-import conftest
-from pathlib import Path
-from reelsheet.sandbox.process import SandboxProcess
-
-def die(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def arm(where, name, when, nth):
-    module, _, rest = where.rpartition(".")
-    try:
-        target = importlib.import_module(where)
-    except ModuleNotFoundError:
-        target = getattr(importlib.import_module(module), rest)
-    inner = getattr(target, name)
-    count = 0
-    if inspect.iscoroutinefunction(inner):
-        async def outer(*a, **k):
-            nonlocal count
-            count += 1
-            if when == "before" and count == nth: die()
-            found = await inner(*a, **k)
-            if when == "after" and count == nth: die()
-            return found
-    else:
-        def outer(*a, **k):
-            nonlocal count
-            count += 1
-            if when == "before" and count == nth: die()
-            found = inner(*a, **k)
-            if when == "after" and count == nth: die()
-            return found
-    setattr(target, name, outer)
-
-arm(*{stage!r}, {nth})
-sandbox = SandboxProcess()
-sandbox.addresses = {addresses!r}
-bench = conftest.Bench(sandbox, Path({folder!r}))
-asyncio.run(bench.deliver({sheet!r}, **{options!r}))
-"""
-
-
-def killed(bench, sheet: Path, stage: tuple[str, str, str], nth: int = 2, **options) -> int:
-    """Run the sheet in a child that is killed at a stage; the child's exit code."""
-    script = CHILD.format(
-        faults=str(Path(__file__).parent),
-        stage=stage,
-        nth=nth,
-        addresses=bench.sandbox.addresses,
-        folder=str(bench.folder),
-        sheet=str(sheet),
-        options=options,
-    )
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        env=dict(os.environ),
-        capture_output=True,
-        check=False,
-        timeout=120,
-    ).returncode
-
 
 @pytest.mark.parametrize("stage", STAGES)
 async def test_a_run_killed_at_any_stage_is_finished_by_the_same_command_without_a_second_charge(bench, stage):
@@ -115,7 +49,8 @@ async def test_a_run_killed_at_any_stage_is_finished_by_the_same_command_without
     nth = 1 if "run" in stage or "manifest" in stage or "results" in stage else 2
     if "copy" in stage or "delivery" in stage:
         nth = 4  # the last: while others are copied the next may be on its way
-    assert killed(bench, sheet, STAGES[stage], nth, concurrency=1) == -signal.SIGKILL
+    child = children.start(bench, sheet, Stage(*STAGES[stage], nth), concurrency=1)
+    assert await child.end() == -signal.SIGKILL
     done = await bench.deliver(sheet)
     unknown = done.statuses().count("unknown")
     assert unknown == (1 if stage in MAYBE_PAID else 0), done.results
@@ -137,36 +72,12 @@ async def test_permission_to_pay_again_is_not_used_twice_by_the_same_command_aft
     sheet = bench.sheet([f"prompt {n}" for n in range(3)])
     await bench.deliver(sheet)
     nth = 1 if "results" in stage else 2
-    assert killed(bench, sheet, STAGES[stage], nth, fresh=True) == -signal.SIGKILL
+    child = children.start(bench, sheet, Stage(*STAGES[stage], nth), fresh=True)
+    assert await child.end() == -signal.SIGKILL
     done = await bench.deliver(sheet, fresh=True)
     assert set(done.statuses()) <= {"succeeded", "unknown"}
     assert max(bench.charged().values()) == 2
     assert [r.attempt for r in done.results] == [2, 2, 2]
-
-
-MANY = """
-import asyncio, os, signal, sys, time
-sys.path.insert(0, {faults!r})
-import conftest
-from pathlib import Path
-from reelsheet.storage import clip_copy, destination
-from reelsheet.results import gallery, workbook  # once, before the forks
-from reelsheet.sandbox.process import SandboxProcess
-
-sandbox = SandboxProcess()
-sandbox.addresses = {addresses!r}
-bench = conftest.Bench(sandbox, Path({folder!r}))
-killed = 0
-for sheet, delay in {plan!r}:
-    child = os.fork()
-    if child == 0:
-        asyncio.run(bench.deliver(sheet))
-        os._exit(0)
-    time.sleep(delay)
-    os.kill(child, signal.SIGKILL)
-    killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
-print(killed)
-"""
 
 
 @pytest.mark.slow
@@ -176,15 +87,13 @@ async def test_two_hundred_kills_at_random_moments_cost_nothing_twice(bench):
 
     chance = random.Random(20260115)
     sheets = [bench.sheet([f"prompt {n} of sheet {k}" for n in range(90)], name=f"sheet-{k}.csv") for k in range(10)]
-    plan = [(str(sheets[n // 20]), chance.uniform(0.1, 0.9)) for n in range(200)]
-    script = MANY.format(
-        faults=str(Path(__file__).parent), addresses=bench.sandbox.addresses, folder=str(bench.folder), plan=plan
-    )
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", textwrap.dedent(script), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    told, _ = await child.communicate()
-    assert int(told) >= 100
+    killed = 0
+    for n in range(200):
+        child = children.start(bench, sheets[n // 20])
+        await asyncio.sleep(chance.uniform(0.1, 0.9))
+        child.process.kill()
+        killed += await child.end() == -signal.SIGKILL
+    assert killed >= 100
     for sheet in sheets:
         done = await bench.deliver(sheet)
         assert set(done.statuses()) <= {"succeeded", "unknown"}
