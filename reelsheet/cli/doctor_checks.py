@@ -210,7 +210,7 @@ def ledger(current: "Settings") -> Iterator[Finding]:
     if disk in NETWORK_DISKS:
         message = f"it is on a network disk ({disk}), where SQLite cannot lock safely"
         yield warning("Ledger", message, f"Put it on a local disk, or {USE_POSTGRESQL}")
-    elif durability.in_container() and not durability.is_persistent(file):
+    elif not durability.is_persistent(file):
         message = "it is on this container's own disk, and is lost with the container"
         yield broken("Ledger", message, f"Mount a volume there, or {USE_POSTGRESQL}")
 

@@ -14,11 +14,11 @@ FLEETING: Final = frozenset({"overlay", "fuse.fuse-overlayfs", "aufs", "tmpfs", 
 
 
 def check(ledger_url: str | None) -> None:
-    """Raises ConfigurationError for a SQLite ledger on the own disk of a container; nothing was spent."""
+    """Raises ConfigurationError for a ledger that would be lost with this container; nothing was spent."""
     path = file_of(ledger_url)
-    if path is not None and in_container() and not is_persistent(path):
+    if path is not None and not is_persistent(path):
         raise ConfigurationError(
-            f"The ledger {path} lies on this container's own disk and would be lost with it: "
+            f"The ledger {path} is on this container's own disk and would be lost with it: "
             "set REELSHEET_LEDGER_URL=postgresql://…, or mount a volume there. Nothing was spent."
         )
 
@@ -36,24 +36,24 @@ def in_container() -> bool:
 
 
 def is_persistent(path: Path, mounts: Path = MOUNTS) -> bool:
-    """True where what is mounted nearest above `path` is neither memory nor a container's own layer."""
-    return disk_of(path, mounts) not in FLEETING
+    """False for a SQLite file in a container whose folder is memory or the container's own layer.
+
+    The folder decides: SQLite keeps its write-ahead log there, also where the file alone is a mount.
+    """
+    return not in_container() or disk_of(path.resolve().parent, mounts) not in FLEETING
 
 
 def disk_of(path: Path, mounts: Path = MOUNTS) -> str:
     """The kind of file system that is mounted nearest above `path` ("ext4", "nfs4"); "" where that is not known."""
-    there = path.resolve()
     try:
         lines = [line.split(" ") for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:
-        return ""  # no such table here: no Linux container
-    points = [(_plain(line[1]), line[2]) for line in lines if len(line) > 2]
-    holding = [(Path(point), kind) for point, kind in points if there.is_relative_to(point)]
-    if not holding:
-        return ""
-    return max(enumerate(holding), key=lambda item: (len(item[1][0].parts), item[0]))[1][1]  # the last one covers
+        return ""  # no such table here: no Linux
+    points = [(Path(_unescaped(line[1])), line[2]) for line in lines if len(line) > 2]
+    above = [(len(point.parts), kind) for point, kind in points if path.resolve().is_relative_to(point)]
+    return max(reversed(above), key=lambda mount: mount[0], default=(0, ""))[1]  # of equal ones the last one covers
 
 
-def _plain(point: str) -> str:
+def _unescaped(point: str) -> str:
     r"""Mount tables write a space as \040."""
     return point.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
