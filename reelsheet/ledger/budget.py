@@ -8,6 +8,7 @@ from reelsheet.errors import LedgerError
 from reelsheet.ledger.records import OverBudget
 from reelsheet.ledger.schema import days, runs
 
+NO_CAP_CENTS = 2**62
 COUNTERS = ("confirmed_cents", "reserved_cents", "at_risk_cents")
 
 
@@ -36,8 +37,7 @@ def _with_price(table: Table) -> ColumnElement[int]:
 _SHIFT_RUN, _SHIFT_DAY = _shift(runs, "run_id"), _shift(days, "day")
 # The statement that takes the money also checks the cap, so that two reservations cannot both fit.
 _RESERVE_RUN = _reserve(runs, "run_id").where(runs.c.cap_cents.is_(None) | (_with_price(runs) <= runs.c.cap_cents))
-_RESERVE_DAY = _reserve(days, "day")
-_RESERVE_DAY_CAPPED = _RESERVE_DAY.where(_with_price(days) <= bindparam("_cap"))
+_RESERVE_DAY = _reserve(days, "day").where(_with_price(days) <= bindparam("_cap"))
 
 
 def shift(connection: Connection, run_id: str, day: str, change_cents: Mapping[str, int]) -> None:
@@ -55,14 +55,10 @@ def reserve(connection: Connection, run_id: str, day: str, price_cents: int, dai
         if cap is None:
             raise LedgerError("The run is not in the ledger; nothing was spent.")
         raise PastCap(OverBudget("run", cap))
-    if daily_cap_cents is None:
-        reserved = connection.execute(_RESERVE_DAY, {"_key": day, "_price": price_cents})
-    else:
-        capped = {"_key": day, "_price": price_cents, "_cap": daily_cap_cents}
-        reserved = connection.execute(_RESERVE_DAY_CAPPED, capped)
-    if reserved.rowcount == 0:
+    day_cap = NO_CAP_CENTS if daily_cap_cents is None else daily_cap_cents
+    if connection.execute(_RESERVE_DAY, {"_key": day, "_price": price_cents, "_cap": day_cap}).rowcount == 0:
         known = connection.execute(select(days.c.day).where(days.c.day == day)).first()
-        if known is not None or (daily_cap_cents is not None and price_cents > daily_cap_cents):
-            raise PastCap(OverBudget("day", daily_cap_cents or 0))
+        if known is not None or price_cents > day_cap:
+            raise PastCap(OverBudget("day", day_cap))
         values = {"day": day, "confirmed_cents": 0, "reserved_cents": price_cents, "at_risk_cents": 0}
         connection.execute(insert(days).values(values))

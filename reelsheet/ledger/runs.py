@@ -12,10 +12,9 @@ from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 from reelsheet.ledger import grants
 from reelsheet.ledger import schema as s
 from reelsheet.ledger.database import Database
+from reelsheet.ledger.histories import CHUNK
 from reelsheet.ledger.lease import Lease
 from reelsheet.ledger.records import DayTotal, Note, RepayPermission, RunRecord, Sheet
-
-CHUNK = 800  # rows a statement; SQLite takes 999 variables at the least
 
 
 class Runs:

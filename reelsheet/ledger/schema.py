@@ -5,27 +5,11 @@ Changes come as Alembic migrations in `migrations/versions`; the newest one must
 
 from enum import StrEnum
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Enum,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-    text,
-)
+import sqlalchemy as sa
 
-metadata = MetaData()
-BigId = BigInteger().with_variant(Integer, "sqlite")
-LIVE = text("state = 'claimed'")
+metadata = sa.MetaData()
+BigId = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+LIVE = sa.text("state = 'claimed'")
 
 
 class State(StrEnum):
@@ -40,149 +24,149 @@ class State(StrEnum):
     FAILED = "failed"  # the provider's verdict
 
 
-StateType = Enum(State, native_enum=False, length=16, values_callable=list)
+StateType = sa.Enum(State, native_enum=False, length=16, values_callable=list)
 PAID = (State.SUBMITTED, State.COMPLETED, State.FAILED)
 VACANT = (State.REFUSED, State.ABANDONED)
 
-owners = Table(
+owners = sa.Table(
     "owners",
     metadata,
-    Column("id", String(64), primary_key=True),
-    Column("host", Text, nullable=False),
-    Column("boot", Text, nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("started", Text, nullable=False),
-    Column("expires_at", Float, nullable=False),  # by the ledger's clock
-    Column("awake_until", Float, nullable=False, server_default="0"),  # the same by the machine's, which no one can set
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("boot", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("started", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.Float, nullable=False),  # by the ledger's clock
+    sa.Column("awake_until", sa.Float, nullable=False, server_default="0"),  # by the machine's, which nobody can set
 )
 
-runs = Table(
+runs = sa.Table(
     "runs",
     metadata,
-    Column("run_id", String(64), primary_key=True),
-    Column("verb", String(16), nullable=False),
-    Column("source", Text, nullable=False),
-    Column("destination", Text, nullable=False),
-    Column("command", String(64), nullable=False),
-    Column("permit", String(64), nullable=False),
-    Column("owner", String(64), nullable=False),
-    Column("flow_run_id", String(64)),
-    Column("options", Text, nullable=False),
-    Column("rows", Integer, nullable=False),
-    Column("cap_cents", BigInteger),
-    Column("confirmed_cents", BigInteger, nullable=False, default=0),
-    Column("reserved_cents", BigInteger, nullable=False, default=0),
-    Column("at_risk_cents", BigInteger, nullable=False, default=0),
-    Column("started_at", Float, nullable=False),
-    Column("finished_at", Float),
-    Column("exit_code", Integer),
-    Column("summary", Text),
-    Index("ix_runs_command", "command"),
-    Index("ix_runs_flow_run_id", "flow_run_id"),
-    Index("ix_runs_started_at", "started_at"),
+    sa.Column("run_id", sa.String(64), primary_key=True),
+    sa.Column("verb", sa.String(16), nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("destination", sa.Text, nullable=False),
+    sa.Column("command", sa.String(64), nullable=False),
+    sa.Column("permit", sa.String(64), nullable=False),
+    sa.Column("owner", sa.String(64), nullable=False),
+    sa.Column("flow_run_id", sa.String(64)),
+    sa.Column("options", sa.Text, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("cap_cents", sa.BigInteger),
+    sa.Column("confirmed_cents", sa.BigInteger, nullable=False, default=0),
+    sa.Column("reserved_cents", sa.BigInteger, nullable=False, default=0),
+    sa.Column("at_risk_cents", sa.BigInteger, nullable=False, default=0),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("finished_at", sa.Float),
+    sa.Column("exit_code", sa.Integer),
+    sa.Column("summary", sa.Text),
+    sa.Index("ix_runs_command", "command"),
+    sa.Index("ix_runs_flow_run_id", "flow_run_id"),
+    sa.Index("ix_runs_started_at", "started_at"),
 )
 
-days = Table(
+days = sa.Table(
     "days",
     metadata,
-    Column("day", String(10), primary_key=True),
-    Column("confirmed_cents", BigInteger, nullable=False, default=0),
-    Column("reserved_cents", BigInteger, nullable=False, default=0),
-    Column("at_risk_cents", BigInteger, nullable=False, default=0),
+    sa.Column("day", sa.String(10), primary_key=True),
+    sa.Column("confirmed_cents", sa.BigInteger, nullable=False, default=0),
+    sa.Column("reserved_cents", sa.BigInteger, nullable=False, default=0),
+    sa.Column("at_risk_cents", sa.BigInteger, nullable=False, default=0),
 )
 
-attempts = Table(
+attempts = sa.Table(
     "attempts",
     metadata,
-    Column("id", BigId, primary_key=True, autoincrement=True),
-    Column("identity", String(64), nullable=False),
-    Column("number", Integer, nullable=False),
-    Column("state", StateType, nullable=False),
-    Column("owner", String(64)),
-    Column("run_id", String(64), nullable=False),
-    Column("day", String(10), nullable=False),
-    Column("price_cents", Integer, nullable=False),
-    Column("quoted_cents", Integer),
-    Column("prediction_id", String(200), unique=True),
-    Column("error_code", String(32)),
-    Column("error", Text),
-    Column("fingerprint", String(80)),
-    Column("claimed_at", Float, nullable=False),
-    Column("submitted_at", Float),
-    Column("completed_at", Float),
-    Column("imported", Boolean, nullable=False, default=False),
-    UniqueConstraint("identity", "number", name="uq_attempts_identity_number"),
-    Index("ix_attempts_run_id", "run_id"),
-    Index("ix_attempts_claimed", "owner", sqlite_where=LIVE, postgresql_where=LIVE),
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),
+    sa.Column("identity", sa.String(64), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("state", StateType, nullable=False),
+    sa.Column("owner", sa.String(64)),
+    sa.Column("run_id", sa.String(64), nullable=False),
+    sa.Column("day", sa.String(10), nullable=False),
+    sa.Column("price_cents", sa.Integer, nullable=False),
+    sa.Column("quoted_cents", sa.Integer),
+    sa.Column("prediction_id", sa.String(200), unique=True),
+    sa.Column("error_code", sa.String(32)),
+    sa.Column("error", sa.Text),
+    sa.Column("fingerprint", sa.String(80)),
+    sa.Column("claimed_at", sa.Float, nullable=False),
+    sa.Column("submitted_at", sa.Float),
+    sa.Column("completed_at", sa.Float),
+    sa.Column("imported", sa.Boolean, nullable=False, default=False),
+    sa.UniqueConstraint("identity", "number", name="uq_attempts_identity_number"),
+    sa.Index("ix_attempts_run_id", "run_id"),
+    sa.Index("ix_attempts_claimed", "owner", sqlite_where=LIVE, postgresql_where=LIVE),
     # The database itself refuses a second live claim.
-    Index("uq_attempts_live_claim", "identity", unique=True, sqlite_where=LIVE, postgresql_where=LIVE),
+    sa.Index("uq_attempts_live_claim", "identity", unique=True, sqlite_where=LIVE, postgresql_where=LIVE),
 )
 
-deliveries = Table(
+deliveries = sa.Table(
     "deliveries",
     metadata,
-    Column("id", BigId, primary_key=True, autoincrement=True),
-    Column("attempt_id", BigId, ForeignKey("attempts.id", ondelete="CASCADE"), nullable=False),
-    Column("destination", Text, nullable=False),
-    Column("output", Integer, nullable=False),
-    Column("outputs", Integer, nullable=False),
-    Column("key", Text, nullable=False),
-    Column("bytes", BigInteger, nullable=False),
-    Column("sha256", String(64), nullable=False),
-    Column("width", Integer),
-    Column("height", Integer),
-    Column("duration_s", Float),
-    Column("delivered_at", Float, nullable=False),
-    UniqueConstraint("attempt_id", "destination", "output", name="uq_deliveries_attempt_destination_output"),
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),
+    sa.Column("attempt_id", BigId, sa.ForeignKey("attempts.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("destination", sa.Text, nullable=False),
+    sa.Column("output", sa.Integer, nullable=False),
+    sa.Column("outputs", sa.Integer, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("width", sa.Integer),
+    sa.Column("height", sa.Integer),
+    sa.Column("duration_s", sa.Float),
+    sa.Column("delivered_at", sa.Float, nullable=False),
+    sa.UniqueConstraint("attempt_id", "destination", "output", name="uq_deliveries_attempt_destination_output"),
 )
 
-grants = Table(
+grants = sa.Table(
     "grants",
     metadata,
-    Column("permit", String(64), primary_key=True),
-    Column("identity", String(64), primary_key=True),
-    Column("replaces", Integer, nullable=False),
+    sa.Column("permit", sa.String(64), primary_key=True),
+    sa.Column("identity", sa.String(64), primary_key=True),
+    sa.Column("replaces", sa.Integer, nullable=False),
 )
 
-notes = Table(
+notes = sa.Table(
     "notes",
     metadata,
-    Column("run_id", String(64), primary_key=True),
-    Column("position", Integer, primary_key=True),
-    Column("status", String(16), nullable=False),
-    Column("error_code", String(32)),
-    Column("error", Text, nullable=False, default=""),
-    Column("warnings", Text, nullable=False, default="[]"),
+    sa.Column("run_id", sa.String(64), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("error_code", sa.String(32)),
+    sa.Column("error", sa.Text, nullable=False, default=""),
+    sa.Column("warnings", sa.Text, nullable=False, default="[]"),
 )
 
-shards = Table(
+shards = sa.Table(
     "shards",
     metadata,
-    Column("run_id", String(64), primary_key=True),
-    Column("number", Integer, primary_key=True),
-    Column("first_position", Integer, nullable=False),
-    Column("last_position", Integer, nullable=False),
-    Column("tries", Integer, nullable=False, default=0),
-    Column("owner", String(64)),
-    Column("flow_run_id", String(64)),
-    Column("started_at", Float),
-    Column("finished_at", Float),
-    Column("stop_code", String(32)),
-    Column("stop_error", Text),
-    Column("content", LargeBinary),  # the rows, for whoever takes the shard; empty once it is finished
+    sa.Column("run_id", sa.String(64), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("first_position", sa.Integer, nullable=False),
+    sa.Column("last_position", sa.Integer, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, default=0),
+    sa.Column("owner", sa.String(64)),
+    sa.Column("flow_run_id", sa.String(64)),
+    sa.Column("started_at", sa.Float),
+    sa.Column("finished_at", sa.Float),
+    sa.Column("stop_code", sa.String(32)),
+    sa.Column("stop_error", sa.Text),
+    sa.Column("content", sa.LargeBinary),  # the rows, for whoever takes the shard; empty once it is finished
 )
 
-sheets = Table(
+sheets = sa.Table(
     "sheets",
     metadata,
-    Column("run_id", String(64), primary_key=True),
-    Column("content", LargeBinary, nullable=False),  # which rows a run has, packed
+    sa.Column("run_id", sa.String(64), primary_key=True),
+    sa.Column("content", sa.LargeBinary, nullable=False),  # which rows a run has, packed
 )
 
-imports = Table(
+imports = sa.Table(
     "imports",
     metadata,
-    Column("destination", Text, primary_key=True),
-    Column("key", Text, primary_key=True),
-    Column("version", String(80), nullable=False),
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("version", sa.String(80), nullable=False),
 )
