@@ -1,5 +1,6 @@
 """An S3 that is strict, and others that keep something else than what they were sent: none of it becomes a clip."""
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -201,7 +202,7 @@ def serve(scheme, certificate, monkeypatch) -> Iterator[Callable[[Storage], S3De
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 context.load_cert_chain(certificate)
                 server.socket = context.wrap_socket(server.socket, server_side=True)
-            thread = threading.Thread(target=server.serve_forever, daemon=True)
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
             thread.start()
             running.callback(thread.join)
             running.callback(server.server_close)
@@ -296,18 +297,28 @@ async def test_a_spoiled_clip_is_never_adopted_by_the_next_try(serve, size, dele
         assert "delete it, repeat the command" in str(wrong.value)
 
 
-@pytest.fixture
-async def elsewhere_film(tmp_path):
-    """`elsewhere_film(size)` is the address of a true MP4 of that many bytes."""
+@pytest.fixture(scope="session")
+def films(tmp_path_factory) -> dict[int, bytes]:
+    """True MP4s, by their size in bytes."""
     from reelsheet.sandbox.clips import Clips
 
-    maker = Clips(tmp_path)
-    bodies = {size: await maker.tiny(size, "spoiled") for size in (400_000, 9_000_000)}
-    maker.close()
+    async def made() -> dict[int, bytes]:
+        return {size: await maker.tiny(size, "spoiled") for size in (400_000, 9_000_000)}
+
+    maker = Clips(tmp_path_factory.mktemp("films"))
+    try:
+        return asyncio.run(made())
+    finally:
+        maker.close()
+
+
+@pytest.fixture
+def elsewhere_film(films) -> Iterator[Callable[[int], str]]:
+    """`elsewhere_film(size)` is the address of a film of that many bytes."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            content = bodies[int(self.path[1:])]
+            content = films[int(self.path[1:])]
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
             self.send_header("Content-Type", "video/mp4")
@@ -318,7 +329,7 @@ async def elsewhere_film(tmp_path):
             """Quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield lambda size: f"http://127.0.0.1:{server.server_port}/{size}"
     server.shutdown()
