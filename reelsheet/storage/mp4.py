@@ -105,11 +105,10 @@ class BoxWalk:
     def _take_box(self) -> bool:
         """Take the next box from what is pending; False where more of it must come first."""
         pending = self._pending
-        wide = pending.startswith(_WIDE)
-        header_bytes = _WIDE_HEADER_BYTES if wide else _HEADER_BYTES
-        if len(pending) < header_bytes:
+        header = _read_header(pending)
+        if header is None:
             return False
-        size, kind = int.from_bytes(pending[8:16] if wide else pending[:4]), bytes(pending[4:8])
+        kind, header_bytes, size = header
         content_bytes = size - header_bytes if size else _TO_THE_END
         came_bytes = min(content_bytes, len(pending) - header_bytes)
         self._check_box(kind, content_bytes, came_bytes)
@@ -130,8 +129,8 @@ class BoxWalk:
         if self._boxes == BOXES_LIMIT:
             raise CorruptMp4(f"The video is made of more than {BOXES_LIMIT:,} boxes, as no camera or encoder does.")
         if content_bytes < 0 or not all(0x20 <= letter < 0x7F or letter == 0xA9 for letter in kind):
-            at = self.bytes_fed - len(self._pending)
-            raise CorruptMp4(f"The video is damaged: no box of a video starts at byte {at:,}.")
+            start = self.bytes_fed - len(self._pending)
+            raise CorruptMp4(f"The video is damaged: no box of a video starts at byte {start:,}.")
         if kind == b"moov" and self._moov is not None:
             raise CorruptMp4("The video has two indexes (moov boxes) that contradict each other.")
         limit_bytes = {b"ftyp": FTYP_LIMIT_BYTES, b"moov": MOOV_LIMIT_BYTES}.get(kind, _TO_THE_END)
@@ -190,7 +189,7 @@ def _refuse_other_kinds(start: bytes) -> None:
     if start[4:8] == b"ftyp":
         if size < 16:
             raise CorruptMp4("The video is damaged: its first box does not say what kind of file it is.")
-        brands = [start[at : at + 4] for at in (8, *range(16, min(size, len(start)) - 3, 4))]
+        brands = [start[offset : offset + 4] for offset in (8, *range(16, min(size, len(start)) - 3, 4))]
         if kind == file_types.VIDEO or any(_PLAYABLE.fullmatch(brand) for brand in brands):
             return
     elif kind in _UNNAMED:
@@ -198,6 +197,15 @@ def _refuse_other_kinds(start: bytes) -> None:
             raise CorruptMp4(f"The video is cut after {len(start)} bytes.")
         kind += f" (it starts with {start[:8].hex()})"
     raise NotMp4(kind, is_message=kind in file_types.MESSAGES)
+
+
+def _read_header(content: bytearray | memoryview) -> tuple[bytes, int, int] | None:
+    """Kind, size of the header, size of the box (0: to the end); None where the header is not complete."""
+    wide = bytes(content[:4]) == _WIDE
+    header_bytes = _WIDE_HEADER_BYTES if wide else _HEADER_BYTES
+    if len(content) < header_bytes:
+        return None
+    return bytes(content[4:8]), header_bytes, int.from_bytes(content[8:16] if wide else content[:4])
 
 
 def _letters(kind: bytes) -> str:
@@ -256,15 +264,13 @@ def _boxes(content: memoryview) -> list[tuple[bytes, memoryview]]:
     """Kind and content of each box."""
     boxes: list[tuple[bytes, memoryview]] = []
     while content:
-        if len(content) < _HEADER_BYTES:
+        header = _read_header(content)
+        if header is None:
             if any(content):
                 raise CorruptMp4("The video's index is damaged: it ends within a box.")
             break  # some encoders end a list of boxes with zeros
-        size, kind, header_bytes = _number(content, 0, 4), bytes(content[4:8]), _HEADER_BYTES
-        if size == 1:
-            size, header_bytes = _number(content, 8, 8), _WIDE_HEADER_BYTES
-        elif size == 0:
-            size = len(content)
+        kind, header_bytes, size = header
+        size = size or len(content)
         if not header_bytes <= size <= len(content) or len(boxes) == BOXES_LIMIT:
             raise CorruptMp4(f"The video's index is damaged: its {_letters(kind)} box claims an impossible size.")
         boxes.append((kind, content[header_bytes:size]))
@@ -274,26 +280,26 @@ def _boxes(content: memoryview) -> list[tuple[bytes, memoryview]]:
 
 def _read_clock(body: memoryview) -> tuple[int, float | None]:
     """mvhd or mdhd: ticks per second, and the duration in seconds where it is known."""
-    at, width = (20, 8) if _number(body, 0, 1) == 1 else (12, 4)
-    ticks_per_s, ticks = _number(body, at, 4), _number(body, at + 4, width)
+    offset, width = (20, 8) if _number(body, 0, 1) == 1 else (12, 4)
+    ticks_per_s, ticks = _number(body, offset, 4), _number(body, offset + 4, width)
     if not ticks_per_s:
         raise CorruptMp4("The video's index is damaged: its clock stands still.")
     return ticks_per_s, ticks / ticks_per_s if 0 < ticks < 256**width - 1 else None
 
 
-def _number(body: memoryview, at: int, width: int) -> int:
-    if at + width > len(body):
+def _number(body: memoryview, offset: int, width: int) -> int:
+    if offset + width > len(body):
         raise CorruptMp4("The video's index is damaged: a box is shorter than what it must hold.")
-    return int.from_bytes(body[at : at + width])
+    return int.from_bytes(body[offset : offset + width])
 
 
-def _table(body: memoryview, at: int, count: int, kind: Literal["I", "Q"]) -> "array[int]":
+def _table(body: memoryview, offset: int, count: int, kind: Literal["I", "Q"]) -> "array[int]":
     """`count` big-endian numbers; their place in `body` is checked before anything is allocated."""
     numbers = array(kind)
-    end = at + count * numbers.itemsize
+    end = offset + count * numbers.itemsize
     if end > len(body):
         raise CorruptMp4("The video's index is damaged: a table is shorter than it says.")
-    numbers.frombytes(body[at:end])
+    numbers.frombytes(body[offset:end])
     if sys.byteorder == "little":
         numbers.byteswap()
     return numbers

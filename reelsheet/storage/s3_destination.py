@@ -89,7 +89,7 @@ class S3Destination:
         finally:
             try:
                 with self.s3_errors("s3:DeleteObject", f"{self._base}*"):
-                    client.delete_object(**self.at(key))
+                    client.delete_object(**self.location(key))
             except StorageError as error:
                 warnings.append(f"A small test object stays behind. {error}")
         return tuple(dict.fromkeys(warnings))
@@ -117,7 +117,7 @@ class S3Destination:
         full = self.full_key(key)
         try:
             with self.s3_errors("s3:GetObject", full):
-                head = s3_client.client().head_object(**self.at(full))
+                head = s3_client.client().head_object(**self.location(full))
         except ObjectMissing:
             return None
         return StoredObject(
@@ -136,7 +136,7 @@ class S3Destination:
     def chunks(self, key: str) -> Iterator[bytes]:
         full = self.full_key(key)
         with self.s3_errors("s3:GetObject", full):
-            body = s3_client.client().get_object(**self.at(full))["Body"]
+            body = s3_client.client().get_object(**self.location(full))["Body"]
             with contextlib.closing(body):
                 yield from body.iter_chunks(CHUNK_BYTES)
 
@@ -158,7 +158,7 @@ class S3Destination:
         try:
             with self.s3_errors("s3:PutObject", full):
                 s3_client.client().copy_object(
-                    **self.at(full),
+                    **self.location(full),
                     CopySource={"Bucket": source_bucket, "Key": source_key},
                     MetadataDirective="REPLACE",
                     Metadata=portable_metadata(metadata),
@@ -177,7 +177,7 @@ class S3Destination:
         full = self.full_key(key)
         with self.s3_errors("s3:GetObject", full):
             return s3_client.client(s3_client.region_of(self.bucket)).generate_presigned_url(
-                "get_object", Params=self.at(full), ExpiresIn=min(expires_s, LONGEST_LINK_S)
+                "get_object", Params=self.location(full), ExpiresIn=min(expires_s, LONGEST_LINK_S)
             )
 
     def sweep(self) -> int:
@@ -191,13 +191,13 @@ class S3Destination:
                     uploads = [upload for page in pages for upload in page.get("Uploads", ())]
                 for full, upload_id in ((up["Key"], up["UploadId"]) for up in uploads if up["Initiated"] < before):
                     with contextlib.suppress(ObjectMissing), self.s3_errors("s3:AbortMultipartUpload", full):
-                        client.abort_multipart_upload(**self.at(full), UploadId=upload_id)
+                        client.abort_multipart_upload(**self.location(full), UploadId=upload_id)
                     swept += 1
             with self.s3_errors("s3:ListBucket", self._base):
                 probes = client.list_objects_v2(Bucket=self.bucket, Prefix=self._base + PROBE_PREFIX)
             for full in (item["Key"] for item in probes.get("Contents", ()) if item["LastModified"] < before):
                 with self.s3_errors("s3:DeleteObject", full):
-                    client.delete_object(**self.at(full))
+                    client.delete_object(**self.location(full))
                 swept += 1
         return swept
 
@@ -205,9 +205,9 @@ class S3Destination:
         """Warnings. Raises ConfigurationError where something else comes back."""
         everything = f"{self._base}*"  # what a permission must cover
         with self.s3_errors("s3:PutObject", everything):
-            client.put_object(**self.at(key), Body=content, Metadata={"identity": "probe"})
+            client.put_object(**self.location(key), Body=content, Metadata={"identity": "probe"})
         with self.s3_errors("s3:GetObject", everything):
-            answer = client.get_object(**self.at(key))
+            answer = client.get_object(**self.location(key))
             returned = answer["Body"].read()
         if returned != content:
             raise ConfigurationError(
@@ -224,7 +224,7 @@ class S3Destination:
 
         with self.s3_errors("s3:PutObject", key):
             try:
-                client.put_object(**self.at(key), Body=b"probe", **parameter)
+                client.put_object(**self.location(key), Body=b"probe", **parameter)
             except ClientError as error:
                 return s3_client.code_of(error)
         return ""
@@ -235,7 +235,7 @@ class S3Destination:
         """The object's key in the bucket. Raises ValueError for one that would leave the prefix."""
         return self._base + checked_key(key)
 
-    def at(self, full_key: str) -> dict[str, Any]:
+    def location(self, full_key: str) -> dict[str, Any]:
         """Bucket and key, as boto3 names them."""
         return {"Bucket": self.bucket, "Key": full_key}
 
@@ -247,7 +247,7 @@ class S3Destination:
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if new else {}
         with self.s3_errors("s3:PutObject", full):
             answer = s3_client.client().put_object(
-                **self.at(full), Body=bytes(content), ContentType=content_type, Metadata=metadata, **condition
+                **self.location(full), Body=bytes(content), ContentType=content_type, Metadata=metadata, **condition
             )
         if not self.proves(answer, content):
             self.read_back(key, measure([bytes(content)]))
@@ -276,7 +276,7 @@ class S3Destination:
         """Delete what was just written wrongly, since its metadata says that it is the clip; False where it stays."""
         full = self.full_key(key)
         with contextlib.suppress(StorageError), self.s3_errors("s3:DeleteObject", full):
-            s3_client.client().delete_object(**self.at(full))
+            s3_client.client().delete_object(**self.location(full))
             return True
         return False
 
@@ -312,7 +312,7 @@ class S3Upload:
         self._destination = destination
         self._key = key
         self._full_key = destination.full_key(key)
-        self._at = destination.at(self._full_key)
+        self._location = destination.location(self._full_key)
         self._content_type = content_type
         self._metadata = dict(metadata)
         self._new = new
@@ -354,7 +354,7 @@ class S3Upload:
                     contextlib.suppress(StorageError),
                     self._destination.s3_errors("s3:AbortMultipartUpload", self._full_key),
                 ):
-                    s3_client.client().abort_multipart_upload(**self._at, UploadId=self._upload_id)
+                    s3_client.client().abort_multipart_upload(**self._location, UploadId=self._upload_id)
             self._closed = True
 
     @contextlib.contextmanager
@@ -372,10 +372,10 @@ class S3Upload:
         with to.s3_errors("s3:PutObject", self._full_key):
             if self._upload_id is None:
                 self._upload_id = client.create_multipart_upload(
-                    **self._at, ContentType=self._content_type, Metadata=portable_metadata(self._metadata)
+                    **self._location, ContentType=self._content_type, Metadata=portable_metadata(self._metadata)
                 )["UploadId"]
             answer = client.upload_part(
-                **self._at, UploadId=self._upload_id, PartNumber=len(self._etags) + 1, Body=content
+                **self._location, UploadId=self._upload_id, PartNumber=len(self._etags) + 1, Body=content
             )
         self._etags.append(answer["ETag"])
         self._sha256.update(content)
@@ -387,7 +387,7 @@ class S3Upload:
         try:
             with to.s3_errors("s3:PutObject", self._full_key):
                 s3_client.client().complete_multipart_upload(
-                    **self._at,
+                    **self._location,
                     UploadId=upload_id,
                     MultipartUpload={
                         "Parts": [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(self._etags, 1)]
