@@ -42,7 +42,7 @@ def _measured(
     """Milliseconds a row of the client without and with its start, of the server; and the longer run's span."""
     few = _once(stage, sandbox, what, FEW, places)
     many = _once(stage, sandbox, what, rows, places)
-    course = Course.of(sandbox.books())
+    course = Course.of(sandbox.activity())
     more = rows - FEW
     return (
         1000 * (many.client - few.client) / more,

@@ -21,7 +21,7 @@ class Course:
 
     @classmethod
     def of(cls, books: Mapping[str, Any]) -> "Course":
-        """From `GET /sandbox/books`, of predictions that are all done and seen."""
+        """From `GET /sandbox/activity`, of predictions that are all done and seen."""
         found = sorted(books["predictions"].values(), key=lambda one: one["accepted_at"])
         count = len(found)
         return cls(

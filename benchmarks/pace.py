@@ -18,7 +18,7 @@ def known(stage: Stage, *, rows: int, latency: float, places: int, sigmas: tuple
             if beside is None:
                 beside = _beside(stage, sandbox)
             cost = stage.run(sandbox, stage.sheet(sandbox, rows), "--concurrency", str(places))
-            course = Course.of(sandbox.books())
+            course = Course.of(sandbox.activity())
         spread = f", sigma {sigma:g}" if sigma else ", constant"
         name = f"{rows} x {latency:g} s x {places}{spread}"
         yield from _figures(name, course, cost, beside, sigma=sigma, ideal=rows * latency / places, places=places)
@@ -27,7 +27,7 @@ def known(stage: Stage, *, rows: int, latency: float, places: int, sigmas: tuple
 def _beside(stage: Stage, sandbox: SandboxProcess) -> float:
     """Seconds that a command of one row takes beside its generation."""
     cost = stage.run(sandbox, stage.sheet(sandbox, 1))
-    course = Course.of(sandbox.books())
+    course = Course.of(sandbox.activity())
     sandbox.reset()
     return cost.seconds - course.span
 
@@ -74,12 +74,12 @@ def _unknown(stage: Stage, rows: int, latency: float, capacity: int, change: int
         def watch() -> None:
             until = None
             while not over.wait(0.05):
-                books = sandbox.books()
+                books = sandbox.activity()
                 if until is None and books["first_submission"] is not None:
                     until = time.monotonic() + rows * latency / capacity / 3
                 if until is not None and time.monotonic() >= until:
                     sandbox.settings(capacity=change)
-                    moment[0] = sandbox.books()["now"]
+                    moment[0] = sandbox.activity()["now"]
                     return
                 over.wait(0.45)
 
@@ -91,4 +91,4 @@ def _unknown(stage: Stage, rows: int, latency: float, capacity: int, change: int
         over.set()
         if change is not None:
             watching.join()
-        return Course.of(sandbox.books()), moment[0]
+        return Course.of(sandbox.activity()), moment[0]

@@ -38,8 +38,8 @@ def growing(stage: Stage, sizes: tuple[int, ...]) -> Iterator[Figure]:
         )  # fmt: skip
         sandbox.reset()
         again = stage.run(sandbox, sheet, to=to, environment=surroundings, limit=600)
-        books = sandbox.books()
-        calls = sum(books["posts"].values()) + sum(books["poll_answers"].values())
+        books = sandbox.activity()
+        calls = sum(books["posts"].values()) + sum(books["polls"].values())
         more = 1000 * (again.client - begun.client) / sizes[-1]
         yield Figure(f"{sizes[-1]:,} finished rows again: ms of CPU a row", more, 1.0, note=f"{again.seconds:.1f} s")
         yield Figure(f"{sizes[-1]:,} finished rows again: calls to the provider", calls, 0, 0)

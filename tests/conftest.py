@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reelsheet.ledger import Ledger
-    from reelsheet.sandbox.process import SandboxProcess
+    from tests.stand_in.faulty_sandbox import FaultySandbox
 
 
 @pytest.fixture(autouse=True)
@@ -95,16 +95,16 @@ def bucket(s3: BaseClient) -> str:
 
 
 @pytest.fixture(scope="session")
-def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SandboxProcess]":
+def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[FaultySandbox]":
     """The stand-in provider and a simulated S3, started once: small clips, quick, no limits."""
-    from reelsheet.sandbox.process import SandboxProcess
+    from tests.stand_in.faulty_sandbox import FaultySandbox
 
-    with SandboxProcess(clips="tiny", latency=0.05, cache=tmp_path_factory.mktemp("clips")) as process:
+    with FaultySandbox(clips="tiny", latency=0.05, cache=tmp_path_factory.mktemp("clips")) as process:
         yield process
 
 
 @pytest.fixture
-def sandbox(sandbox_process: "SandboxProcess", monkeypatch: pytest.MonkeyPatch) -> "SandboxProcess":
+def sandbox(sandbox_process: "FaultySandbox", monkeypatch: pytest.MonkeyPatch) -> "FaultySandbox":
     """The stand-in with empty books and no faults; the environment points reelsheet at it."""
     sandbox_process.reset()
     for name, value in sandbox_process.environment().items():

@@ -1,12 +1,13 @@
 """`demo` and `sandbox`: the whole job without an account."""
 
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from reelsheet.money import dollars
 from reelsheet.options import Options
@@ -14,10 +15,10 @@ from reelsheet.options import Options
 if TYPE_CHECKING:
     from reelsheet.run.run import Run
 
-OUT = Path("out")
-STATE = OUT / ".sandbox"
-PREFIX = "demo"
-REAL = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "REELSHEET_", "VIBEDREAM_")  # not for a demo
+OUT: Final = Path("out")
+STATE: Final = OUT / ".sandbox"
+PREFIX: Final = "demo"
+REAL: Final = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "REELSHEET_", "VIBEDREAM_")  # not for a demo
 
 
 def demonstrate(options: Options, *, as_json: bool) -> int:
@@ -27,8 +28,9 @@ def demonstrate(options: Options, *, as_json: bool) -> int:
     from reelsheet.sandbox.samples import demo_manifest
 
     STATE.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
     sys.stderr.write("Starting the sandbox: a stand-in for the provider, and a simulated S3. Nothing is charged.\n")
-    with SandboxProcess(latency=4, state=STATE, mirror=OUT) as sandbox:
+    with SandboxProcess(latency=4, state=STATE) as sandbox:
         for name in [name for name in os.environ if name.startswith(REAL) and name not in sandbox.environment()]:
             del os.environ[name]
         os.environ.update(sandbox.environment())
@@ -38,32 +40,87 @@ def demonstrate(options: Options, *, as_json: bool) -> int:
         manifest.write_text(demo_manifest(sandbox.api), encoding="utf-8")
         options = replace(options, source=str(manifest), destination=f"s3://{sandbox.bucket}/{PREFIX}")
         home = OUT / sandbox.bucket / PREFIX
-        return execute(options, yes=True, as_json=as_json, closing=partial(_closing, home))
+        files = _BucketFiles(sandbox.bucket)
+        files.upload()
+        try:
+            exit_code = execute(
+                options,
+                yes=True,
+                as_json=as_json,
+                closing=lambda run, summary: lines.extend(_closing_lines(home, run, summary)),
+            )
+        finally:  # also after Ctrl-C
+            files.download()
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    return exit_code
 
 
-def _closing(home: Path, run: "Run", summary: Mapping[str, Any]) -> None:
-    """Five lines: what was made, what it would have cost, where to look."""
+class _BucketFiles:
+    """The objects of the demo's bucket as files under ./out, where they outlive the simulated S3.
+
+    An index keeps what a file cannot: content type and metadata. A file that a person changed loses its metadata,
+    which no longer speaks of it; one that a person deleted is no object any more.
+    """
+
+    INDEX: Final = STATE / "objects.json"
+
+    def __init__(self, bucket: str) -> None:
+        import boto3
+
+        self._bucket = bucket
+        self._s3 = boto3.client("s3")
+        self._index: dict[str, dict[str, Any]] = json.loads(self.INDEX.read_bytes()) if self.INDEX.exists() else {}
+
+    def upload(self) -> None:
+        """Every file that the index knows."""
+        for key, entry in self._index.items():
+            path = OUT / self._bucket / key
+            if path.is_file():
+                content = path.read_bytes()
+                unchanged = hashlib.sha256(content).hexdigest() == entry["sha256"]
+                metadata = entry["metadata"] if unchanged else {}
+                self._s3.put_object(
+                    Bucket=self._bucket, Key=key, Body=content, ContentType=entry["type"], Metadata=metadata
+                )
+
+    def download(self) -> None:
+        """Every object of the bucket."""
+        self._index = {}
+        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket):
+            for item in page.get("Contents", ()):
+                found = self._s3.get_object(Bucket=self._bucket, Key=item["Key"])
+                content = found["Body"].read()
+                path = OUT / self._bucket / item["Key"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+                self._index[item["Key"]] = {
+                    "sha256": hashlib.sha256(content).hexdigest(),
+                    "type": found["ContentType"],
+                    "metadata": found["Metadata"],
+                }
+        self.INDEX.write_text(json.dumps(self._index))
+
+
+def _closing_lines(home: Path, run: "Run", summary: Mapping[str, Any]) -> list[str]:
+    """What was made, what it would have cost, where to look."""
     made = dollars(round(summary["cost_usd"] * 100))
     missed = summary["rows"] - summary["succeeded"]
-    lines = [
+    return [
         f"{summary['succeeded']} of {summary['rows']} rows have their clip, {summary['reused']} without paying again",
         f"With a real account this would have cost {made}; here nothing was charged",
         f"Clips    {home}/videos/",
         f"Results  {home}/results.csv" + (f"  ({missed} rows did not succeed, and say why)" if missed else ""),
         f"Gallery  {home}/runs/{run.run_id}/gallery.html  (open it in a browser)",
     ]
-    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def serve(flags: Mapping[str, Any]) -> NoReturn:
     """The sandbox in the foreground, until Ctrl-C: it takes this process's place, so that what ends one ends both."""
+    from reelsheet.sandbox.configuration import configuration
     from reelsheet.sandbox.process import demand_parts
 
     demand_parts()
-    command = [sys.executable, "-m", "reelsheet.sandbox"]
-    for name, value in flags.items():
-        if value is not None:
-            command += [f"--{name.replace('_', '-')}", str(value)]
+    options = configuration(**flags).model_dump_json()
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(command[0], command)  # noqa: S606 - our own module
+    os.execv(sys.executable, [sys.executable, "-m", "reelsheet.sandbox", options])  # noqa: S606 - our own module

@@ -190,8 +190,7 @@ class SandboxOptions:
     )
     fail_rate: Annotated[float, Parameter(metavar="SHARE", help="Share of the predictions that fail, 0 to 1.")] = 0.0
     clips: Annotated[str, Parameter(metavar="KIND", help="real: made from the picture; tiny: one small clip.")] = "real"
-    state: Annotated[str | None, Parameter(metavar="FOLDER", help="Keep predictions and books here.")] = None
-    mirror: Annotated[str | None, Parameter(metavar="FOLDER", help="The simulated S3's objects as plain files.")] = None
+    state: Annotated[str | None, Parameter(metavar="FOLDER", help="Predictions outlive the process here.")] = None
 
 
 _SANDBOX_DEFAULTS: Final = SandboxOptions()

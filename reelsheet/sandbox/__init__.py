@@ -1,4 +1,4 @@
-"""A stand-in for the provider, with real clips, its own books and scripted faults; beside it a simulated S3.
+"""A stand-in for the provider, with real clips and a count of its charges; beside it a simulated S3.
 
 Needs the extra `sandbox`; nothing here is part of a production install.
 """

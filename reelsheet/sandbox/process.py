@@ -3,21 +3,18 @@
 import contextlib
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from reelsheet.errors import ConfigurationError
+from reelsheet.sandbox.configuration import configuration
 
-NEEDED: Final = ("av", "fastapi", "moto", "numpy", "uvicorn")
-START_SECONDS: Final = 60
-MATCHES: Final = ("prompt", "image", "id", "nth")
+NEEDED: Final = ("av", "fastapi", "moto", "uvicorn")
+START_S: Final = 60
 
 
 def demand_parts() -> None:
@@ -33,14 +30,16 @@ def demand_parts() -> None:
 class SandboxProcess:
     """`with SandboxProcess(clips="tiny", latency=0.1) as sandbox:` starts it and waits until it answers.
 
-    Options are those of `python -m reelsheet.sandbox`, `port=…, s3_port=…, latency=…, capacity=…, fail_rate=…,
-    clips=…, state=…, mirror=…` and so on. Raises ConfigurationError where it cannot be started.
+    Options are the fields of `configuration.Configuration`: latency, capacity, clips, state and so on. Raises
+    UsageError where one makes no sense, ConfigurationError where it cannot be started.
     """
 
+    program: ClassVar[tuple[str, ...]] = ("-m", "reelsheet.sandbox")
+
     def __init__(self, **options: Any) -> None:
-        self._options = options
+        self._configuration = configuration(**options, ends_with_stdin=True)
         self._process: subprocess.Popen[bytes] | None = None
-        self._words: Any = None
+        self._stderr: Any = None
         self.addresses: dict[str, str] = {}
 
     def __enter__(self) -> Self:
@@ -75,41 +74,45 @@ class SandboxProcess:
     @property
     def pictures(self) -> str:
         """Below it the sample pictures are served: `{pictures}/NAME.jpg`."""
-        return self.addresses["images"]
+        return self.addresses["pictures"]
 
     @property
     def pid(self) -> int:
         return self._process.pid if self._process else 0
 
     def start(self) -> None:
-        """Start it, or again after `kill`."""
+        """Start it, or again after `close`."""
         demand_parts()
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "reelsheet.sandbox", "--die-with-stdin", *_flags(self._options)],
+            [sys.executable, *self.program, self._configuration.model_dump_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._words,
+            stderr=self._stderr,
             start_new_session=True,  # Ctrl-C is for the run, which still has predictions to poll
         )
-        line = _first_line(self._process, START_SECONDS)
+        line = _first_line(self._process, START_S)
         try:
             self.addresses = json.loads(line)
         except ValueError:
-            words = self._last_words()
+            error = self._last_error()
             self.close()
-            raise ConfigurationError(f"The sandbox could not be started: {words}") from None
+            raise ConfigurationError(f"The sandbox could not be started: {error}") from None
 
     def close(self) -> None:
         """End it; does nothing when it is over already."""
-        self._end(kill=False)
-
-    def kill(self) -> None:
-        """SIGKILL, for tests of what survives it."""
-        self._end(kill=True)
-
-    def settle(self) -> None:
-        """Nothing to wait for: what S3 has answered is in the mirror's files already."""
+        process, self._process = self._process, None
+        if process is None or process.stdin is None or process.stdout is None:
+            return
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+        self._stderr.close()
 
     def environment(self) -> dict[str, str]:
         """What a reelsheet process needs to work against this sandbox."""
@@ -123,37 +126,21 @@ class SandboxProcess:
             "REELSHEET_ALLOW_PRIVATE_HOSTS": "1",
         }
 
-    def books(self) -> dict[str, Any]:
-        """What `GET /sandbox/books` answers: charges, posts, polls, most_in_flight, predictions and so on."""
-        return self._call("GET", "/sandbox/books")  # type: ignore[no-any-return]
+    def activity(self) -> dict[str, Any]:
+        """What `GET /sandbox/activity` answers: charges, posts, polls, most_in_flight, predictions and so on."""
+        return self._call("GET", "/sandbox/activity")  # type: ignore[no-any-return]
 
     def charges(self) -> list[dict[str, Any]]:
         """Every accepted submission, in order."""
-        return self.books()["charges"]  # type: ignore[no-any-return]
+        return self.activity()["charges"]  # type: ignore[no-any-return]
 
     def reset(self) -> None:
-        """Books, faults, predictions and settings as at the start; S3 is left alone."""
+        """Predictions, counts and settings as at the start; S3 is left alone."""
         self._call("POST", "/sandbox/reset")
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """Change how it behaves from now on: latency, capacity, per_minute, fail_rate, cost_cents, clips and so on."""
         return self._call("POST", "/sandbox/settings", changes)  # type: ignore[no-any-return]
-
-    def fault(self, at: str, *, times: int | None = None, charged: bool | None = None, **what: Any) -> None:
-        """Script one fault: `fault("submit", prompt="cat", hang=True, charged=True)`.
-
-        prompt, image, id and nth say which requests are meant; everything else is what goes wrong (`faults.Do`).
-        """
-        rule: dict[str, Any] = {
-            "at": at,
-            "match": {name: what.pop(name) for name in MATCHES if name in what},
-            "do": what,
-        }
-        if times is not None:
-            rule["times"] = times
-        if charged is not None:
-            rule["charged"] = charged
-        self._call("POST", "/sandbox/faults", rule)
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         import httpx
@@ -165,46 +152,17 @@ class SandboxProcess:
             raise ConfigurationError(f"The sandbox did not accept {method} {path}: {response.text}")
         return response.json() if response.content else None
 
-    def _end(self, *, kill: bool) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if kill:
-            process.kill()
-        if process.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout:
-            process.stdout.close()
-        if self._words:
-            self._words.close()
-
-    def _last_words(self) -> str:
-        self._words.seek(0)
-        lines = self._words.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"it did not answer within {START_SECONDS} seconds."
+    def _last_error(self) -> str:
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].removeprefix("reelsheet: ") if lines else f"it did not answer within {START_S} seconds."
 
 
-def _flags(options: Mapping[str, Any]) -> list[str]:
-    flags: list[str] = []
-    for name, value in options.items():
-        if value is None:
-            continue
-        text = str(value).lower() if isinstance(value, bool) else os.fspath(value) if isinstance(value, Path) else value
-        flags += [f"--{name.replace('_', '-')}", str(text)]
-    return flags
-
-
-def _first_line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
+def _first_line(process: subprocess.Popen[bytes], timeout_s: float) -> bytes:
     """The first line on its stdout; empty where it ends or says nothing in time."""
     lines: list[bytes] = []
     reader = threading.Thread(target=lambda: lines.append(process.stdout.readline() if process.stdout else b""))
     reader.daemon = True
     reader.start()
-    reader.join(seconds)
+    reader.join(timeout_s)
     return lines[0] if lines else b""

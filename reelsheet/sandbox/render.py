@@ -1,9 +1,7 @@
-"""Real clips from a still: a camera moves over the picture, in the spirit of the prompt's words.
+"""Real clips from a still: a camera moves over the picture, as the prompt's words ask.
 
-Five seconds of H.264 in MP4 at 24 frames a second, 1920x1080, or 1080 wide where the picture is upright. Cheap
-enough for two cores: the picture becomes YUV planes once. A pan then only copies windows out of planes shifted by
-eighths of a pixel, a zoom lets swscale shrink a window of planes kept half as large again, and only an orbit has to
-warp every frame.
+Five seconds of H.264 in MP4 at 24 frames a second, 1920x1080, or 1080 wide where the picture is upright. The picture
+becomes YUV planes once; each frame is a window of them (push, pull, pan, tilt) or a perspective view (orbit).
 """
 
 import io
@@ -11,7 +9,6 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
@@ -21,13 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
-VERSION: Final = 2  # part of a cached clip's name
+VERSION: Final = 3  # part of a cached clip's name
 FPS: Final = 24
 FRAMES: Final = 120
 SHORT, LONG = 1080, 1920
-ROOM: Final = 1.18  # how much larger than the frame the picture is, for the camera to move in
-FINER: Final = 1.5  # a zoom's planes against the frame's pixels: its windows are whole pixels of these
-PHASES: Final = 8
+ZOOM: Final = 1.18  # how much of the picture is left out, for the camera to move in
 BT709: Final = 1
 
 Motion = Literal[
@@ -35,7 +30,6 @@ Motion = Literal[
 ]
 MOTIONS: Final[tuple[Motion, ...]] = get_args(Motion)
 
-Plane = NDArray[np.uint8]
 Painter = Callable[[float], Any]  # progress from 0 to 1 → an av.VideoFrame
 
 _WORDS: Final[tuple[tuple[str, str], ...]] = (
@@ -50,11 +44,11 @@ _WORDS: Final[tuple[tuple[str, str], ...]] = (
 def motion_of(prompt: str) -> Motion:
     """The camera movement that the prompt's first such words ask for; a gentle push where none do."""
     text = prompt.casefold()
-    found = [(match.start(), rank, kind) for rank, (kind, words) in enumerate(_WORDS)
-             if (match := re.search(rf"\b(?:{words})", text))]  # fmt: skip
-    if not found:
+    matches = [(match.start(), rank, kind) for rank, (kind, words) in enumerate(_WORDS)
+               if (match := re.search(rf"\b(?:{words})", text))]  # fmt: skip
+    if not matches:
         return "gentle-push"
-    _, _, kind = min(found)
+    _, _, kind = min(matches)
     if kind == "tilt":
         down = max(text.rfind(" down"), text.rfind("descend"), text.rfind("lower"))
         return "tilt-down" if down > text.rfind(" up") else "tilt-up"
@@ -64,29 +58,18 @@ def motion_of(prompt: str) -> Motion:
     return cast("Motion", kind)
 
 
-def clip(picture: bytes, motion: Motion, path: Path, *, note: str = "") -> None:
-    """Write the clip of `picture`; a card that shows `note` takes its place where it is none."""
+def clip(picture: bytes, motion: Motion, path: Path, note: str = "") -> None:
+    """Write the clip of `picture`; where that is no picture, a card that shows `note` takes its place."""
     still = _opened(picture) or _card(note)
-    size = frame_size(still.size)
     paint = camera(still, motion)
-    _encode((paint(_eased(number / (FRAMES - 1))) for number in range(FRAMES)), size, path, quality=23)
-
-
-def camera(still: Image.Image, motion: Motion) -> Painter:
-    """From progress, 0 to 1, to the frame that is seen then."""
-    size = frame_size(still.size)
-    if motion in ("push-in", "pull-out", "gentle-push"):
-        return _zooming(still, size, motion)
-    if motion.startswith("orbit"):
-        return _orbiting(still, size, 1 if motion == "orbit-right" else -1)
-    return _panning(still, size, motion)
+    frames = (paint(_eased(number / (FRAMES - 1))) for number in range(FRAMES))
+    _encode(frames, frame_size(still.size), path, quality=23)
 
 
 def tiny(path: Path) -> None:
     """Write a small clip that stands still."""
-    size = (LONG, SHORT)
-    frame = _yuv(_card("A clip of the sandbox").resize(size)).reformat(format="yuv420p")
-    _encode((frame for _ in range(FRAMES)), size, path, quality=35)
+    frame = _yuv(_card("A clip of the sandbox"))
+    _encode((frame for _ in range(FRAMES)), (LONG, SHORT), path, quality=35)
 
 
 def frame_size(picture: tuple[int, int]) -> tuple[int, int]:
@@ -97,140 +80,73 @@ def frame_size(picture: tuple[int, int]) -> tuple[int, int]:
     return SHORT, min(LONG, round(SHORT * height / width / 2) * 2)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    """The picture as planes of luma and chroma (4:2:0), larger than the frame."""
+def camera(still: Image.Image, motion: Motion) -> Painter:
+    """From progress, 0 to 1, to the frame that is seen then."""
+    size = frame_size(still.size)
+    planes = [Image.fromarray(_pixels(plane)[:, : plane.width]) for plane in _yuv(still).planes]
+    view = _orbit if motion.startswith("orbit") else _window
 
-    planes: tuple[Plane, Plane, Plane]
-
-    @property
-    def width(self) -> int:
-        return int(self.planes[0].shape[1])
-
-    @property
-    def height(self) -> int:
-        return int(self.planes[0].shape[0])
-
-    def window(self, left: int, top: int, size: tuple[int, int]) -> Any:
-        """A frame of these pixels; `size` is even."""
+    def paint(progress: float) -> Any:
         frame = av.VideoFrame(*size, "yuv420p")
-        for source, plane, step in zip(self.planes, frame.planes, (1, 2, 2), strict=True):
-            x, y = left // step, top // step
-            _pixels(plane)[:, : plane.width] = source[y : y + plane.height, x : x + plane.width]
+        for source, plane in zip(planes, frame.planes, strict=True):
+            seen = view(source, (plane.width, plane.height), motion, progress)
+            _pixels(plane)[:, : plane.width] = np.asarray(seen)
         return frame
 
-
-def _zooming(still: Image.Image, size: tuple[int, int], motion: Motion) -> Painter:
-    stage = _staged(_planes(still), size, FINER * ROOM)
-    near, far = {"push-in": (ROOM, 1.0), "pull-out": (ROOM, 1.0), "gentle-push": (1.09, 1.0)}[motion]
-    first, last = (near, far) if motion == "pull-out" else (far, near)
-
-    def paint(progress: float) -> Any:
-        # Equal ratios in equal times look like a steady camera.
-        zoom = first * (last / first) ** progress
-        width, height = (
-            min(round(side * FINER * ROOM / zoom / 2) * 2, most)
-            for side, most in zip(size, (stage.width, stage.height), strict=True)
-        )
-        left, top = (stage.width - width) // 2, (stage.height - height) // 2
-        window = stage.window(left, top, (width, height))
-        return window.reformat(width=size[0], height=size[1], interpolation="AREA")
-
     return paint
 
 
-def _panning(still: Image.Image, size: tuple[int, int], motion: Motion) -> Painter:
-    along = 0 if motion.startswith("pan") else 1
-    source = _planes(still)
-    phases = [_staged(source, size, ROOM, shift=number / PHASES, along=along) for number in range(PHASES)]
-    spare = [(phases[0].width, phases[0].height)[axis] - size[axis] - 1 for axis in (0, 1)]
-    travel = min(spare[along], 0.3 * size[along])
-    backwards = motion in ("pan-left", "tilt-up")
+def _window(source: Image.Image, size: tuple[int, int], motion: Motion, progress: float) -> Image.Image:
+    """An upright window of `source`, scaled to `size`."""
+    zoom = ZOOM
+    if motion in ("push-in", "pull-out", "gentle-push"):
+        near = 1.09 if motion == "gentle-push" else ZOOM
+        zoom = near ** (1 - progress if motion == "pull-out" else progress)  # a steady camera: equal ratios
+    ratio = min(source.width / size[0], source.height / size[1]) / zoom
+    window = [size[0] * ratio, size[1] * ratio]
+    corner = [(source.width - window[0]) / 2, (source.height - window[1]) / 2]
+    if motion.startswith(("pan", "tilt")):
+        axis = 0 if motion.startswith("pan") else 1
+        travel = min(2 * corner[axis], 0.3 * window[axis])
+        corner[axis] += travel * (0.5 - progress if motion in ("pan-left", "tilt-up") else progress - 0.5)
+    box = (corner[0], corner[1], corner[0] + window[0], corner[1] + window[1])
+    return source.resize(size, Image.Resampling.BILINEAR, box=box)
 
-    def paint(progress: float) -> Any:
-        position = (spare[along] - travel) / 2 + travel * (1 - progress if backwards else progress)
-        whole, phase = divmod(round(position * PHASES), PHASES)
-        corner = [spare[0] // 2, spare[1] // 2]
-        corner[along] = whole
-        return phases[phase].window(corner[0], corner[1], size)
 
-    return paint
-
-
-def _orbiting(still: Image.Image, size: tuple[int, int], direction: int) -> Painter:
-    stage = _staged(_planes(still), size, ROOM)
-    images = [Image.fromarray(plane) for plane in stage.planes]
-    swing = math.radians(9)
+def _orbit(source: Image.Image, size: tuple[int, int], motion: Motion, progress: float) -> Image.Image:
+    """`source` turned about its upright axis."""
+    most = math.radians(9)
+    angle = most * (2 * progress - 1) * (1 if motion == "orbit-right" else -1)
     distance = 1.5 * max(size)
-    scale = min(_reach(size, (stage.width, stage.height), angle, distance) for angle in (-swing, 0.0, swing))
-
-    def paint(progress: float) -> Any:
-        angle = direction * swing * (2 * progress - 1)
-        frame = av.VideoFrame(*size, "yuv420p")
-        for image, plane, step in zip(images, frame.planes, (1, 2, 2), strict=True):
-            seen = (plane.width, plane.height)
-            matrix = _turned(seen, image.size, angle, distance / step, scale)
-            warped = image.transform(seen, Image.Transform.PERSPECTIVE, matrix, Image.Resampling.BILINEAR)
-            _pixels(plane)[:, : plane.width] = np.asarray(warped)
-        return frame
-
-    return paint
+    scale = min(_reach(size, source.size, each, distance) for each in (-most, 0.0, most))
+    to_middle = np.array([[1, 0, -size[0] / 2], [0, 1, -size[1] / 2], [0, 0, 1.0]])
+    from_middle = np.array([[scale, 0, source.width / 2], [0, scale, source.height / 2], [0, 0, 1.0]])
+    matrix = from_middle @ _turn(angle, distance) @ to_middle
+    numbers = tuple((matrix / matrix[2, 2]).ravel()[:8].tolist())  # what Pillow calls a perspective
+    return source.transform(size, Image.Transform.PERSPECTIVE, numbers, Image.Resampling.BILINEAR)
 
 
-def _turned(
-    seen: tuple[int, int], source: tuple[int, int], angle: float, distance: float, scale: float
-) -> tuple[float, ...]:
-    """Pillow's eight numbers for a picture turned about its upright axis, seen from `distance` pixels."""
-    matrix = _homography(angle, distance)
-    matrix = np.diag([scale, scale, 1.0]) @ matrix
-    matrix = np.array([[1, 0, source[0] / 2], [0, 1, source[1] / 2], [0, 0, 1.0]]) @ matrix
-    matrix = matrix @ np.array([[1, 0, -seen[0] / 2], [0, 1, -seen[1] / 2], [0, 0, 1.0]])
-    return tuple((matrix / matrix[2, 2]).ravel()[:8].tolist())
+def _turn(angle: float, distance: float) -> NDArray[np.float64]:
+    """From the frame's coordinates to the turned picture's, both from their middle; seen from `distance` pixels."""
+    return np.array([[1 / math.cos(angle), 0, 0], [0, 1.0, 0], [-math.tan(angle) / distance, 0, 1.0]])
 
 
-def _homography(angle: float, distance: float) -> NDArray[np.float64]:
-    """From the frame's coordinates to the turned picture's, both from their middle."""
-    return np.array([[1 / math.cos(angle), 0, 0], [0, 1.0, 0], [-math.tan(angle) / distance, 0, 1.0]], dtype=np.float64)
-
-
-def _reach(seen: tuple[int, int], source: tuple[int, int], angle: float, distance: float) -> float:
+def _reach(size: tuple[int, int], source: tuple[int, int], angle: float, distance: float) -> float:
     """The largest scale at which every corner of the frame still lies on the turned picture."""
-    corners = np.array([[x * seen[0] / 2, y * seen[1] / 2, 1.0] for x in (-1, 1) for y in (-1, 1)]).T
-    mapped = _homography(angle, distance) @ corners
-    reached = np.abs(mapped[:2] / mapped[2]).max(axis=1)
-    return float(min(source[0] / 2 / reached[0], source[1] / 2 / reached[1]))
-
-
-def _staged(
-    source: list[Image.Image], size: tuple[int, int], room: float, *, shift: float = 0.0, along: int = 0
-) -> _Stage:
-    """`source` scaled to cover `size` times `room`, its pixels moved by `shift` of one along an axis."""
-    ratio = max(size[0] * room / source[0].width, size[1] * room / source[0].height)
-    whole = [max(size[axis], math.floor(source[0].size[axis] * ratio / 2) * 2) for axis in (0, 1)]
-    whole[along] -= 2  # what the shift needs
-    planes = []
-    for image, step in zip(source, (1, 2, 2), strict=True):
-        scaled = (whole[0] // step, whole[1] // step)
-        steps = [source[0].size[axis] / (whole[axis] + (2 if axis == along else 0)) for axis in (0, 1)]
-        left, top = (steps[axis] * shift if axis == along else 0.0 for axis in (0, 1))
-        box = (left, top, left + steps[0] * whole[0], top + steps[1] * whole[1])
-        box = (box[0], box[1], min(box[2], source[0].width), min(box[3], source[0].height))
-        planes.append(np.asarray(image.resize(scaled, Image.Resampling.LANCZOS, box=box)))
-    return _Stage((planes[0], planes[1], planes[2]))
-
-
-def _planes(still: Image.Image) -> list[Image.Image]:
-    """Luma and both chromas at full size."""
-    return [Image.fromarray(np.ascontiguousarray(_pixels(plane)[:, : plane.width])) for plane in _yuv(still).planes]
+    corners = np.array([[x * size[0] / 2, y * size[1] / 2, 1.0] for x in (-1, 1) for y in (-1, 1)]).T
+    turned = _turn(angle, distance) @ corners
+    reach = np.abs(turned[:2] / turned[2]).max(axis=1)
+    return float(min(source[0] / 2 / reach[0], source[1] / 2 / reach[1]))
 
 
 def _yuv(still: Image.Image) -> Any:
-    """Planes of full size (4:4:4) in the colours of HD video."""
-    frame = av.VideoFrame.from_ndarray(np.asarray(still), format="rgb24")
-    return frame.reformat(format="yuv444p", dst_colorspace="ITU709", dst_color_range="MPEG")
+    """A frame of the colours of HD video; its sides are even."""
+    even = still.crop((0, 0, still.width // 2 * 2, still.height // 2 * 2))
+    frame = av.VideoFrame.from_ndarray(np.asarray(even), format="rgb24")
+    return frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
 
 
-def _pixels(plane: Any) -> Plane:
+def _pixels(plane: Any) -> NDArray[np.uint8]:
     return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
 
 

@@ -104,7 +104,7 @@ class Bench:
         return Counter(charge["prompt"] for charge in self.sandbox.charges())
 
     def posted(self) -> Counter[str]:
-        return Counter(self.sandbox.books()["posts"])
+        return Counter(self.sandbox.activity()["posts"])
 
 
 async def walk(run: Run) -> None:

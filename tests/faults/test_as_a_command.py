@@ -113,7 +113,7 @@ def test_a_signal_while_the_provider_does_not_answer_ends_the_run_in_time_with_i
     process = command.start(
         "run", str(bench.sheet([f"row {n}" for n in range(5)])), "--to", str(bench.destination), "--yes"
     )
-    until(lambda: bench.sandbox.books()["posts"])
+    until(lambda: bench.sandbox.activity()["posts"])
     process.send_signal(number)
     seconds, told = ended(process)
     assert process.returncode == code, told
@@ -128,14 +128,14 @@ def test_a_second_signal_ends_it_at_once_and_the_ledger_knows_what_was_on_its_wa
     bench.sandbox.fault("submit", hang=True, charged=True, times=-1)
     sheet, to = str(bench.sheet(["only"])), str(bench.destination)
     process = command.start("run", sheet, "--to", to, "--yes")
-    until(lambda: bench.sandbox.books()["posts"])
+    until(lambda: bench.sandbox.activity()["posts"])
     process.send_signal(signal.SIGINT)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     seconds, told = ended(process)
     assert process.returncode == 130, told
     assert seconds < 10
-    bench.sandbox._call("DELETE", "/sandbox/faults")
+    bench.sandbox.clear_faults()
     assert json.loads(command("run", sheet, "--to", to, "--yes", "--json", code=1))["unknown"] == 1
     assert len(bench.sandbox.charges()) == 1
 

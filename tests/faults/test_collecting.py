@@ -78,7 +78,7 @@ async def test_a_prediction_that_never_ends_is_undelivered_at_the_deadline_and_c
     first = await bench.deliver(sheet, deadline_seconds=0.3)
     assert (first.statuses(), first.codes(), first.exit_code) == (["undelivered"], ["deadline"], 1)
     assert first.results[0].cost_cents == 54
-    bench.sandbox._call("DELETE", "/sandbox/faults")
+    bench.sandbox.clear_faults()
     second = await bench.deliver(sheet)
     assert second.statuses() == ["succeeded"]
     assert second.results[0].cost_cents == 0
@@ -89,7 +89,7 @@ async def test_a_deadline_of_zero_still_polls_once(bench):
     bench.sandbox.settings(latency=0)
     done = await bench.deliver(bench.sheet([ODD]), deadline_seconds=0)
     assert done.statuses()[0] in {"succeeded", "undelivered"}
-    assert sum(1 for count in bench.sandbox.books()["polls"].values() if count) >= 1
+    assert sum(1 for count in bench.sandbox.activity()["polls"].values() if count) >= 1
 
 
 async def test_an_unknown_status_is_named_and_not_guessed(bench):
@@ -115,7 +115,7 @@ async def test_completed_without_outputs_is_undelivered_and_polled_by_a_later_ru
     sheet = bench.sheet([ODD])
     first = await bench.deliver(sheet)
     assert (first.statuses(), first.codes()) == (["undelivered"], ["no_output"])
-    bench.sandbox._call("DELETE", "/sandbox/faults")
+    bench.sandbox.clear_faults()
     assert (await bench.deliver(sheet)).statuses() == ["succeeded"]
 
 
@@ -171,7 +171,7 @@ async def test_a_clip_that_is_no_clip_is_undelivered_and_costs_nothing_more_late
     first = await bench.deliver(sheet)
     assert (first.statuses(), first.codes()) == (["undelivered"], ["asset_corrupt"])
     assert not list((bench.destination / "videos").glob("*")) if (bench.destination / "videos").exists() else True
-    bench.sandbox._call("DELETE", "/sandbox/faults")
+    bench.sandbox.clear_faults()
     second = await bench.deliver(bench.destination, verb="retry")
     assert second.statuses() == ["succeeded"]
     assert second.summary.cost_cents == 0
@@ -179,7 +179,7 @@ async def test_a_clip_that_is_no_clip_is_undelivered_and_costs_nothing_more_late
 
 async def test_the_key_never_reaches_the_asset_host(bench):
     await bench.deliver(bench.sheet([OK, ODD]))
-    assert bench.sandbox.books()["assets"]["with_authorization"] == []
+    assert bench.sandbox.activity()["downloads_with_key"] == []
 
 
 async def test_a_clip_that_is_gone_from_the_destination_is_copied_again_for_nothing(bench):
@@ -214,7 +214,7 @@ async def test_a_lost_ledger_is_rebuilt_from_what_the_destination_carries(bench,
     assert first.statuses() == ["succeeded", "unknown", "failed", "undelivered"]
     posts = sum(bench.posted().values())
     monkeypatch.setenv("XDG_STATE_HOME", str(bench.folder / "another-laptop"))
-    bench.sandbox._call("DELETE", "/sandbox/faults")
+    bench.sandbox.clear_faults()
     second = await bench.deliver(sheet)
     assert second.statuses() == ["succeeded", "unknown", "failed", "succeeded"]
     assert second.summary.cost_cents == 0

@@ -120,7 +120,7 @@ async def test_a_signal_lets_posts_in_flight_be_recorded_and_the_run_be_resumed(
     with_id = sum(1 for r in first.results if r.prediction_id)
     assert with_id == charged  # every POST on its way was answered and recorded
     assert "unknown" not in first.statuses()
-    bench.sandbox._call("DELETE", "/sandbox/faults")
+    bench.sandbox.clear_faults()
     second = await bench.deliver(sheet)
     assert second.statuses() == ["succeeded"] * 8
 

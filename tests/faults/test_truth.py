@@ -105,7 +105,7 @@ async def test_a_workbook_of_results_is_enough_for_retry_to_pay_for_nothing_twic
     shutil.copy(bench.destination / "runs" / first.run.run_id / "results.xlsx", kept)
     shutil.rmtree(bench.destination)
     another_laptop(bench, monkeypatch)
-    bench.sandbox._call("DELETE", "/sandbox/faults")
+    bench.sandbox.clear_faults()
     done = await bench.deliver(kept, verb="retry", destination=str(bench.destination))
     assert done.statuses() == ["succeeded", "unknown", "succeeded"]
     assert done.summary.cost_cents == 0
@@ -270,11 +270,11 @@ async def test_a_destination_that_fails_while_it_is_listed_is_a_sentence_and_spe
 async def test_a_finished_sheet_asks_the_provider_nothing(bench):
     sheet = bench.sheet([OK])
     await bench.deliver(sheet)
-    before = bench.sandbox.books()
+    before = bench.sandbox.activity()
     again = await bench.deliver(sheet)
-    after = bench.sandbox.books()
+    after = bench.sandbox.activity()
     assert again.statuses() == ["succeeded"]
-    assert (after["posts"], after["poll_answers"]) == (before["posts"], before["poll_answers"])
+    assert (after["posts"], after["polls"]) == (before["posts"], before["polls"])
 
 
 async def test_a_run_that_ends_while_another_one_sends_the_row_does_not_say_that_it_was_lost(bench):

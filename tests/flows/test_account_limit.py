@@ -36,7 +36,7 @@ async def test_two_runs_share_the_ceiling(
         generate_videos(sheet("d", "e", "f", name="two.csv"), f"{destination}-2"),
     )
     assert [summary["succeeded"] for summary in both] == [3, 3]
-    assert sandbox.books()["most_in_flight"] <= 2
+    assert sandbox.activity()["most_in_flight"] <= 2
     async with get_client() as client:
         limit = await client.read_global_concurrency_limit_by_name(account_limit.LIMIT)
     assert limit.active_slots == 0, "every place is given back"

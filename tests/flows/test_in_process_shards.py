@@ -55,7 +55,7 @@ async def test_a_refused_key_stops_every_shard(
     sandbox.fault("submit", answer={"status": 401, "body": "no"}, times=100)
     summary = await generate_videos(sheet(*(f"p{n}" for n in range(40))), destination, shard_size=10)
     assert (summary["exit_code"], summary["skipped"], summary["cost_usd"]) == (3, 40, 0.0)
-    assert sum(sandbox.books()["posts"].values()) <= 5
+    assert sum(sandbox.activity()["posts"].values()) <= 5
     assert {row["error_code"] for row in table(destination)} == {"auth"}
 
 

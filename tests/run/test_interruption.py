@@ -64,7 +64,7 @@ async def walk(run):
 
 
 def posted(run, sandbox):
-    return bool(sandbox.books()["posts"])
+    return bool(sandbox.activity()["posts"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -106,14 +106,16 @@ async def test_a_claim_that_had_not_left_is_given_back(starts, sandbox, monkeypa
 
 async def test_a_poll_that_hangs_is_not_waited_for(starts, sandbox):
     sandbox.fault("poll", prompt="row", hang=True, times=-1)
-    _, found = await starts(lambda run, sandbox: any("0000-0000" not in polled for polled in sandbox.books()["polls"]))
+    _, found = await starts(
+        lambda run, sandbox: any("0000-0000" not in polled for polled in sandbox.activity()["polls"])
+    )
     assert {line.status for line in found} <= {Status.UNDELIVERED, Status.SKIPPED}
     assert Status.UNDELIVERED in {line.status for line in found}
 
 
 async def test_a_download_that_drips_is_given_up_and_nothing_half_done_stays(starts, sandbox, tmp_path):
     sandbox.fault("asset", drip=200.0, times=-1)
-    _, found = await starts(lambda run, sandbox: sandbox.books()["assets"]["requests"])
+    _, found = await starts(lambda run, sandbox: sandbox.activity()["downloads"])
     assert Status.SUCCEEDED not in {line.status for line in found}
     assert list((tmp_path / "dest").rglob("*.part")) == []
     assert list((tmp_path / "dest" / "videos").glob("*.mp4")) == []
@@ -135,7 +137,7 @@ async def test_storage_that_hangs_does_not_hold_up_the_end(starts, sandbox, monk
     monkeypatch.setattr(FolderUpload, "part", only_clips)
     monkeypatch.setattr(delivery, "ABORT_SECONDS", 0.1)
     try:
-        _, found = await starts(lambda run, sandbox: sandbox.books()["assets"]["requests"])
+        _, found = await starts(lambda run, sandbox: sandbox.activity()["downloads"])
     finally:
         release.set()
     assert Status.UNDELIVERED in {line.status for line in found}

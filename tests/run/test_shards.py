@@ -227,7 +227,7 @@ async def test_five_lost_answers_in_a_row_stop_the_run_whichever_processes_lost_
             await asyncio.gather(*shard._told)
     assert attached[2] is not None
     assert attached[2].stop_code is ErrorCode.PROVIDER_DOWN
-    assert sum(sandbox.books()["posts"].values()) == 6
+    assert sum(sandbox.activity()["posts"].values()) == 6
     for shard in attached:
         assert shard is not None
         shard.close()

@@ -1,4 +1,4 @@
-"""Scripted faults do what they say, and the books know whether money moved."""
+"""Scripted faults do what they say, and the stand-in knows whether it charged."""
 
 import httpx
 import pytest
@@ -86,10 +86,13 @@ def test_an_answer_that_looks_accepted_can_be_worth_nothing(sandbox, submit, cli
     assert sandbox.charges() == []
 
 
-def test_one_submission_can_be_quoted_differently(sandbox, submit):
-    sandbox.fault("submit", cents=99)
-    assert [submit().json()["costCents"] for _ in range(2)] == [99, 54]
-    assert [charge["cents"] for charge in sandbox.charges()] == [99, 54]
+@pytest.mark.parametrize(
+    ("quote", "cents"), [(60, 60), (54.2, 55), ("0.54", 1), (None, 54), ("free", 54), ({"usd": 1}, 54), (0, 0)]
+)
+def test_one_submission_can_be_quoted_differently_and_is_charged_what_the_quote_says(sandbox, submit, quote, cents):
+    sandbox.fault("submit", cents=quote)
+    assert [submit().json()["costCents"] for _ in range(2)] == [quote, 54]
+    assert [charge["cents"] for charge in sandbox.charges()] == [cents, 54]
 
 
 def test_rules_strike_by_prompt_by_picture_and_by_count(sandbox, submit):

@@ -16,13 +16,9 @@ OPERATIONS = (
     "POST /api/v1/models/{model}/generate",
     "GET /api/v1/predictions/{prediction_id}",
     "GET /assets/outputs/{prediction_id}/{name}.mp4",
-    "GET /sandbox/books",
-    "DELETE /sandbox/books",
+    "GET /sandbox/activity",
     "GET /sandbox/settings",
     "POST /sandbox/settings",
-    "GET /sandbox/faults",
-    "POST /sandbox/faults",
-    "DELETE /sandbox/faults",
     "POST /sandbox/reset",
 )
 
@@ -40,7 +36,7 @@ def test_the_operations_are_all_there_are(description):
 
 
 # what has nothing to be sent has nothing wrong to be sent
-NEGATIVE = ("POST /api/v1/models/{model}/generate", "GET /api/v1/predictions/{prediction_id}", "POST /sandbox/faults")
+NEGATIVE = ("POST /api/v1/models/{model}/generate", "GET /api/v1/predictions/{prediction_id}", "POST /sandbox/settings")
 
 
 @pytest.mark.parametrize(

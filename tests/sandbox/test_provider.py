@@ -69,10 +69,8 @@ def test_every_prediction_of_tiny_clips_has_bytes_of_its_own(sandbox, submit, fi
     first, second = (plain.get(url).content for url in urls)
     assert first != second
     assert len(first) == len(second) == 400_000
-    sandbox.settings(distinct=False, clip_bytes=150_000)
-    first, second = (plain.get(url).content for url in urls)
-    assert first == second
-    assert len(first) == 150_000
+    sandbox.settings(clip_bytes=150_000)
+    assert len(plain.get(urls[0]).content) == 150_000
 
 
 @pytest.mark.parametrize("key", [None, "", "Bearer", "Bearer wrong", "sandbox-key", "Basic sandbox-key"])
@@ -128,10 +126,10 @@ def test_beyond_its_capacity_it_answers_429_with_retry_after_and_charges_nothing
     answers = [submit(prompt=f"{number}") for number in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
     assert 1 <= int(answers[2].headers["retry-after"]) <= 60
-    books = sandbox.books()
-    assert books["charged"] == 2
-    assert books["most_in_flight"] == books["in_flight"] == 2
-    assert books["refusals"] == {"capacity": 2}
+    activity = sandbox.activity()
+    assert len(activity["charges"]) == 2
+    assert activity["most_in_flight"] == activity["in_flight"] == 2
+    assert activity["refusals"] == {"capacity": 2}
 
 
 def test_capacity_can_change_while_it_runs(sandbox, submit):
@@ -142,11 +140,11 @@ def test_capacity_can_change_while_it_runs(sandbox, submit):
 
 
 def test_beyond_its_rate_it_answers_429(sandbox, submit):
-    sandbox.settings(per_minute=1, retry_after=0.5)
+    sandbox.settings(per_minute=1)
     answers = [submit() for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 429]
-    assert answers[1].headers["retry-after"] == "0.5"
-    assert sandbox.books()["refusals"] == {"per_minute": 1}
+    assert 59 <= int(answers[1].headers["retry-after"]) <= 60
+    assert sandbox.activity()["refusals"] == {"per_minute": 1}
 
 
 def test_a_share_fails_is_told_why_and_is_charged(sandbox, submit, finish):

@@ -1,5 +1,6 @@
 """Clips are real: decodable, the right size and length, moving the way the prompt says."""
 
+import csv
 import io
 
 import av
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from reelsheet.sandbox import render
-from reelsheet.sandbox.samples import ROWS
+from reelsheet.sandbox.samples import demo_manifest
 from reelsheet.storage.mp4 import BoxWalk
 
 PICTURE = "perfume-dusk"
@@ -132,7 +133,6 @@ def test_a_rendered_clip_plays_and_moves(sandbox, submit, finish, plain):
     image = f"{sandbox.pictures}/{PICTURE}.jpg"
     twins = [submit(image=image, prompt=prompt).json()["id"] for prompt in ("push in", "Zoom in, please")]
     clips = [plain.get(poll_long(finish, identifier)["outputs"][0]).content for identifier in twins]
-    assert sandbox.books()["rendered"] == 1
     assert clips[0] != clips[1]
     assert len(clips[0]) == len(clips[1])
 
@@ -178,5 +178,6 @@ def test_a_tiny_clip_is_a_whole_mp4(submit, finish, plain):
 
 
 def test_the_samples_show_every_kind_of_motion():
-    kinds = {render.motion_of(prompt).partition("-")[0] for _, _, prompt, _ in ROWS}
+    rows = csv.DictReader(demo_manifest().splitlines())
+    kinds = {render.motion_of(row["prompt"]).partition("-")[0] for row in rows}
     assert kinds == {"push", "tilt", "orbit", "pan", "pull", "gentle"}

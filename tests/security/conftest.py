@@ -11,7 +11,7 @@ import pytest
 
 from reelsheet.options import Options
 from reelsheet.outcomes import RowResult
-from reelsheet.sandbox.process import SandboxProcess
+from tests.stand_in.faulty_sandbox import FaultySandbox
 
 KEY = "vdk-4f9cQ7Zb1mXw8rTn2LpK6sYd3HgJ5vEa"  # distinctive, in no shape that a mask could guess
 
@@ -23,9 +23,9 @@ def key() -> str:
 
 
 @pytest.fixture(scope="session")
-def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultySandbox]:
     """The stand-in provider with that key."""
-    with SandboxProcess(key=KEY, clips="tiny", latency=0.05, cache=tmp_path_factory.mktemp("clips")) as process:
+    with FaultySandbox(key=KEY, clips="tiny", latency=0.05, cache=tmp_path_factory.mktemp("clips")) as process:
         yield process
 
 

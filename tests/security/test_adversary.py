@@ -201,7 +201,7 @@ async def test_whatever_the_provider_answers_each_row_ends_in_a_sentence(
     assert grown < 120, f"{grown:.0f} MB more at its peak"
 
     # every charge is known to a row: paid, or at risk
-    charged = sum(charge["cents"] for charge in sandbox.books()["charges"])
+    charged = sum(charge["cents"] for charge in sandbox.activity()["charges"])
     assert charged <= sum(result.total_cost_cents + result.at_risk_cents for result in finished.results)
     # nothing is stored but whole clips and the run's files
     stored = {path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()}

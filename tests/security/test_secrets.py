@@ -150,7 +150,7 @@ async def test_nothing_that_a_run_leaves_holds_the_key_or_a_signature(
     del kept["elsewhere"]  # it was asked for a picture and a clip with the signatures that lead there
     assert_nowhere(SIGNATURE, kept)
     assert_nowhere(SIGNATURE, {name: without_input(name, content, inputs) for name, content in stored.items()})
-    assert not sandbox.books()["assets"]["with_authorization"]
+    assert not sandbox.activity()["downloads_with_key"]
     assert not re.search("authorization", "\n".join(elsewhere.heard), re.IGNORECASE)
 
 
