@@ -1,113 +1,110 @@
-"""What people are told: what happened, and what to do, in words of one careful person."""
+"""The sentences of results and log: each says what happened and what to do."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
+from reelsheet.errors import LedgerError
 from reelsheet.money import dollars
 from reelsheet.redaction import clean
 
-if TYPE_CHECKING:
-    from reelsheet.errors import LedgerError
-    from reelsheet.ledger import Attempt, OverBudget
-    from reelsheet.provider.classification import SubmitResult
-    from reelsheet.provider.client import PollResult
 
-
-def no_answer(answer: "SubmitResult") -> str:
-    """The POST's answer proves nothing."""
-    if answer.status is None:
-        happened = answer.message or "no answer"
+def no_answer(http_status: int | None, words: str) -> str:
+    """What came back does not prove whether the row was accepted. `words` are the provider's or the network's."""
+    if http_status is None:
+        happened = words or "no answer"
     else:
-        happened = f"HTTP {answer.status}" + (f", {answer.message}" if answer.message else "")
-        if 200 <= answer.status < 300:
-            happened += ", without an id that could be read"
-    return f"Sent, but the answer was lost ({happened}): it may be running and charged. {_SETTLE}"
+        happened = f"HTTP {http_status}" + (f", {words}" if words else "")
+        if 200 <= http_status < 300:
+            happened += ", without a readable id"
+    return f"Sent, but the answer was lost ({happened}): the clip may be in progress and charged. {_SETTLE}"
 
 
 def unsigned_image(error: BaseException) -> str:
-    """The picture's own address could not be made into one that the provider can fetch."""
-    told = clean(str(error), limit=160) or type(error).__name__
-    return f"The picture's address could not be prepared for the provider ({told}); nothing was sent for this row."
+    """No address could be made that the provider can fetch the picture from."""
+    reason = clean(str(error), limit=160) or type(error).__name__
+    return f"The picture's address could not be prepared for the provider ({reason}); nothing was sent for this row."
 
 
-def crashed_while_sending(attempt: "Attempt") -> str:
-    """A claim without an id."""
-    at = datetime.fromtimestamp(attempt.claimed_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    return f"The run ended at {at} UTC just while this row was being sent: it may be running and charged. {_SETTLE}"
-
-
-def sent_by_another(attempt: "Attempt") -> str:
-    """A claim of a run that is alive, for which this one did not wait to the end."""
+def crashed_while_sending(claimed_at: float) -> str:
+    """A claim without an id, whose run is gone."""
+    time = datetime.fromtimestamp(claimed_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
     return (
-        f"Run {attempt.run_id} was sending this row while this one ended: it may be running and charged. "
-        "Repeat the command to see what became of it, at no cost."
+        f"The run ended at {time} UTC while it was sending this row: the clip may be in progress and charged. {_SETTLE}"
+    )
+
+
+def sent_by_another(run_id: str) -> str:
+    """A claim of a run that is alive; this run ended before it had an answer."""
+    return (
+        f"Run {run_id} was sending this row when this run ended: the clip may be in progress and charged. "
+        "Run the same command again to see what happened to it, at no cost."
     )
 
 
 _SETTLE = (
-    "Look in the provider's dashboard, then `reelsheet resolve` it with the prediction's id or --abandon, "
-    "or accept a second charge with --retry-unknown."
+    "Look in the provider's dashboard, then use `reelsheet resolve` with the prediction's id or --abandon, "
+    "or accept a possible second charge with --retry-unknown."
 )
 
 
-def refused(answer: "SubmitResult") -> str:
-    """A 4xx of this row's own."""
-    told = f": {answer.message.rstrip('.')}" if answer.message else ""
-    if answer.status in {404, 405}:
-        todo = "If every row says so, check VIBEDREAM_BASE_URL and REELSHEET_MODEL; else change the row, and run again."
+def refused(http_status: int | None, words: str) -> str:
+    """An answered 4xx that concerns this row alone."""
+    reason = f": {words.rstrip('.')}" if words else ""
+    if http_status in {404, 405}:
+        advice = (
+            "If every row says so, check VIBEDREAM_BASE_URL and REELSHEET_MODEL; else change the row. Then run again."
+        )
     else:
-        todo = "Change the picture's address or the prompt, and run again."
-    return f"The provider did not accept this row (HTTP {answer.status}{told}). Nothing was charged. {todo}"
+        advice = "Change the picture's address or the prompt, and run again."
+    return f"The provider did not accept this row (HTTP {http_status}{reason}). Nothing was charged. {advice}"
 
 
-def generation_failed(look: "PollResult") -> str:
-    """The provider's verdict."""
-    told = look.message.rstrip(".") if look.message else "no reason given"
+def generation_failed(words: str) -> str:
+    """The prediction failed."""
+    reason = words.rstrip(".") or "no reason given"
     return (
-        f"The provider could not make this clip: {told}. It may have been charged; change the picture or the prompt, "
-        "or use `reelsheet retry` for another paid try."
+        f"The provider could not make this clip: {reason}. It may have been charged; change the picture or the prompt, "
+        "or use `reelsheet retry` to pay for another attempt."
     )
 
 
 def failed_before() -> str:
-    return "The provider failed this clip in an earlier run; `reelsheet retry` pays for another try."
+    return "The provider failed this clip in an earlier run; `reelsheet retry` pays for another attempt."
 
 
-def key_refused(told: str) -> str:
-    said = f" ({told})" if told else ""
-    return f"The provider refused the API key{said}; check VIBEDREAM_API_KEY and run again. Nothing more was sent."
+def key_refused(words: str) -> str:
+    return (
+        f"The provider refused the API key{_in_brackets(words)}; check VIBEDREAM_API_KEY and run again. "
+        "Nothing more was sent."
+    )
 
 
 def key_refused_paid() -> str:
     return (
         "Paid for, but the provider refused the API key when asked for the clip; "
-        "mend VIBEDREAM_API_KEY and run again at no cost."
+        "fix VIBEDREAM_API_KEY and run again at no cost."
     )
 
 
-def no_balance(told: str) -> str:
-    said = f" ({told})" if told else ""
-    return f"The provider account has no balance left{said}; top it up and run the same command again."
+def no_balance(words: str) -> str:
+    return f"The provider account has no balance left{_in_brackets(words)}; top it up and run the same command again."
 
 
-def unreachable(told: str) -> str:
-    said = f" ({told})" if told else ""
+def unreachable(words: str) -> str:
     return (
-        f"The provider could not be reached{said}; nothing was sent. "
+        f"The provider could not be reached{_in_brackets(words)}; nothing was sent. "
         "Check the network and VIBEDREAM_BASE_URL, then run again."
     )
 
 
-def provider_down(told: str) -> str:
-    said = f" ({told})" if told else ""
+def provider_down(words: str) -> str:
     return (
-        f"Several submissions in a row had no definite answer{said}, so submitting was stopped; "
-        "run again when the provider is well."
+        f"Several submissions in a row had no definite answer{_in_brackets(words)}, so submitting was stopped; "
+        "run again when the provider works again."
     )
 
 
-def all_failed(count: int, told: str) -> str:
-    return f"The first {count} predictions have all failed, so submitting was stopped. The last one: {told}"
+def all_failed(count: int, last_error: str) -> str:
+    return f"The first {count} predictions all failed, so submitting was stopped. The last error: {last_error}"
 
 
 def rate_limited(seconds: float | None) -> str:
@@ -115,39 +112,37 @@ def rate_limited(seconds: float | None) -> str:
     return f"The provider refuses more submissions for now (HTTP 429){when}; run the same command again later."
 
 
-def over_budget(over: "OverBudget", price_cents: int) -> str:
-    which = "--max-cost" if over.which == "run" else "REELSHEET_DAILY_CAP_USD"
+def over_budget(cap: str, cap_cents: int, price_cents: int) -> str:
+    """`cap`: "run" or "day"."""
+    setting = "--max-cost" if cap == "run" else "REELSHEET_DAILY_CAP_USD"
     return (
-        f"Not attempted: another {dollars(price_cents)} would pass the cap of {dollars(over.cap_cents)}; "
-        f"raise {which} and run again to go on."
+        f"Not attempted: another {dollars(price_cents)} would go over the cap of {dollars(cap_cents)}; "
+        f"raise {setting} and run again to continue."
     )
 
 
 def other_price(expected: int, quoted: int) -> str:
     return (
         f"The provider quotes {dollars(quoted)} a clip where {dollars(expected)} was expected; "
-        "the cap is held with the new price."
+        "the cap is kept with the new price."
     )
 
 
-def ledger_down(error: "LedgerError") -> str:
-    return f"{error} Run the same command again when it is mended."
+def ledger_down(error: LedgerError) -> str:
+    return f"{error} Run the same command again when it is fixed."
 
 
 def interrupted() -> str:
-    return "Not attempted: the run was stopped before this row's turn; run the same command again to go on."
+    return "Not attempted: the run stopped before this row; run the same command again to continue."
 
 
 def interrupted_paid() -> str:
-    return "Paid for and not collected yet; run the same command again to fetch it at no cost."
+    return "Paid for, but not fetched yet; run the same command again to fetch it at no cost."
 
 
 def deadline(prediction: str, seconds: float, last: str) -> str:
-    said = f" (last answer: {last})" if last else ""
-    return (
-        f"Still not ready after {seconds:g} s{said}; prediction {prediction} is paid for, "
-        "run again later to fetch it at no cost."
-    )
+    waited = f"{seconds:g} s" + (f" (last answer: {last})" if last else "")
+    return f"Not ready after {waited}; prediction {prediction} is paid for, run again later to fetch it at no cost."
 
 
 def poll_rejected(prediction: str, last: str) -> str:
@@ -164,7 +159,7 @@ def lost(prediction: str) -> str:
 def paid_without_id() -> str:
     return (
         "Paid for by an earlier run, but no prediction id is known here; ask the provider's support, "
-        "or `reelsheet run` it to pay again."
+        "or use `reelsheet run` to pay again."
     )
 
 
@@ -175,6 +170,12 @@ def no_output(prediction: str) -> str:
     )
 
 
-def no_link(prediction: str, told: str) -> str:
-    said = f" ({told})" if told else ""
-    return f"The provider gave no link to the clip of prediction {prediction}{said}; run again to fetch it at no cost."
+def no_link(prediction: str, words: str) -> str:
+    return (
+        f"The provider gave no link to the clip of prediction {prediction}{_in_brackets(words)}; "
+        "run again to fetch it at no cost."
+    )
+
+
+def _in_brackets(words: str) -> str:
+    return f" ({words})" if words else ""

@@ -195,7 +195,7 @@ async def _completed(run: "Run", group: RowGroup, attempt: Attempt, look: PollRe
 
 async def _failed(run: "Run", group: RowGroup, attempt: Attempt, look: PollResult) -> None:
     moment = look.completed_at.timestamp() if look.completed_at else None
-    told = messages.generation_failed(look)
+    told = messages.generation_failed(look.message)
     failed = await run.recorded(run.ledger.record_failed, attempt, look.error_code, told, moment, to=State.FAILED)
     run.take(group, failed)
     group.step = Step.REPORT

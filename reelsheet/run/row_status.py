@@ -72,8 +72,8 @@ def verdict(run: "Run", group: RowGroup) -> tuple[Status, ErrorCode | None, str]
 
 def _unknown(run: "Run", group: RowGroup, latest: Attempt) -> str:
     if latest.state == State.CLAIMED and latest.run_id != run.run_id:  # a dead run's claim would be unknown by now
-        return messages.sent_by_another(latest)
-    told = latest.error or messages.crashed_while_sending(latest)
+        return messages.sent_by_another(latest.run_id)
+    told = latest.error or messages.crashed_while_sending(latest.claimed_at)
     if group.status is None or group.status is Status.UNKNOWN:
         return told
     return f"{group.error} An earlier submission of this row is still open: {told}"

@@ -178,7 +178,11 @@ async def _unclaimed(run: "Run", group: RowGroup, claim: Found | Wait | OverBudg
         case OverBudget() if run.posts:  # something reserved may yet be released
             await run.posts.quiet()
         case OverBudget():
-            group.set_outcome(Status.SKIPPED, ErrorCode.OVER_BUDGET, messages.over_budget(claim, run.price_cents))
+            group.set_outcome(
+                Status.SKIPPED,
+                ErrorCode.OVER_BUDGET,
+                messages.over_budget(claim.which, claim.cap_cents, run.price_cents),
+            )
             run.stop_over_budget(group.error)
     return None
 
@@ -302,10 +306,10 @@ def _entry(run: "Run", attempt: Attempt, answer: SubmitResult) -> tuple[Callable
         case SubmitOutcome.ACCEPTED:
             return partial(ledger.record_id, attempt, answer.prediction_id, answer.price_cents), State.SUBMITTED, ""
         case SubmitOutcome.UNKNOWN:
-            told = messages.no_answer(answer)
+            told = messages.no_answer(answer.status, answer.message)
             return partial(ledger.record_unknown, attempt, told), State.UNKNOWN, told
         case SubmitOutcome.REJECTED:
-            told = messages.refused(answer)
+            told = messages.refused(answer.status, answer.message)
             return partial(ledger.record_refused, attempt, _code(answer), told), State.REFUSED, told
         case _:
             return partial(ledger.record_refused, attempt, None, None), State.REFUSED, ""
@@ -348,7 +352,7 @@ def apply_submit_result(run: "Run", group: RowGroup, attempt: Attempt, answer: S
             run.gate.refused(answer.retry_after_s)
         case SubmitOutcome.REJECTED:
             run.gate.release()
-            group.set_outcome(Status.FAILED, _code(answer), messages.refused(answer))
+            group.set_outcome(Status.FAILED, _code(answer), messages.refused(answer.status, answer.message))
         case SubmitOutcome.KEY_REFUSED:
             run.gate.release()
             run.stop(ErrorCode.AUTH, messages.key_refused(answer.message))
@@ -361,7 +365,11 @@ def apply_submit_result(run: "Run", group: RowGroup, attempt: Attempt, answer: S
             run.gate.release()
         case _:
             run.gate.release()
-            group.set_outcome(Status.UNKNOWN, ErrorCode.SUBMIT_UNKNOWN, attempt.error or messages.no_answer(answer))
+            group.set_outcome(
+                Status.UNKNOWN,
+                ErrorCode.SUBMIT_UNKNOWN,
+                attempt.error or messages.no_answer(answer.status, answer.message),
+            )
             run.no_answer += 1
             if run.no_answer >= NO_ANSWER_STREAK:
                 run.stop(ErrorCode.PROVIDER_DOWN, messages.provider_down(answer.message))

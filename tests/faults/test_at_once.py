@@ -45,7 +45,7 @@ async def test_what_a_killed_one_was_sending_is_unknown_to_the_next_at_once(benc
     assert await children.start(bench, sheet, BEFORE_THE_POST).end() == -signal.SIGKILL
     [row] = await deliver(bench, sheet)
     assert row[:2] == ["unknown", 0]
-    assert "being sent" in row[4]
+    assert "while it was sending this row" in row[4]
     assert sum(bench.charged().values()) == 0
 
 
