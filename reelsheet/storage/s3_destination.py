@@ -73,7 +73,7 @@ class S3Destination:
         client = s3_client.client(attempts=3)  # a wrong endpoint is reported soon
         warnings: list[str] = []
         try:
-            with self.s3_errors("s3:ListBucket", self._base):
+            with self.request("s3:ListBucket", self._base):
                 client.list_objects_v2(Bucket=self.bucket, Prefix=self._base, MaxKeys=1)
             for size in (1024, 1000):
                 warnings += self._probe_content(client, key, secrets.token_bytes(size))
@@ -88,8 +88,8 @@ class S3Destination:
             raise ConfigurationError(str(error)) from error
         finally:
             try:
-                with self.s3_errors("s3:DeleteObject", f"{self._base}*"):
-                    client.delete_object(**self.location(key))
+                with self.request("s3:DeleteObject", f"{self._base}*"):
+                    client.delete_object(Bucket=self.bucket, Key=key)
             except StorageError as error:
                 warnings.append(f"A small test object stays behind. {error}")
         return tuple(dict.fromkeys(warnings))
@@ -104,7 +104,7 @@ class S3Destination:
     def listing(self, under: str = "") -> dict[str, int]:
         start = self._base + (f"{under.strip('/')}/" if under.strip("/") else "")
         sizes: dict[str, int] = {}
-        with self.s3_errors("s3:ListBucket", start):
+        with self.request("s3:ListBucket", start):
             pages = s3_client.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
             for page in pages:
                 for item in page.get("Contents", ()):
@@ -114,10 +114,9 @@ class S3Destination:
         return sizes
 
     def stat(self, key: str) -> StoredObject | None:
-        full = self.full_key(key)
         try:
-            with self.s3_errors("s3:GetObject", full):
-                head = s3_client.client().head_object(**self.location(full))
+            with self.request("s3:GetObject", self.full_key(key)) as location:
+                head = s3_client.client().head_object(**location)
         except ObjectMissing:
             return None
         return StoredObject(
@@ -134,9 +133,8 @@ class S3Destination:
             return None
 
     def chunks(self, key: str) -> Iterator[bytes]:
-        full = self.full_key(key)
-        with self.s3_errors("s3:GetObject", full):
-            body = s3_client.client().get_object(**self.location(full))["Body"]
+        with self.request("s3:GetObject", self.full_key(key)) as location:
+            body = s3_client.client().get_object(**location)["Body"]
             with contextlib.closing(body):
                 yield from body.iter_chunks(CHUNK_BYTES)
 
@@ -154,11 +152,10 @@ class S3Destination:
         if scheme != "s3":
             return None
         source_bucket, _, source_key = place.partition("/")
-        full = self.full_key(key)
         try:
-            with self.s3_errors("s3:PutObject", full):
+            with self.request("s3:PutObject", self.full_key(key)) as location:
                 s3_client.client().copy_object(
-                    **self.location(full),
+                    **location,
                     CopySource={"Bucket": source_bucket, "Key": source_key},
                     MetadataDirective="REPLACE",
                     Metadata=portable_metadata(metadata),
@@ -174,10 +171,9 @@ class S3Destination:
 
     def link(self, key: str, expires_s: int) -> str:
         """A presigned GET; it ends after a week at most, and not later than the credentials that sign it."""
-        full = self.full_key(key)
-        with self.s3_errors("s3:GetObject", full):
+        with self.request("s3:GetObject", self.full_key(key)) as location:
             return s3_client.client(s3_client.region_of(self.bucket)).generate_presigned_url(
-                "get_object", Params=self.location(full), ExpiresIn=min(expires_s, LONGEST_LINK_S)
+                "get_object", Params=location, ExpiresIn=min(expires_s, LONGEST_LINK_S)
             )
 
     def sweep(self) -> int:
@@ -186,28 +182,28 @@ class S3Destination:
         # what may not be listed or deleted here stays for the bucket's own lifecycle rule
         with contextlib.suppress(StorageError):
             for start in (self._base + prefix for prefix in _OUR_PREFIXES):
-                with self.s3_errors("s3:ListBucketMultipartUploads", start):
+                with self.request("s3:ListBucketMultipartUploads", start):
                     pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=start)
                     uploads = [upload for page in pages for upload in page.get("Uploads", ())]
                 for full, upload_id in ((up["Key"], up["UploadId"]) for up in uploads if up["Initiated"] < before):
-                    with contextlib.suppress(ObjectMissing), self.s3_errors("s3:AbortMultipartUpload", full):
-                        client.abort_multipart_upload(**self.location(full), UploadId=upload_id)
+                    with contextlib.suppress(ObjectMissing), self.request("s3:AbortMultipartUpload", full) as location:
+                        client.abort_multipart_upload(**location, UploadId=upload_id)
                     swept += 1
-            with self.s3_errors("s3:ListBucket", self._base):
+            with self.request("s3:ListBucket", self._base):
                 probes = client.list_objects_v2(Bucket=self.bucket, Prefix=self._base + PROBE_PREFIX)
             for full in (item["Key"] for item in probes.get("Contents", ()) if item["LastModified"] < before):
-                with self.s3_errors("s3:DeleteObject", full):
-                    client.delete_object(**self.location(full))
+                with self.request("s3:DeleteObject", full) as location:
+                    client.delete_object(**location)
                 swept += 1
         return swept
 
     def _probe_content(self, client: "S3Client", key: str, content: bytes) -> list[str]:
         """Warnings. Raises ConfigurationError where something else comes back."""
         everything = f"{self._base}*"  # what a permission must cover
-        with self.s3_errors("s3:PutObject", everything):
-            client.put_object(**self.location(key), Body=content, Metadata={"identity": "probe"})
-        with self.s3_errors("s3:GetObject", everything):
-            answer = client.get_object(**self.location(key))
+        with self.request("s3:PutObject", everything):
+            client.put_object(Bucket=self.bucket, Key=key, Body=content, Metadata={"identity": "probe"})
+        with self.request("s3:GetObject", everything):
+            answer = client.get_object(Bucket=self.bucket, Key=key)
             returned = answer["Body"].read()
         if returned != content:
             raise ConfigurationError(
@@ -222,9 +218,9 @@ class S3Destination:
         """S3's error code for a PUT with this parameter; "" where the object was stored, as some endpoints do."""
         from botocore.exceptions import ClientError
 
-        with self.s3_errors("s3:PutObject", key):
+        with self.request("s3:PutObject", key):
             try:
-                client.put_object(**self.location(key), Body=b"probe", **parameter)
+                client.put_object(Bucket=self.bucket, Key=key, Body=b"probe", **parameter)
             except ClientError as error:
                 return s3_client.code_of(error)
         return ""
@@ -235,19 +231,15 @@ class S3Destination:
         """The object's key in the bucket. Raises ValueError for one that would leave the prefix."""
         return self._base + checked_key(key)
 
-    def location(self, full_key: str) -> dict[str, Any]:
-        """Bucket and key, as boto3 names them."""
-        return {"Bucket": self.bucket, "Key": full_key}
-
     def put(
         self, key: str, content: bytes | bytearray, content_type: str, metadata: Mapping[str, str], *, new: bool = False
     ) -> StoredObject:
         """Store an object in one request, and prove it. Raises StorageError."""
-        full, metadata = self.full_key(key), portable_metadata(metadata)
+        metadata = portable_metadata(metadata)
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if new else {}
-        with self.s3_errors("s3:PutObject", full):
+        with self.request("s3:PutObject", self.full_key(key)) as location:
             answer = s3_client.client().put_object(
-                **self.location(full), Body=bytes(content), ContentType=content_type, Metadata=metadata, **condition
+                **location, Body=bytes(content), ContentType=content_type, Metadata=metadata, **condition
             )
         if not self.proves(answer, content):
             self.read_back(key, measure([bytes(content)]))
@@ -274,17 +266,19 @@ class S3Destination:
 
     def discard(self, key: str) -> bool:
         """Delete what was just written wrongly, since its metadata says that it is the clip; False where it stays."""
-        full = self.full_key(key)
-        with contextlib.suppress(StorageError), self.s3_errors("s3:DeleteObject", full):
-            s3_client.client().delete_object(**self.location(full))
+        with contextlib.suppress(StorageError), self.request("s3:DeleteObject", self.full_key(key)) as location:
+            s3_client.client().delete_object(**location)
             return True
         return False
 
     @contextlib.contextmanager
-    def s3_errors(self, action: str, full_key: str) -> Iterator[None]:
-        """Turn botocore's exceptions into StorageErrors; `action` is the permission's name, "s3:PutObject"."""
+    def request(self, action: str, full_key: str) -> Iterator[dict[str, Any]]:
+        """Bucket and key as boto3 names them, for one request whose errors become StorageErrors.
+
+        `action` is the name of the permission that it needs, "s3:PutObject".
+        """
         try:
-            yield
+            yield {"Bucket": self.bucket, "Key": full_key}
         except s3_client.failures() as error:
             message = s3_client.explain(error, action, self.bucket, full_key)
             if s3_client.code_of(error) in _EXISTS:
@@ -312,7 +306,6 @@ class S3Upload:
         self._destination = destination
         self._key = key
         self._full_key = destination.full_key(key)
-        self._location = destination.location(self._full_key)
         self._content_type = content_type
         self._metadata = dict(metadata)
         self._new = new
@@ -352,9 +345,9 @@ class S3Upload:
                 # what cannot be aborted now is swept later
                 with (
                     contextlib.suppress(StorageError),
-                    self._destination.s3_errors("s3:AbortMultipartUpload", self._full_key),
+                    self._destination.request("s3:AbortMultipartUpload", self._full_key) as location,
                 ):
-                    s3_client.client().abort_multipart_upload(**self._location, UploadId=self._upload_id)
+                    s3_client.client().abort_multipart_upload(**location, UploadId=self._upload_id)
             self._closed = True
 
     @contextlib.contextmanager
@@ -369,13 +362,13 @@ class S3Upload:
         # not every S3 knows a condition for multipart uploads
         if self._upload_id is None and self._new and to.stat(self._key) is not None:
             raise ObjectExists(f"S3: {to.uri(self._key)} exists already.")
-        with to.s3_errors("s3:PutObject", self._full_key):
+        with to.request("s3:PutObject", self._full_key) as location:
             if self._upload_id is None:
                 self._upload_id = client.create_multipart_upload(
-                    **self._location, ContentType=self._content_type, Metadata=portable_metadata(self._metadata)
+                    **location, ContentType=self._content_type, Metadata=portable_metadata(self._metadata)
                 )["UploadId"]
             answer = client.upload_part(
-                **self._location, UploadId=self._upload_id, PartNumber=len(self._etags) + 1, Body=content
+                **location, UploadId=self._upload_id, PartNumber=len(self._etags) + 1, Body=content
             )
         self._etags.append(answer["ETag"])
         self._sha256.update(content)
@@ -385,9 +378,9 @@ class S3Upload:
         """CompleteMultipartUpload; where its answer is lost, what is stored decides."""
         to, failure = self._destination, None
         try:
-            with to.s3_errors("s3:PutObject", self._full_key):
+            with to.request("s3:PutObject", self._full_key) as location:
                 s3_client.client().complete_multipart_upload(
-                    **self._location,
+                    **location,
                     UploadId=upload_id,
                     MultipartUpload={
                         "Parts": [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(self._etags, 1)]
