@@ -6,6 +6,7 @@
     ├── ConfigurationError        2  key, bucket, ledger or address not usable; nothing was spent
     │   └── LedgerError           2  the ledger cannot be opened, read or trusted
     ├── BlockedAddress            2  an address that must never be fetched
+    ├── StorageError              3  a bucket or folder did not do what was asked (its kinds: storage/errors.py)
     └── Stopped                   3  key refused, no balance, provider or storage down
 
 What goes wrong for one row is no exception: it is that row's outcome (`reelsheet.outcomes`).
