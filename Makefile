@@ -18,15 +18,16 @@ help:
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv 2>/dev/null || $(BIN)/python -m pip install --disable-pip-version-check uv
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/uv.txt
 
-$(VENV)/.install: $(BIN)/uv requirements-sandbox.lock pyproject.toml
-	$(BIN)/uv pip install --quiet --no-config --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements-sandbox.lock
-	$(BIN)/uv pip install --quiet --no-config --python $(BIN)/python --no-deps --editable .
+$(VENV)/.install: $(BIN)/uv requirements.lock pyproject.toml
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints requirements.lock \
+		--build-constraints requirements.lock --editable '.[postgres,redis,sandbox]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.install requirements-dev.lock
-	$(BIN)/uv pip install --quiet --no-config --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements-dev.lock
+$(VENV)/.dev: $(VENV)/.install
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
 	@touch $@
 
 install: $(VENV)/.install

@@ -23,7 +23,7 @@ def demand_parts() -> None:
     if missing:
         raise ConfigurationError(
             f"The sandbox needs parts that are not installed ({', '.join(missing)}); "
-            'install them with `pip install "reelsheet[sandbox]"`, or run `make install`.'
+            "install reelsheet with its extra: `pip install '.[sandbox]'` in its checkout, or `make install`."
         )
 
 

@@ -135,7 +135,7 @@ def test_an_option_that_makes_no_sense_is_a_sentence():
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "av" else object())
-    with pytest.raises(ConfigurationError, match=r"\(av\).*reelsheet\[sandbox\]"):
+    with pytest.raises(ConfigurationError, match=r"\(av\).*\.\[sandbox\]"):
         SandboxProcess().start()
 
 
