@@ -1,7 +1,7 @@
-"""An account-wide ceiling for predictions in flight, where somebody has set one as a Prefect global concurrency limit.
+"""An account-wide limit for predictions in flight, where somebody has set one as a Prefect global concurrency limit.
 
 The pace finds by itself what the account allows; this is for accounts that others use as well. Without the limit
-nothing is asked per row. Where Prefect does not answer, rows go on: the ceiling is a courtesy, not the budget.
+nothing is asked per row. Where Prefect does not answer, rows go on: the limit is a courtesy, not the budget.
 """
 
 import asyncio
@@ -15,28 +15,28 @@ import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import ObjectNotFound, PrefectException
 
-from reelsheet.run.run import Run
+from reelsheet.run.stop_control import StopControl
 
 log = logging.getLogger("reelsheet")
 
-LIMIT = "reelsheet-predictions"
-LEASE_SECONDS = 300.0  # a killed worker's places are free again after so long
-RENEW_SECONDS = 100.0
-LONGEST_WAIT = 2.0
+NAME = "reelsheet-predictions"
+LEASE_S = 300.0  # a killed worker's places are free again after so long
+RENEW_INTERVAL_S = 100.0
+LONGEST_WAIT_S = 2.0
 LOCKED = 423
 
 
 class Place:
-    """One prediction's place under the ceiling; `give_back` may be called once."""
+    """One prediction's place under the limit; `give_back` may be called once."""
 
-    def __init__(self, ceiling: "Ceiling", lease: UUID | None = None) -> None:
-        self._ceiling, self._lease = ceiling, lease
+    def __init__(self, limit: "AccountLimit", lease: UUID | None = None) -> None:
+        self._limit, self._lease = limit, lease
 
     async def give_back(self) -> None:
-        await self._ceiling.release(self._lease)
+        await self._limit.release(self._lease)
 
 
-class Ceiling:
+class AccountLimit:
     """`take` waits for a place. One per process; leases are renewed together."""
 
     def __init__(self, client: PrefectClient | None) -> None:
@@ -46,38 +46,38 @@ class Ceiling:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def of_account(cls) -> AsyncIterator["Ceiling"]:
-        """The ceiling that is set on the server; one that lets everything pass where there is none."""
+    async def open(cls) -> AsyncIterator["AccountLimit"]:
+        """The limit that is set on the server; one that lets everything pass where there is none."""
         async with contextlib.AsyncExitStack() as open_client:
-            ceiling = cls(None)
+            limit = cls(None)
             with contextlib.suppress(ObjectNotFound, httpx.HTTPError, PrefectException, OSError):
                 client = await open_client.enter_async_context(get_client())
-                limit = await client.read_global_concurrency_limit_by_name(LIMIT)
-                ceiling = cls(client if limit.active else None)
+                known = await client.read_global_concurrency_limit_by_name(NAME)
+                limit = cls(client if known.active else None)
             try:
-                yield ceiling
+                yield limit
             finally:
-                await ceiling.close()
+                await limit.close()
 
-    async def take(self, run: Run) -> Place:
+    async def take(self, stops: StopControl) -> Place:
         """Wait for a place, no longer than the run submits."""
-        while self._client is not None and not run.stopping:
+        while self._client is not None and not stops.is_stopping:
             try:
                 answer = await self._client.increment_concurrency_slots_with_lease(
-                    names=[LIMIT], slots=1, mode="concurrency", lease_duration=LEASE_SECONDS
+                    names=[NAME], slots=1, mode="concurrency", lease_duration=LEASE_S
                 )
             except httpx.HTTPStatusError as error:
                 if error.response.status_code != LOCKED:
                     break
-                await asyncio.sleep(random.uniform(0.25, LONGEST_WAIT))  # noqa: S311 - spreads the askers
+                await asyncio.sleep(random.uniform(0.25, LONGEST_WAIT_S))  # noqa: S311 - spreads the requests
                 continue
             except httpx.HTTPError as error:
-                log.warning("The ceiling %s cannot be asked (%s); going on without it.", LIMIT, type(error).__name__)
+                log.warning("The limit %s cannot be asked (%s); going on without it.", NAME, type(error).__name__)
                 break
             lease = UUID(answer.json()["lease_id"])
             self._leases.add(lease)
             if self._renewing is None:
-                self._renewing = asyncio.create_task(self._renew())
+                self._renewing = asyncio.create_task(self._renew(self._client))
             return Place(self, lease)
         return Place(self)
 
@@ -94,10 +94,9 @@ class Ceiling:
         for lease in list(self._leases):
             await self.release(lease)
 
-    async def _renew(self) -> None:
-        assert self._client is not None  # noqa: S101 - `take` has asked it
+    async def _renew(self, client: PrefectClient) -> None:
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(RENEW_INTERVAL_S)
             for lease in list(self._leases):
                 with contextlib.suppress(httpx.HTTPError, ObjectNotFound):
-                    await self._client.renew_concurrency_lease(lease, LEASE_SECONDS)
+                    await client.renew_concurrency_lease(lease, LEASE_S)

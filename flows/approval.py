@@ -16,10 +16,10 @@ from reelsheet import money
 from reelsheet.options import Options
 from reelsheet.planning.preparation import Preparation
 
-HOURS = 12.0
+DEFAULT_HOURS = 12.0
 HOURS_VARIABLE = "reelsheet_approval_hours"
-SPARE_SECONDS = 600  # Prefect's own clean-up of pauses that nobody answered comes after ours
-LOOK_SECONDS = 5
+SPARE_S = 600  # Prefect's own clean-up of pauses that nobody answered comes after ours
+POLL_INTERVAL_S = 5
 
 
 class Approval(RunInput):
@@ -34,14 +34,14 @@ class Approval(RunInput):
     ] = None
 
 
-async def ask(prepared: Preparation) -> Options | states.Outcome:
-    """The options to go on with, its cap at what was agreed to; or the state of a run that was not."""
-    threshold = prepared.options.approve_above_usd
-    cents = min(prepared.plan.cost_cents, prepared.cap_cents)
-    if threshold is None or cents <= money.cents(threshold) or _agreed_before(prepared):
-        return prepared.options
-    plan = artifacts.plan_markdown(prepared)
-    prepared.close()  # nobody should wait for a lease that we do not need meanwhile
+async def ask(preparation: Preparation) -> Options | states.Outcome:
+    """The options to go on with, capped at what was agreed to; or the final state of a run that was not approved."""
+    threshold_usd = preparation.options.approve_above_usd
+    cents = min(preparation.plan.cost_cents, preparation.cap_cents)
+    if threshold_usd is None or cents <= money.cents(threshold_usd) or _was_approved(preparation):
+        return preparation.options
+    plan = artifacts.plan_markdown(preparation)
+    preparation.close()  # nobody should wait for a lease that is not needed meanwhile
     hours = await _hours()
     answer = await _answer(plan, hours)
     if answer is None:
@@ -51,32 +51,32 @@ async def ask(prepared: Preparation) -> Options | states.Outcome:
         )
     if answer.decision == "refuse":
         return states.refused(f"A person refused to spend {money.dollars(cents)}; nothing was spent.")
-    agreed = cents if answer.decision == "approve" else min(cents, money.cents(answer.spend_at_most_usd or 0))
-    return replace(prepared.options, max_cost_usd=agreed / 100)
+    approved = cents if answer.decision == "approve" else min(cents, money.cents(answer.spend_at_most_usd or 0))
+    return replace(preparation.options, max_cost_usd=approved / 100)
 
 
-def _agreed_before(prepared: Preparation) -> bool:
-    """The same flow run, continued after a crash: its cap is in the books."""
-    return flow_run.id is not None and prepared.ledger.run_of_flow(flow_run.id) is not None
+def _was_approved(preparation: Preparation) -> bool:
+    """The same flow run, continued after a crash: its cap is in the ledger."""
+    return flow_run.id is not None and preparation.ledger.run_of_flow(flow_run.id) is not None
 
 
 async def _answer(plan: str, hours: float) -> Approval | None:
-    """What a person says; asked anew where it cannot be meant. None: nobody said anything."""
-    seconds = hours * 3600
+    """What a person answers; asked again where the answer makes no sense. None: nobody answered."""
+    limit_s = hours * 3600
     try:
-        async with asyncio.timeout(seconds):
-            for again in range(1, 100):
-                asked = Approval.with_initial_data(description=plan)
+        async with asyncio.timeout(limit_s):
+            for number in range(1, 100):
+                form = Approval.with_initial_data(description=plan)
                 try:
                     answer: Approval = await apause_flow_run(
-                        wait_for_input=asked, timeout=int(seconds) + SPARE_SECONDS, poll_interval=LOOK_SECONDS,
-                        key=f"approval-{again}",
+                        wait_for_input=form, timeout=int(limit_s) + SPARE_S, poll_interval=POLL_INTERVAL_S,
+                        key=f"approval-{number}",
                     )  # fmt: skip
                 except ValidationError:
                     continue
                 if answer.decision != "cut" or answer.spend_at_most_usd is not None:
                     return answer
-                plan = f"**To cut, give the amount as well.**\n\n{plan}" if again == 1 else plan
+                plan = f"**To cut, give the amount as well.**\n\n{plan}" if number == 1 else plan
     except (TimeoutError, FlowPauseTimeout):
         pass
     return None
@@ -84,9 +84,9 @@ async def _answer(plan: str, hours: float) -> Approval | None:
 
 async def _hours() -> float:
     """How long to wait, from the Prefect variable `reelsheet_approval_hours`."""
-    told = await Variable.aget(HOURS_VARIABLE, default=HOURS)
+    value = await Variable.aget(HOURS_VARIABLE, default=DEFAULT_HOURS)
     try:
-        hours = float(str(told))
+        hours = float(str(value))
     except ValueError:
-        return HOURS
-    return hours if 0 < hours < 24 * 30 else HOURS
+        return DEFAULT_HOURS
+    return hours if 0 < hours < 24 * 30 else DEFAULT_HOURS

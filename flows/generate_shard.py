@@ -1,26 +1,73 @@
 """One part of a large run: its rows, in the process of the run or in one of its own."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows import sharding
 from flows.form import form
-from flows.reporting import artifacts, states
+from flows.reporting import names, states
+from flows.rows import process_rows
+from flows.signals import interruptible, reinstall_handlers
+from reelsheet import settings
+from reelsheet.errors import ReelsheetError
+from reelsheet.planning.plan import RowGroup
+from reelsheet.run import shards
+from reelsheet.run.run import Run
 
 RunId = Annotated[str, Field(min_length=1, max_length=64, description="The run that this is a part of.")]
 Number = Annotated[int, Field(ge=1, description="Which part of it, counted from 1.")]
-Ceiling = Annotated[
+Concurrency = Annotated[
     int | None,
-    Field(ge=1, le=10_000, description="A ceiling for predictions in flight in this part; empty: none of its own."),
+    Field(ge=1, le=10_000, description="At most so many predictions in flight in this part; empty: no limit."),
 ]
 
 
-@form("generate-shard", run_name=artifacts.shard_name)
-async def generate_shard(run_id: RunId, shard: Number, concurrency: Ceiling = None) -> states.Outcome:
+@dataclass(frozen=True, slots=True)
+class LocalShard:
+    """A shard whose run is in this very process."""
+
+    run: Run
+    groups: list[RowGroup]
+    on_all_admitted: Callable[[], None]
+
+
+local_shards: dict[tuple[str, int], LocalShard] = {}  # by run id and number
+
+
+@form("generate-shard", run_name=names.shard_name)
+async def generate_shard(run_id: RunId, shard: Number, concurrency: Concurrency = None) -> states.Outcome:
     """Bring a shard's rows as far as they get, in the name and under the cap of its run.
 
-    Running it again does no work twice: the ledger says which process has it, and what became of each row.
+    Running it again does no work twice: the ledger says which process has it, and what happened to each row.
     """
-    return await sharding.one_shard(run_id, shard, flow_run_id=flow_run.id, concurrency=concurrency)
+    return await run_shard(run_id, shard, flow_run_id=flow_run.id, concurrency=concurrency)
+
+
+async def run_shard(run_id: str, number: int, *, flow_run_id: str | None, concurrency: int | None) -> states.Outcome:
+    """The body of `generate-shard`."""
+    local = local_shards.get((run_id, number))
+    if local is not None:
+        reinstall_handlers()
+        await process_rows(local.run, local.groups, on_all_admitted=local.on_all_admitted)
+        return states.shard_concluded(local.run.stops, local.groups)
+    try:
+        attached = await shards.attach(
+            run_id, number, settings.load(), flow_run_id=flow_run_id, concurrency=concurrency
+        )
+    except ReelsheetError as error:
+        return states.not_started(error)
+    if attached is None:
+        return states.shard_elsewhere()
+    run = attached.run
+    try:
+        with interruptible(run.stops):
+            async with run.session():
+                await process_rows(run, shards.paid_first(run.to_do()))
+            await run.refresh()
+            await attached.leave()
+        return states.shard_concluded(run.stops, list(run.plan.groups.values()))
+    finally:
+        attached.close()

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from flows.form import form
 from flows.lifecycle import execute_run
-from flows.reporting import artifacts, states
+from flows.reporting import names, states
 from reelsheet.options import Options
 
 Manifest = Annotated[
@@ -15,7 +15,7 @@ Manifest = Annotated[
 Destination = Annotated[str, Field(min_length=1, description="Where the clips go: s3://bucket/prefix or a folder.")]
 
 
-@form("generate-videos", run_name=artifacts.run_name)
+@form("generate-videos", run_name=names.run_name)
 async def generate_videos(
     manifest: Manifest,
     destination: Destination,

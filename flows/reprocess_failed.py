@@ -6,7 +6,7 @@ from pydantic import Field
 
 from flows.form import form
 from flows.lifecycle import execute_run
-from flows.reporting import artifacts, states
+from flows.reporting import names, states
 from reelsheet.options import Options
 
 Results = Annotated[
@@ -15,7 +15,7 @@ Results = Annotated[
 Destination = Annotated[str | None, Field(description="Where the clips go; empty: where the earlier run put them.")]
 
 
-@form("reprocess-failed", run_name=artifacts.run_name)
+@form("reprocess-failed", run_name=names.run_name)
 async def reprocess_failed(
     results: Results,
     destination: Destination = None,

@@ -1,4 +1,4 @@
-"""Rows on their way: what is paid for first, then, in row order, as fast as the pace allows."""
+"""Every row through the two tasks: paid predictions first, then, in row order, as fast as the pace allows."""
 
 import asyncio
 import logging
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from flows.account_limit import Ceiling, Place
+from flows.account_limit import AccountLimit
 from reelsheet.outcomes import Status
 from reelsheet.planning.plan import RowGroup, Step
 from reelsheet.redaction import visible
@@ -16,59 +16,58 @@ from tasks.store_video import store_video
 
 log = logging.getLogger("reelsheet")
 
-COPIES_BESIDE = 512  # rows that only need polling or copying, at once
+PAID_AT_ONCE = 200  # rows beside the submissions that are only polled or copied
 
 
-async def process_rows(run: Run, todo: Sequence[RowGroup], *, admitted: Callable[[], None] = lambda: None) -> None:
-    """Bring every row of `todo` as far as it gets. `admitted` is called when none waits for its turn any more."""
-    beside = asyncio.Semaphore(COPIES_BESIDE)
-    async with Ceiling.of_account() as ceiling, asyncio.TaskGroup() as rows:
-        for group in todo:
+async def process_rows(
+    run: Run, groups: Sequence[RowGroup], *, on_all_admitted: Callable[[], None] = lambda: None
+) -> None:
+    """Bring `groups` as far as they get. `on_all_admitted` is called when none waits for its turn any more."""
+    paid_places = asyncio.Semaphore(PAID_AT_ONCE)
+    async with AccountLimit.open() as limit, asyncio.TaskGroup() as rows:
+        for group in groups:
             if group.step is not Step.SUBMIT:
-                rows.create_task(_beside(run, group, beside))
-        for group in todo:
+                rows.create_task(_continue(run, group, paid_places))
+        for group in groups:
             if group.step is Step.SUBMIT:
-                place = await ceiling.take(run)
+                place = await limit.take(run.stops)
                 if not await run.admit(group):
                     await place.give_back()
                     break
-                rows.create_task(_under(run, group, place))
-        admitted()
+                rows.create_task(_submit(run, group, place.give_back))
+        on_all_admitted()
 
 
-async def _under(run: Run, group: RowGroup, place: Place) -> None:
+async def _submit(run: Run, group: RowGroup, give_back: Callable[[], Awaitable[None]]) -> None:
     try:
-        await _generated(run, group)
+        await _run_task(run, group, generate_video, run.generate)
     finally:
-        await place.give_back()
-    await _row(run, group)
+        await give_back()
+    await _store(run, group)
 
 
-async def _beside(run: Run, group: RowGroup, beside: asyncio.Semaphore) -> None:
-    async with beside:
+async def _continue(run: Run, group: RowGroup, places: asyncio.Semaphore) -> None:
+    async with places:
         if group.step is Step.POLL:
-            await _generated(run, group)
-        await _row(run, group)
+            await _run_task(run, group, generate_video, run.generate)
+        await _store(run, group)
 
 
-async def _generated(run: Run, group: RowGroup) -> None:
-    await _step(run, group, generate_video, run.generate)
-
-
-async def _row(run: Run, group: RowGroup) -> None:
+async def _store(run: Run, group: RowGroup) -> None:
     if group.step is Step.COPY:
         await run.yield_to_submissions()
-        await _step(run, group, store_video, run.store)
+        await _run_task(run, group, store_video, run.store)
     if group.status in {Status.FAILED, Status.UNDELIVERED, Status.UNKNOWN}:
         log.info("%s: %s", visible(group.row.name), group.error)
 
 
-async def _step(run: Run, group: RowGroup, task: Any, body: Callable[[str], Awaitable[Any]]) -> None:
-    """A step as a task run of its own; by itself where Prefect cannot run it. Its body asks the ledger first."""
-    run.task_runs += 1
+async def _run_task(run: Run, group: RowGroup, task: Any, body: Callable[[str], Awaitable[Any]]) -> None:
+    """A step as a task run of its own; without Prefect where that cannot run it. Its body asks the ledger first."""
+    run.monitor.task_runs += 1
+    run.monitor.has_started_rows = True
     try:
         await task(group.row.name, group.identity, run.run_id)
-    except Exception as error:  # noqa: BLE001 - Prefect shows what came of the task; the row must not wait for Prefect
+    except Exception as error:  # noqa: BLE001 - Prefect shows how the task ended; the row must not wait for Prefect
         log.info("%s: the task ended with %s; going on without it.", visible(group.row.name), type(error).__name__)
         with suppress(Exception):  # the row's line says it, the neighbours go on
             await body(group.identity)

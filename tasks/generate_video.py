@@ -10,26 +10,26 @@ from prefect.serializers import JSONSerializer
 from prefect.states import Completed, Failed
 
 from reelsheet.outcomes import Status
-from reelsheet.planning.plan import Step
+from reelsheet.planning.plan import RowGroup, Step
 from reelsheet.run.run import live
 
 # Left to itself, Prefect resolves a path for the result of each row: a fifth of what a task run costs.
-NOTHING: ResultRecord[None] = ResultRecord(
+NO_RESULT: ResultRecord[None] = ResultRecord(
     result=None, metadata=ResultRecordMetadata(serializer=JSONSerializer(), storage_key="nothing")
 )
 
 
-def unexpected(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Only what no code foresaw is worth a repeat; a row's own verdict is final for this run."""
+def is_unexpected(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Only an unexpected error is worth a repeat; a row's own outcome is final for this run."""
     return state.name != "Undelivered"
 
 
 @task(
     name="generate-video",
-    task_run_name="{row}",
+    task_run_name="{row} · generate",
     retries=2,
     retry_delay_seconds=[2, 10],
-    retry_condition_fn=unexpected,
+    retry_condition_fn=is_unexpected,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
@@ -37,14 +37,14 @@ async def generate_video(row: str, identity: str, run_id: str) -> State[None]:
     """Bring a row to a finished prediction. `row` is its name for people."""
     group = await live(run_id).generate(identity)
     if group.step is Step.COPY:
-        return Completed(message=f"{row} is ready to be copied", data=NOTHING)
-    return outcome(group.status, group.error, row)
+        return Completed(message=f"{row} is ready to be copied", data=NO_RESULT)
+    return state_of(group, row)
 
 
-def outcome(status: Status | None, error: str, row: str) -> State[None]:
-    """A row's verdict as a state that Prefect shows."""
-    if status in {Status.FAILED, Status.UNDELIVERED, Status.UNKNOWN}:
-        return Failed(name="Undelivered", message=f"{row}: {error}")
-    if status is Status.SKIPPED:
-        return Completed(name="Skipped", message=f"{row}: {error}", data=NOTHING)
-    return Completed(message=f"{row} needs no more work here", data=NOTHING)
+def state_of(group: RowGroup, row: str) -> State[None]:
+    """A row's outcome as a state that Prefect shows."""
+    if group.status in {Status.FAILED, Status.UNDELIVERED, Status.UNKNOWN}:
+        return Failed(name="Undelivered", message=f"{row}: {group.error}")
+    if group.status is Status.SKIPPED:
+        return Completed(name="Skipped", message=f"{row}: {group.error}", data=NO_RESULT)
+    return Completed(message=f"{row} needs no more work here", data=NO_RESULT)

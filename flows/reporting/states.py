@@ -1,50 +1,76 @@
 """How a flow run ends: all delivered → Completed; some rows not → Incomplete; stopped → Failed with the reason."""
 
+import logging
 from typing import Any
+from uuid import UUID
 
 from prefect import State
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
-from prefect.runtime import deployment
+from prefect.runtime import deployment, flow_run
 
 from reelsheet.errors import ReelsheetError
+from reelsheet.money import dollars
 from reelsheet.outcomes import Status
+from reelsheet.planning.plan import RowGroup, Step
 from reelsheet.results.table import Summary
-from reelsheet.run.run import Run
+from reelsheet.run.stop_control import StopControl
+
+log = logging.getLogger("reelsheet")
 
 INTERRUPTED = "Interrupted; run the same command again to go on."
+
+
+class NotApproved(ReelsheetError):
+    """The plan was above `approve_above_usd` and nobody, or nobody yet, agreed to it; nothing was spent."""
 
 
 class Outcome(State[dict[str, Any]]):
     """A final state whose result is the summary, also where the run was stopped.
 
     Prefect would raise when a flow that returned a Failed state is asked for its result; a caller in Python gets
-    the summary of what was paid for and delivered all the same. What never began raises its ReelsheetError.
+    the summary of what was paid for and delivered all the same. What never started raises its ReelsheetError.
     """
 
     async def aresult(self, raise_on_failure: bool = True, retry_result_failure: bool = True) -> Any:  # noqa: ARG002 - Prefect's signature
-        found = getattr(self.data, "result", self.data)
-        if not isinstance(found, ReelsheetError):
-            return found
+        result = getattr(self.data, "result", self.data)
+        if not isinstance(result, ReelsheetError):
+            return result
         if deployment.id:
             return None  # nobody calls in a worker's process; a traceback in its log would help nobody
-        raise found
+        raise result
 
 
-def concluded(run: Run, summary: Summary, exit_code: int, *, cancelled: bool = False) -> Outcome:
+def concluded(stops: StopControl, summary: Summary, *, is_cancelled: bool = False) -> Outcome:
     """The state that says how the run went, with the summary as its data."""
-    told, data = counts(summary), summary.as_json()
-    if exit_code == 0:
-        return Outcome(type=StateType.COMPLETED, message=told, data=data)
-    if exit_code == 1:
-        return Outcome(type=StateType.COMPLETED, name="Incomplete", message=told, data=data)
-    why = run.stop_error or run.over_budget or INTERRUPTED
-    if cancelled:
-        return Outcome(type=StateType.CANCELLED, message=f"{why} {told}", data=data)
-    return Outcome(type=StateType.FAILED, name="Stopped", message=f"{why} {told}", data=data)
+    message, data = counts(summary), summary.as_json()
+    if summary.exit_code in {0, 1}:
+        name = "Incomplete" if summary.exit_code else None
+        return Outcome(type=StateType.COMPLETED, name=name, message=message, data=data)
+    message = f"{stops.message or INTERRUPTED} {message}"
+    if is_cancelled:
+        return Outcome(type=StateType.CANCELLED, message=message, data=data)
+    return Outcome(type=StateType.FAILED, name="Stopped", message=message, data=data)
 
 
-def not_begun(error: ReelsheetError) -> Outcome:
-    """The sentence as the state's message; no traceback is anybody's business."""
+def shard_concluded(stops: StopControl, groups: list[RowGroup]) -> Outcome:
+    """A shard's own state: only for people; the run reads the ledger."""
+    delivered = sum(group.step is Step.DONE for group in groups)
+    message, data = f"{delivered} of {len(groups)} delivered", {"delivered": delivered, "of": len(groups)}
+    if stops.signal is not None or stops.code is not None:
+        message = f"{stops.error or INTERRUPTED} {message}"
+        return Outcome(type=StateType.FAILED, name="Stopped", message=message, data=data)
+    name = None if delivered == len(groups) else "Incomplete"
+    return Outcome(type=StateType.COMPLETED, name=name, message=message, data=data)
+
+
+def shard_elsewhere() -> Outcome:
+    """Another process does this shard, or has done it."""
+    return Outcome(type=StateType.COMPLETED, name="Elsewhere", message="Another process has this shard.", data={})
+
+
+def not_started(error: ReelsheetError) -> Outcome:
+    """The sentence as the state's message; a traceback would help nobody."""
     return Outcome(type=StateType.FAILED, name="NotStarted", message=str(error), data=error)
 
 
@@ -58,12 +84,20 @@ def not_approved(message: str) -> Outcome:
     return Outcome(type=StateType.FAILED, name="NotApproved", message=message, data=NotApproved(message))
 
 
-class NotApproved(ReelsheetError):
-    """The plan was above `approve_above_usd` and nobody, or nobody yet, agreed to it; nothing was spent."""
-
-
 def counts(summary: Summary) -> str:
     """ "7 rows: 5 succeeded, 1 failed, 1 invalid; $2.70 spent"."""
     parts = [f"{getattr(summary, status)} {status}" for status in Status if getattr(summary, status)]
-    risk = f", ${summary.at_risk_cents / 100:,.2f} at risk" if summary.at_risk_cents else ""
-    return f"{summary.rows} rows: {', '.join(parts) or 'none'}; ${summary.cost_cents / 100:,.2f} spent{risk}"
+    risk = f", {dollars(summary.at_risk_cents)} at risk" if summary.at_risk_cents else ""
+    return f"{summary.rows} rows: {', '.join(parts) or 'none'}; {dollars(summary.cost_cents)} spent{risk}"
+
+
+async def is_cancelling() -> bool:
+    """True where somebody cancelled this flow run in Prefect."""
+    try:
+        async with get_client() as client:
+            if flow_run.id is not None:
+                known = await client.read_flow_run(UUID(flow_run.id))
+                return known.state is not None and (known.state.is_cancelling() or known.state.is_cancelled())
+    except Exception as error:  # noqa: BLE001 - where the server cannot be asked, it is a stop
+        log.info("Prefect did not say whether the run was cancelled (%s).", type(error).__name__)
+    return False

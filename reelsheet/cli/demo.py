@@ -13,7 +13,7 @@ from reelsheet.money import dollars
 from reelsheet.options import Options
 
 if TYPE_CHECKING:
-    from reelsheet.run.run import Run
+    from reelsheet.run.run import RunMonitor
 
 OUT: Final = Path("out")
 STATE: Final = OUT / ".sandbox"
@@ -47,7 +47,7 @@ def demonstrate(options: Options, *, as_json: bool) -> int:
                 options,
                 yes=True,
                 as_json=as_json,
-                closing=lambda run, summary: lines.extend(_closing_lines(home, run, summary)),
+                closing=lambda monitor, summary: lines.extend(_closing_lines(home, monitor, summary)),
             )
         finally:  # also after Ctrl-C
             files.download()
@@ -101,7 +101,7 @@ class _BucketFiles:
         self.INDEX.write_text(json.dumps(self._index))
 
 
-def _closing_lines(home: Path, run: "Run", summary: Mapping[str, Any]) -> list[str]:
+def _closing_lines(home: Path, monitor: "RunMonitor", summary: Mapping[str, Any]) -> list[str]:
     """What was made, what it would have cost, where to look."""
     made = dollars(round(summary["cost_usd"] * 100))
     missed = summary["rows"] - summary["succeeded"]
@@ -110,7 +110,7 @@ def _closing_lines(home: Path, run: "Run", summary: Mapping[str, Any]) -> list[s
         f"With a real account this would have cost {made}; here nothing was charged",
         f"Clips    {home}/videos/",
         f"Results  {home}/results.csv" + (f"  ({missed} rows did not succeed, and say why)" if missed else ""),
-        f"Gallery  {home}/runs/{run.run_id}/gallery.html  (open it in a browser)",
+        f"Gallery  {home}/runs/{monitor.context.run_id}/gallery.html  (open it in a browser)",
     ]
 
 

@@ -46,6 +46,7 @@ async def _execute(
 ) -> int:
     from reelsheet import display
     from reelsheet.planning import preparation
+    from reelsheet.run import start
 
     with display.looking() as looking:
         prepared = await preparation.prepare(options, told, progress=looking)
@@ -59,27 +60,27 @@ async def _execute(
     with display.waiting("Starting Prefect …"):
         await asyncio.to_thread(server.ready)
         flow, parameters = await asyncio.to_thread(_flow, options)
-    with preparation.reuse_preparation(prepared):
-        state = await _watched(prepared, flow(**parameters, return_state=True))
-    run = prepared.run
+    with start.reuse_preparation(prepared) as handover:
+        state = await _watched(handover, flow(**parameters, return_state=True))
+    monitor = handover.run.monitor if handover.run else None
     summary = state.data if isinstance(state.data, dict) else getattr(state.data, "result", None)
-    await server.settled(run.flow_run_id if run else None, run.task_runs if run else 0)
-    if run is None or not isinstance(summary, dict):
-        print_message(state.message or "The run could not begin.")
-        return 3 if run is not None and run.task_runs else 2  # 2 says that no money can have moved
+    await server.settled(monitor.context.record.flow_run_id if monitor else None, monitor.task_runs if monitor else 0)
+    if monitor is None or not isinstance(summary, dict):
+        print_message(state.message or "The run could not start.")
+        return 3 if monitor is not None and monitor.has_started_rows else 2  # 2 says that no money can have moved
     if as_json:
         print_json(summary)
     else:
-        (closing or display.show_closing)(run, summary)
+        (closing or display.show_closing)(monitor, summary)
     sys.stdout.flush()
     return int(summary["exit_code"])
 
 
-async def _watched(prepared: Any, flowing: Any) -> Any:
+async def _watched(handover: Any, flowing: Any) -> Any:
     """The flow, with the live display beside it."""
     from reelsheet import display
 
-    watching = asyncio.create_task(display.watch(prepared))
+    watching = asyncio.create_task(display.watch(handover))
     try:
         return await flowing
     finally:

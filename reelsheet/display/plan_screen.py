@@ -17,9 +17,8 @@ from reelsheet.ledger.pace_history import ObservedPace
 from reelsheet.manifest.rows import Row
 from reelsheet.money import dollars
 from reelsheet.outcomes import ErrorCode
-from reelsheet.planning.plan import RowGroup, Step
+from reelsheet.planning.plan import RowGroup, Step, object_key
 from reelsheet.provider.client import KeyState
-from reelsheet.run.run import object_key
 
 if TYPE_CHECKING:
     from reelsheet.planning.preparation import Preparation

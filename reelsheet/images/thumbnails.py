@@ -10,11 +10,12 @@ import contextlib
 import io
 import ipaddress
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from reelsheet.manifest.rows import Row
 from reelsheet.redaction import clean_url
 from reelsheet.storage import s3_client
 from reelsheet.web import share_links
@@ -22,8 +23,6 @@ from reelsheet.web.addresses import is_public
 
 if TYPE_CHECKING:
     import httpx
-
-    from reelsheet.run.run import Run
 
 MOST: Final = 500  # distinct pictures
 AT_ONCE: Final = 4
@@ -90,11 +89,9 @@ class Album:
                 await asyncio.wait_for(self._hurry.wait(), COURTESY * (time.monotonic() - begun))
 
 
-def album(run: "Run") -> Album:
-    """Of a run's valid rows; empty where nobody is to look at the pictures."""
-    rows = run.manifest.rows if run.options.preflight else ()
-    addresses = {row.position: row.image for row in rows if not row.problems}
-    return Album(addresses, allow_private=run.settings.allow_private_hosts)
+def album_of(rows: Iterable[Row], *, allow_private: bool) -> Album:
+    """The pictures of the valid ones of `rows`."""
+    return Album({row.position: row.image for row in rows if not row.problems}, allow_private=allow_private)
 
 
 def small(content: bytes) -> bytes:

@@ -148,24 +148,3 @@ def _begin_try(connection: Connection, run_id: str, number: int) -> int:
     fresh = dict.fromkeys(("owner", "flow_run_id", "finished_at", "stop_code", "stop_error"))
     connection.execute(_change(run_id, number).values(tries=_c.tries + 1, **fresh))
     return int(connection.execute(select(_c.tries).where(_c.run_id == run_id, _c.number == number)).scalar_one())
-
-
-_FORMER = {
-    "fill": "store_rows",
-    "content": "stored_rows",
-    "shards": "of_run",
-    "forget": "delete",
-    "no_answers": "unanswered_streak",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """The functions that `ledger.shards` replaces, until their callers are changed."""
-    if name.startswith("__"):
-        raise AttributeError(name)
-
-    def call(ledger: Any, *arguments: Any) -> Any:
-        where = ledger if name in {"no_answers", "forget_notes"} else ledger.shards
-        return getattr(where, _FORMER.get(name, name))(*arguments)
-
-    return call

@@ -1,79 +1,137 @@
-"""What a run would do, row by row, before it spends anything: pay, poll, copy, reuse, report."""
+"""What a run would do, identity by identity, before it spends anything: submit, poll, copy, reuse, report."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
-from reelsheet.ledger import VACANT, Delivery, IdentityHistory, State
+from reelsheet.images.preflight import ImageCheck
+from reelsheet.ledger import VACANT, Attempt, Delivery, IdentityHistory, State
 from reelsheet.manifest.rows import Manifest, Row
+from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.storage import object_names
 
-if TYPE_CHECKING:
-    from reelsheet.images.preflight import ImageCheck
-
 
 class Step(StrEnum):
-    """The next thing that brings a row nearer to its clip."""
+    """The next thing that brings a row closer to its clip."""
 
-    SUBMIT = "pay"
-    POLL = "poll"  # paid for already, the provider is or was at it
-    COPY = "copy"  # the provider has it, this destination has not
+    SUBMIT = "submit"
+    POLL = "poll"  # paid for already; the provider is or was working on it
+    COPY = "copy"  # the provider has the clip, this destination does not
     DONE = "done"
     REPORT = "report"  # unknown, or failed by the provider: nothing without permission
     REFUSE = "refuse"  # the picture cannot work
 
 
+OPEN = (Step.SUBMIT, Step.POLL, Step.COPY)
+
+
+@dataclass(frozen=True, slots=True)
+class RowOutcome:
+    """What this run says of a row, beyond what the ledger says: status, code, and one sentence for people."""
+
+    status: Status
+    code: ErrorCode | None
+    error: str
+
+
 @dataclass(slots=True)
 class RowGroup:
-    """All rows of one identity. `positions` in order; the first one carries the money."""
+    """All rows of one identity, and the only place where their step and outcome are written.
+
+    `positions` are in order; money stands on the first one.
+    """
 
     identity: str
     row: Row
     positions: list[int]
-    step: Step = Step.SUBMIT
     history: IdentityHistory | None = None
-    width: int = object_names.WIDTH  # characters of the identity in its clip's name
-    status: Status | None = None  # set when there is something to say beyond the standing
-    error_code: ErrorCode | None = None
-    error: str = ""
+    step: Step = Step.SUBMIT
+    outcome: RowOutcome | None = None
+    name_width: int = object_names.WIDTH  # characters of the identity in its clip's name
     warnings: list[str] = field(default_factory=list)
-    fingerprint: str | None = None
-    links: tuple[str, ...] = ()
-    claimed: bool = False  # admitted by the pace; the next POST is its
+    fingerprint: str | None = None  # of the picture, as the preflight saw it
+    links: tuple[str, ...] = ()  # of the finished clip's outputs
+    admitted: bool = False  # by the pace: the next POST is this group's
     in_flight: bool = False  # counted as running by the pace
-    estimate: float | None = None  # the provider's own, in seconds
+    estimate_s: float | None = None  # the provider's own
 
     @property
     def order(self) -> int:
         return self.positions[0]
 
+    @property
+    def status(self) -> Status | None:
+        return self.outcome.status if self.outcome else None
+
+    @property
+    def error_code(self) -> ErrorCode | None:
+        return self.outcome.code if self.outcome else None
+
+    @property
+    def error(self) -> str:
+        return self.outcome.error if self.outcome else ""
+
+    @property
+    def latest(self) -> Attempt | None:
+        """The attempt that counts, if there is one."""
+        return self.history.latest if self.history else None
+
     def set_outcome(self, status: Status, code: ErrorCode | None, error: str) -> None:
-        """What becomes of the rows, with one sentence for people."""
-        self.status, self.error_code, self.error = status, code, error
+        """What this run says of the rows; the step stays."""
+        self.outcome = RowOutcome(status, code, error)
+
+    def clear_outcome(self) -> None:
+        """The rows are tried again."""
+        self.outcome = None
+
+    def advance(self, step: Step) -> None:
+        """The rows have come to `step`; what was said of them before no longer holds."""
+        self.step, self.outcome = step, None
+
+    def leave(self, step: Step, status: Status, code: ErrorCode | None, error: str) -> None:
+        """The rows end here in this run, at `step`."""
+        self.step = step
+        self.set_outcome(status, code, error)
+
+    def replan(self, destination: str, objects: AbstractSet[str] | None, *, may_repay: bool = False) -> None:
+        """Set the step anew from the history; see `next_step`."""
+        self.step = next_step(self.history, destination, objects, may_repay=may_repay)
+
+    def add_attempt(self, attempt: Attempt) -> None:
+        """Put `attempt` into the history, in the place of the one with its number."""
+        others = [a for a in self.history.attempts if a.number != attempt.number] if self.history else []
+        deliveries = self.history.deliveries if self.history else ()
+        self.history = IdentityHistory(tuple(sorted([*others, attempt], key=lambda a: a.number)), deliveries)
+
+    def add_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        """Put the deliveries of one attempt to one destination into the history."""
+        assert self.history is not None  # noqa: S101 - what is delivered was attempted
+        new = {(delivery.attempt, delivery.destination) for delivery in deliveries}
+        others = [one for one in self.history.deliveries if (one.attempt, one.destination) not in new]
+        self.history = IdentityHistory(self.history.attempts, (*others, *deliveries))
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Every valid row's work in order of first rows, and what it comes to. Money in cents."""
+    """The groups of all valid rows, in order of first rows, and what they cost. Money in cents."""
 
     manifest: Manifest
     groups: dict[str, RowGroup]
     price_cents: int
-    looks: Mapping[str, "ImageCheck"] = field(default_factory=dict)
+    image_checks: Mapping[str, ImageCheck] = field(default_factory=dict)  # by address
     notes: tuple[str, ...] = ()
 
-    def having(self, *steps: Step) -> list[RowGroup]:
-        return [
-            group for group in self.groups.values() if group.step in steps and group.error_code != ErrorCode.OVER_LIMIT
-        ]
+    def at_step(self, *steps: Step) -> list[RowGroup]:
+        """The groups at one of `steps`, without those beyond --limit."""
+        groups = self.groups.values()
+        return [group for group in groups if group.step in steps and group.error_code != ErrorCode.OVER_LIMIT]
 
     @property
     def cost_cents(self) -> int:
         """What it would pay at the expected price."""
-        return len(self.having(Step.SUBMIT)) * self.price_cents
+        return len(self.at_step(Step.SUBMIT)) * self.price_cents
 
     @property
     def duplicates(self) -> int:
@@ -85,83 +143,84 @@ class Plan:
         return [row for row in self.manifest.rows if row.problems]
 
 
-def draw(
+def make_plan(
     manifest: Manifest,
     identities: Mapping[int, str],
     histories: Mapping[str, IdentityHistory],
     *,
     destination: str,
     objects: AbstractSet[str] | None,
-    may_replace: Callable[[RowGroup], bool],
+    may_repay: Callable[[RowGroup], bool],
     price_cents: int,
-    limit: int | None = None,
 ) -> Plan:
-    """`identities`: position → identity of each valid row; `objects`: keys at the destination (None: not asked)."""
+    """`identities`: position → identity of each valid row; `objects`: keys at the destination (None: not listed)."""
     groups: dict[str, RowGroup] = {}
     for row in manifest.rows:
         identity = identities.get(row.position)
         if identity is None:
             continue
-        group = groups.get(identity)
-        if group is None:
-            groups[identity] = RowGroup(identity, row, [row.position], history=histories.get(identity))
+        if identity in groups:
+            groups[identity].positions.append(row.position)
         else:
-            group.positions.append(row.position)
+            groups[identity] = RowGroup(identity, row, [row.position], histories.get(identity))
     for group in groups.values():
-        group.step = step_of(group, destination, objects, may_replace)
-    if limit is not None:
-        cut(groups.values(), limit)
+        group.replan(destination, objects, may_repay=may_repay(group))
     return Plan(manifest, groups, price_cents)
 
 
-def step_of(
-    group: RowGroup, destination: str, objects: AbstractSet[str] | None, may_replace: Callable[[RowGroup], bool]
+def next_step(
+    history: IdentityHistory | None, destination: str, objects: AbstractSet[str] | None, *, may_repay: bool
 ) -> Step:
-    """The cheapest next step of one identity as it stands."""
-    history = group.history
-    if history is None or history.latest.state in VACANT:
-        return Step.SUBMIT
-    if may_replace(group):
+    """The cheapest step that an identity needs next at `destination` ("": stored anywhere will do).
+
+    `objects`: keys at the destination (None: the ledger is believed); `may_repay`: the latest attempt may be replaced.
+    """
+    if history is None or history.latest.state in VACANT or may_repay:
         return Step.SUBMIT
     match history.latest.state:
         case State.CLAIMED | State.SUBMITTED:
-            return Step.POLL  # a living run is at it, or the id is known: never paid for again
+            return Step.POLL  # a living run is submitting it, or the id is known: never paid for again
         case State.COMPLETED:
-            if not destination:  # a plan without a destination: stored anywhere will do
+            if not destination:
                 return Step.DONE if history.deliveries else Step.COPY
-            return Step.DONE if is_there(history.delivered(destination), objects) else Step.COPY
+            return Step.DONE if are_stored(history.delivered(destination), objects) else Step.COPY
         case _:
             return Step.REPORT
 
 
-def is_there(found: Sequence[Delivery], objects: AbstractSet[str] | None) -> bool:
-    """Every output was stored, and its object is still in the listing."""
-    return bool(found) and (objects is None or all(one.key in objects for one in found))
+def are_stored(deliveries: Sequence[Delivery], objects: AbstractSet[str] | None) -> bool:
+    """Every output was delivered, and its object is still in the listing."""
+    return bool(deliveries) and (objects is None or all(delivery.key in objects for delivery in deliveries))
 
 
-def tell_apart(groups: Iterable[RowGroup], name_of: Callable[[RowGroup], str]) -> int:
-    """Put more of the identity into names that two works would otherwise share; how many works that concerns."""
-    alike: dict[str, list[RowGroup]] = {}
+def lengthen_shared_names(groups: Iterable[RowGroup], name_of: Callable[[RowGroup], str]) -> int:
+    """Put more of the identity into names that two groups would otherwise share; how many groups that concerns."""
+    by_start: dict[str, list[RowGroup]] = {}
     for group in groups:
-        alike.setdefault(group.identity[: object_names.WIDTH], []).append(group)
-    suspects = [group for same in alike.values() if len(same) > 1 for group in same]
-    shared = object_names.check_collisions((group.identity, name_of(group)) for group in suspects)
-    for group in suspects:
+        by_start.setdefault(group.identity[: object_names.WIDTH], []).append(group)
+    alike = [group for same_start in by_start.values() if len(same_start) > 1 for group in same_start]
+    shared = object_names.check_collisions((group.identity, name_of(group)) for group in alike)
+    for group in alike:
         if group.identity in shared:
-            group.width = object_names.WIDE
+            group.name_width = object_names.WIDE
     return len(shared)
 
 
-def cut(groups: Iterable[RowGroup], limit: int) -> None:
-    """Leave only the first `limit` that need work; the others are skipped and say so."""
-    left = limit
-    for group in groups:
-        if group.step in {Step.SUBMIT, Step.POLL, Step.COPY}:
-            if left > 0:
-                left -= 1
-            else:
-                group.set_outcome(
-                    Status.SKIPPED,
-                    ErrorCode.OVER_LIMIT,
-                    f"Not attempted: --limit {limit} was reached; run again to go on.",
-                )
+def apply_limit(groups: Iterable[RowGroup], limit: int) -> None:
+    """Leave only the first `limit` that need a step; the others are skipped and say so."""
+    error = f"Not attempted: --limit {limit} was reached; run again to go on."
+    open_groups = [group for group in groups if group.step in OPEN]
+    for group in open_groups[limit:]:
+        group.set_outcome(Status.SKIPPED, ErrorCode.OVER_LIMIT, error)
+
+
+def object_key(options: Options, manifest: Manifest, group: RowGroup, attempt: int, output: int) -> str:
+    """The key of a clip below its destination, the same in every run."""
+    if options.name:
+        template = object_names.Template.parse(options.name, manifest.columns, manifest.roles)
+        cells = dict(zip(manifest.columns, group.row.cells, strict=False))
+        name = template.render(cells, identity=group.identity, attempt=attempt, output=output, width=group.name_width)
+    else:
+        row = group.row
+        name = object_names.default_name(row.id, row.prompt, group.identity, attempt, output, width=group.name_width)
+    return f"videos/{name}.mp4"

@@ -1,32 +1,36 @@
-"""A run's files: written whole or not at all, at its start, every few seconds, and in full at its end."""
+"""A run's files: written completely or not at all, at its start, every few seconds, and in full at its end."""
 
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import quote
 
 from reelsheet.errors import LedgerError
 from reelsheet.images import thumbnails
+from reelsheet.ledger import Ledger
+from reelsheet.manifest.rows import Manifest
 from reelsheet.outcomes import RowResult, Status
-from reelsheet.results import earlier
-from reelsheet.results import table as results
+from reelsheet.results import earlier, gallery, table, workbook
+from reelsheet.results.table import Summary
 from reelsheet.settings import state_home
-
-if TYPE_CHECKING:
-    from reelsheet.results.table import Summary
-    from reelsheet.run.run import Run
+from reelsheet.storage.destination import Destination, open_destination
 
 log = logging.getLogger("reelsheet")
 
 CSV = "text/csv; charset=utf-8"
-HURRY_SECONDS = 2.0  # for the table, and for the pages, after a signal
-LINK_SECONDS = 7 * 86_400  # the longest that a presigned link may live
+HTML = "text/html; charset=utf-8"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+HURRY_LIMIT_S = 2.0  # for the table, and for the pages, after a signal
+LINK_LIFE_S = 7 * 86_400  # the longest that a presigned link may live
+
+InThread = Callable[..., Awaitable[Any]]  # calls a function with its arguments in a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,138 +43,164 @@ class Files:
     fallback: str = ""  # where the table is instead, because the destination did not take it
 
 
-async def begin(run: "Run") -> None:
-    """The manifest as read, so that the run can be rebuilt from its folder, and a first table."""
-    await run.in_thread(
-        run.destination.write, f"runs/{run.run_id}/manifest.csv", results.manifest_csv(run.manifest), CSV
-    )
-    await checkpoint(run)
-    run.album = thumbnails.album(run)
-    run.album.begin()
+@dataclass(frozen=True, slots=True)
+class PageLinks:
+    """Links to the clips that work from the run's folder, by position; `expires_at` None: never."""
+
+    first: dict[int, str]
+    more: dict[int, list[str]]
+    expires_at: datetime | None
 
 
-async def checkpoint(run: "Run") -> None:
-    """The table as of now, where the latest is looked for."""
-    number, found = next(run.tables), run.results()
-    content = await run.in_thread(results.results_csv, run.manifest, found)
-    await run.in_thread(_write_tables, run, content, number)
+class ResultsWriter:
+    """Writes the tables and pages of one run. `copy_to`: a file that takes the table as well."""
+
+    def __init__(
+        self,
+        run_id: str,
+        manifest: Manifest,
+        destination: Destination,
+        *,
+        ledger: Ledger,
+        album: thumbnails.Album,
+        in_thread: InThread,
+        copy_to: str | None = None,
+    ) -> None:
+        self._manifest, self._destination, self._ledger = manifest, destination, ledger
+        self._folder = f"runs/{run_id}"
+        self._run_id, self._copy_to = run_id, copy_to
+        self._album, self._in_thread = album, in_thread
+        self._lock = threading.Lock()
+        self._drawn = 0  # tables so far
+        self._written = 0  # the number of the latest table that was written
+
+    async def begin(self, results: Sequence[RowResult]) -> None:
+        """The manifest as read, so that the run can be rebuilt from its folder, and a first table."""
+        content = table.manifest_csv(self._manifest)
+        await self._in_thread(self._destination.write, f"{self._folder}/manifest.csv", content, CSV)
+        await self.checkpoint(results)
+        self._album.begin()
+
+    async def checkpoint(self, results: Sequence[RowResult]) -> None:
+        """The table as of now, where the latest is looked for."""
+        number = self._next_number()
+        content = await self._in_thread(table.results_csv, self._manifest, results)
+        await self._in_thread(self._write_tables, content, number)
+
+    async def finish(
+        self,
+        results: Sequence[RowResult],
+        summary: Summary,
+        *,
+        is_latest: bool = True,
+        is_complete: bool = True,
+        hurry: bool = False,
+    ) -> Files:
+        """Every file of the run. Where the destination fails, the table is kept on this machine.
+
+        `is_latest` False: a later run's table stays the destination's latest. `is_complete` False: the table holds
+        ids that the ledger lacks, and is read again by the next run. `hurry`: after a signal.
+        """
+        uri = self._destination.uri
+        files = Files(uri(self._folder), uri(f"{self._folder}/results.csv"), uri(f"{self._folder}/gallery.html"))
+        content = table.results_csv(self._manifest, results)
+        limit_s = HURRY_LIMIT_S if hurry else None
+        try:
+            async with asyncio.timeout(limit_s):
+                number = self._next_number()
+                await self._in_thread(self._write_last, content, number, summary, is_latest, is_complete)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the destination, the table is not lost
+            kept = state_home() / "runs" / self._run_id / "results.csv"
+            message = str(error) or "it did not answer in time"
+            log.error("The results could not be written to %s (%s); they are in %s.", files.folder, message, kept)  # noqa: TRY400
+            await asyncio.to_thread(_write_local, str(kept), content)
+            return Files(files.folder, files.results, files.gallery, str(kept))
+        pictures = await self._album.end(0.0 if hurry else thumbnails.SECONDS)
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._in_thread(self._write_pages, results, summary, pictures)
+        except Exception as error:  # noqa: BLE001 - the table is there, and `report` writes the pages again
+            message = str(error) or "no answer in time"
+            log.error("The gallery could not be written (%s); `reelsheet report %s` writes it.", message, self._run_id)  # noqa: TRY400
+        return files
+
+    def _next_number(self) -> int:
+        self._drawn += 1
+        return self._drawn
+
+    def _write_tables(self, content: bytes, number: int, *, is_latest: bool = True) -> None:
+        with self._lock:  # a thread that hung with an older table must not write it over this one
+            if number < self._written:
+                return
+            self._destination.write(f"{self._folder}/results.csv", content, CSV)
+            if is_latest:
+                self._destination.write("results.csv", content, CSV)
+            if self._copy_to:
+                _write_local(self._copy_to, content)
+            self._written = number
+
+    def _write_last(self, content: bytes, number: int, summary: Summary, is_latest: bool, is_complete: bool) -> None:
+        self._write_tables(content, number, is_latest=is_latest)
+        key = f"{self._folder}/results.csv"
+        size = self._destination.listing(f"{self._folder}/").get(key)
+        if size is not None and is_complete:
+            with suppress(LedgerError):  # then it is read once more, to no harm
+                earlier.seen_now(self._ledger, self._destination, key, size)
+        content = json.dumps(summary.as_json(), indent=2).encode() + b"\n"
+        self._destination.write(f"{self._folder}/summary.json", content, "application/json")
+
+    def _write_pages(self, results: Sequence[RowResult], summary: Summary, pictures: Mapping[int, bytes]) -> None:
+        manifest, write = self._manifest, self._destination.write
+        write(f"{self._folder}/failed.csv", table.failed_csv(manifest, results), CSV)
+        links = self._page_links(results)
+        page = gallery.gallery_html(
+            manifest, results, summary=summary, links=links.first, more_links=links.more,
+            posters=thumbnails.posters({row.position: row.image for row in manifest.rows}, pictures),
+            files=self._relative_paths(results), title=Path(manifest.source.split("?")[0]).name or "reelsheet",
+            expires_at=links.expires_at,
+        )  # fmt: skip
+        write(f"{self._folder}/gallery.html", page.encode(), HTML)
+        book = workbook.results_xlsx(
+            manifest, results, links=links.first, summary=summary, thumbnails=pictures, expires_at=links.expires_at
+        )
+        write(f"{self._folder}/results.xlsx", book, XLSX)
+
+    def _page_links(self, results: Sequence[RowResult]) -> PageLinks:
+        first: dict[int, str] = {}
+        more: dict[int, list[str]] = {}
+        expires_at: datetime | None = None
+        for position, result in enumerate(results):
+            if result.status is not Status.SUCCEEDED or not result.video_uri:
+                continue
+            links = [self._link(uri) for uri in (result.video_uri, *result.more_video_uris)]
+            first[position] = links[0]
+            if links[1:]:
+                more[position] = links[1:]
+            if links[0].startswith("http"):
+                expires_at = datetime.now(UTC) + timedelta(seconds=LINK_LIFE_S)
+        return PageLinks(first, more, expires_at)
+
+    def _link(self, uri: str) -> str:
+        key = self._destination.key_of(uri)
+        if key is None:
+            return uri
+        link = self._destination.link(key, LINK_LIFE_S)
+        return link if link.startswith(("http://", "https://")) else self._relative(key)
+
+    def _relative_paths(self, results: Sequence[RowResult]) -> dict[int, str]:
+        """position → the clip's path as seen from the run's folder, for a copy of the destination on a disk."""
+        keys = {
+            position: self._destination.key_of(result.video_uri)
+            for position, result in enumerate(results)
+            if result.video_uri
+        }
+        return {position: self._relative(key) for position, key in keys.items() if key is not None}
+
+    def _relative(self, key: str) -> str:
+        return "../" * (self._folder.count("/") + 1) + quote(key)
 
 
-def _write_tables(run: "Run", content: bytes, number: int, *, latest: bool = True) -> None:
-    with run.writing:  # a thread that hung with an older table must not write it over this one
-        if number < run.written:
-            return
-        run.destination.write(f"runs/{run.run_id}/results.csv", content, CSV)
-        if latest:
-            run.destination.write("results.csv", content, CSV)
-        if run.options.results:
-            write_local(run.options.results, content)
-        run.written = number
-
-
-async def finish(run: "Run", found: list[RowResult], summary: "Summary", *, latest: bool = True) -> Files:
-    """Every file of the run. Where the destination fails, the table is kept on this machine.
-
-    `latest` False: a later run's table is the destination's latest, and stays it.
-    """
-    folder = f"runs/{run.run_id}"
-    at = Files(
-        run.destination.uri(folder), run.destination.uri(f"{folder}/results.csv"),
-        run.destination.uri(f"{folder}/gallery.html"),
-    )  # fmt: skip
-    content = results.results_csv(run.manifest, found)
-    patience = None if run.signal is None else HURRY_SECONDS
-    try:
-        async with asyncio.timeout(patience):
-            await run.in_thread(_write_last, run, content, next(run.tables), summary, latest)
-    except Exception as error:  # noqa: BLE001 - whatever ails the destination, the table is not lost
-        kept = state_home() / "runs" / run.run_id / "results.csv"
-        told = str(error) or "it did not answer in time"
-        log.error("The results could not be written to %s (%s); they are in %s.", at.folder, told, kept)  # noqa: TRY400
-        await asyncio.to_thread(write_local, str(kept), content)
-        return Files(at.folder, at.results, at.gallery, str(kept))
-    pictures = await (run.album or thumbnails.album(run)).end(thumbnails.SECONDS if run.signal is None else 0.0)
-    try:
-        async with asyncio.timeout(patience):
-            await run.in_thread(_write_pages, run, found, summary, pictures)
-    except Exception as error:  # noqa: BLE001 - the table is there, and `report` writes the pages anew
-        told = str(error) or "no answer in time"
-        log.error("The gallery could not be written (%s); `reelsheet report %s` writes it.", told, run.run_id)  # noqa: TRY400
-    return at
-
-
-def _write_last(run: "Run", content: bytes, number: int, summary: "Summary", latest: bool) -> None:
-    folder = f"runs/{run.run_id}"
-    _write_tables(run, content, number, latest=latest)
-    written = run.destination.listing(f"{folder}/").get(f"{folder}/results.csv")
-    if written is not None and not run.unrecorded_ids:  # else it knows more than the ledger
-        with suppress(LedgerError):  # then it is read once more, to no harm
-            earlier.seen_now(run.ledger, run.destination, f"{folder}/results.csv", written)
-    told = json.dumps(summary.as_json(), indent=2).encode() + b"\n"
-    run.destination.write(f"{folder}/summary.json", told, "application/json")
-
-
-def _write_pages(run: "Run", found: list[RowResult], summary: "Summary", pictures: Mapping[int, bytes]) -> None:
-    from reelsheet.results import gallery, workbook
-
-    write = run.destination.write
-    folder = f"runs/{run.run_id}"
-    write(f"{folder}/failed.csv", results.failed_csv(run.manifest, found), CSV)
-    links, more, expires = page_links(run, found, folder)
-    title = Path(run.manifest.source.split("?")[0]).name or "reelsheet"
-    posters = thumbnails.posters({row.position: row.image for row in run.manifest.rows}, pictures)
-    page = gallery.gallery_html(
-        run.manifest, found, summary=summary, links=links, posters=posters, more_links=more,
-        files=beside(run, found, folder), title=title,
-        expires_at=expires,
-    )  # fmt: skip
-    write(f"{folder}/gallery.html", page.encode(), "text/html; charset=utf-8")
-    book = workbook.results_xlsx(
-        run.manifest, found, links=links, summary=summary, thumbnails=pictures, expires_at=expires
-    )
-    write(f"{folder}/results.xlsx", book, "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")
-
-
-def page_links(
-    run: "Run", found: list[RowResult], folder: str
-) -> tuple[dict[int, str], dict[int, list[str]], datetime | None]:
-    """position → a link that works from the run's folder; when the links end (None: never)."""
-    links: dict[int, str] = {}
-    more: dict[int, list[str]] = {}
-    expires: datetime | None = None
-    for position, result in enumerate(found):
-        if result.status is not Status.SUCCEEDED or not result.video_uri:
-            continue
-        made = [_link(run, uri, folder) for uri in (result.video_uri, *result.more_video_uris)]
-        links[position] = made[0]
-        if made[1:]:
-            more[position] = made[1:]
-        if made[0].startswith("http"):
-            expires = datetime.now(UTC) + timedelta(seconds=LINK_SECONDS)
-    return links, more, expires
-
-
-def beside(run: "Run", found: list[RowResult], folder: str) -> dict[int, str]:
-    """position → the clip's path as seen from the run's folder, for a copy of the destination on a disk."""
-    up = "../" * (folder.count("/") + 1)
-    keys = {at: run.destination.key_of(result.video_uri) for at, result in enumerate(found) if result.video_uri}
-    return {at: up + quote(key) for at, key in keys.items() if key is not None}
-
-
-def _link(run: "Run", uri: str, folder: str) -> str:
-    key = run.destination.key_of(uri)
-    if key is None:
-        return uri
-    link = run.destination.link(key, LINK_SECONDS)
-    if link.startswith(("http://", "https://")):
-        return link
-    up = "../" * (folder.count("/") + 1)
-    return up + quote(key)
-
-
-def write_local(path: str, content: bytes) -> None:
-    """A file on this machine (or an s3:// object), whole or not at all."""
-    from reelsheet.storage.destination import open_destination
-
+def _write_local(path: str, content: bytes) -> None:
+    """A file on this machine (or an s3:// object), completely or not at all."""
     parent, _, name = path.rpartition("/")
     open_destination(parent or ".").write(name, content, CSV)

@@ -6,125 +6,155 @@ Safe to repeat at any time; costs nothing.
 import asyncio
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+
+import httpx
 
 from reelsheet import messages
 from reelsheet.errors import LedgerError
-from reelsheet.ledger import Attempt, Delivery, IdentityHistory
+from reelsheet.ledger import Attempt, Delivery
 from reelsheet.outcomes import ErrorCode, Status
+from reelsheet.pacing.congestion_window import Gate
 from reelsheet.planning.plan import RowGroup, Step
-from reelsheet.run.polling import fresh_links
-
-if TYPE_CHECKING:
-    from reelsheet.run.run import Run
-    from reelsheet.storage.clip_copy import Clip, ClipError
+from reelsheet.run.context import RunContext
+from reelsheet.run.in_flight import InFlight
+from reelsheet.run.ledger_session import LedgerSession
+from reelsheet.run.polling import Poller
+from reelsheet.run.stop_control import StopControl
+from reelsheet.run.threads import Threads
+from reelsheet.storage import clip_copy
+from reelsheet.storage.clip_copy import Clip, ClipError, copy_slot
+from reelsheet.storage.destination import copy_between, open_destination
 
 log = logging.getLogger("reelsheet")
 
+WAITING_COPIES_LIMIT = 60  # clips waiting to be copied: above, nothing new is submitted (links expire)
+YIELD_LIMIT_S = 1.0  # that a copy waits at most while submissions are about to leave
 LINK_TRIES = 3
-COPY_GRACE = 10.0  # seconds that a copy may take after an interruption
-ABORT_SECONDS = 2.0  # and its tidying up
+COPY_GRACE_S = 10.0  # that a copy may take after an interruption
+ABORT_LIMIT_S = 2.0  # that its tidying up may take then
 
 
-async def store(run: "Run", group: RowGroup, attempt: Attempt) -> None:
-    """Copy every output, record the delivery; what does not succeed is said of the row."""
-    storing = asyncio.create_task(_stored(run, group, attempt))
-    await run.bounded(asyncio.shield(storing), grace=COPY_GRACE)
-    if not storing.done():
-        storing.cancel()
-        await asyncio.wait({storing}, timeout=ABORT_SECONDS)
-    if not storing.done() or storing.cancelled():
-        group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
-        return
-    found = storing.result()
-    if found is None:
-        return
-    try:
-        await run.in_ledger(run.ledger.record_deliveries, attempt, found)
-    except LedgerError as error:  # the object says itself whose it is
-        run.stop(ErrorCode.STORAGE, messages.ledger_down(error))
-    assert group.history is not None  # noqa: S101 - `Run.store` looked
-    others = [one for one in group.history.deliveries if (one.attempt, one.destination) != _place(found[0])]
-    group.history = IdentityHistory(group.history.attempts, (*others, *found))
-    group.step, group.status = Step.DONE, None
+class Courier:
+    """Copies the clips of one run."""
 
+    def __init__(
+        self,
+        context: RunContext,
+        *,
+        poller: Poller,
+        assets: httpx.AsyncClient,
+        gate: Gate,
+        stops: StopControl,
+        session: LedgerSession,
+        threads: Threads,
+        in_flight: InFlight,
+    ) -> None:
+        self._context, self._destination = context, context.destination
+        self._poller, self._assets, self._gate = poller, assets, gate
+        self._stops, self._session, self._threads, self._in_flight = stops, session, threads, in_flight
+        self._waiting = 0
 
-def _place(delivery: Delivery) -> tuple[int, str]:
-    return delivery.attempt, delivery.destination
+    async def yield_to_submissions(self) -> None:
+        """Before a copy: a clip waits at no cost, and an empty place at the provider does not."""
+        if self._waiting <= WAITING_COPIES_LIMIT:
+            await self._in_flight.wait_all_sent(YIELD_LIMIT_S)
 
-
-async def _stored(run: "Run", group: RowGroup, attempt: Attempt) -> list[Delivery] | None:
-    """The deliveries of every output; None (and said so) where there is none."""
-    from reelsheet.storage.clip_copy import ClipError
-
-    found = await _from_elsewhere(run, group, attempt)
-    if found is not None:
-        return found
-    for number in range(1, LINK_TRIES + 1):
-        if not group.links and not await fresh_links(run, group, attempt):
-            return None
+    async def store(self, group: RowGroup, attempt: Attempt) -> None:
+        """Copy every output and record the delivery; what does not succeed is said of the row."""
+        self._count_waiting(1)
         try:
-            return await _copied(run, group, attempt)
-        except ClipError as error:
-            if not error.expired or number == LINK_TRIES:
-                _say(run, group, error)
+            async with copy_slot():
+                if self._stops.interrupted.is_set():
+                    group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
+                else:
+                    await self._store(group, attempt)
+        finally:
+            self._count_waiting(-1)
+
+    def _count_waiting(self, change: int) -> None:
+        self._waiting += change
+        self._gate.hold(self._waiting > WAITING_COPIES_LIMIT)
+
+    async def _store(self, group: RowGroup, attempt: Attempt) -> None:
+        storing = asyncio.create_task(self._stored(group, attempt))
+        await self._stops.bounded(asyncio.shield(storing), grace_s=COPY_GRACE_S)
+        if not storing.done():
+            storing.cancel()
+            await asyncio.wait({storing}, timeout=ABORT_LIMIT_S)
+        if not storing.done() or storing.cancelled():
+            group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
+            return
+        deliveries = storing.result()
+        if deliveries is None:
+            return
+        try:
+            await self._session.call(self._session.ledger.record_deliveries, attempt, deliveries)
+        except LedgerError as error:  # the object says itself whose it is
+            self._session.fail(error)
+        group.add_deliveries(deliveries)
+        group.advance(Step.DONE)
+
+    async def _stored(self, group: RowGroup, attempt: Attempt) -> list[Delivery] | None:
+        """The deliveries of every output; None (and said so) where there is none."""
+        deliveries = await self._from_elsewhere(group, attempt)
+        if deliveries is not None:
+            return deliveries
+        for number in range(1, LINK_TRIES + 1):
+            if not group.links and not await self._poller.fresh_links(group, attempt):
                 return None
-            group.links = ()  # ask the provider for a fresh link
-    return None
+            try:
+                return await self._from_provider(group, attempt)
+            except ClipError as error:
+                if not error.expired or number == LINK_TRIES:
+                    group.set_outcome(Status.UNDELIVERED, error.code, str(error))
+                    if error.systemic:
+                        self._stops.stop(ErrorCode.STORAGE, str(error))
+                    return None
+                group.links = ()  # ask the provider for a fresh link
+        return None
 
+    async def _from_provider(self, group: RowGroup, attempt: Attempt) -> list[Delivery]:
+        deliveries: list[Delivery] = []
+        for output, link in enumerate(group.links):
+            clip = await clip_copy.copy(
+                link,
+                self._destination,
+                self._context.object_key(group, attempt, output),
+                client=self._assets,
+                metadata=_metadata(attempt, output),
+            )
+            deliveries.append(self._delivery(attempt, output, len(group.links), clip))
+        return deliveries
 
-async def _copied(run: "Run", group: RowGroup, attempt: Attempt) -> list[Delivery]:
-    from reelsheet.storage import clip_copy
+    def _delivery(self, attempt: Attempt, output: int, outputs: int, clip: Clip) -> Delivery:
+        return Delivery(
+            attempt.number, self._destination.address, output, outputs, clip.key,
+            clip.bytes, clip.sha256, clip.width, clip.height, clip.duration_s,
+        )  # fmt: skip
 
-    found: list[Delivery] = []
-    for output, link in enumerate(group.links):
-        clip = await clip_copy.copy(
-            link,
-            run.destination,
-            run.key(group, attempt, output),
-            client=run.assets,
-            metadata=_metadata(attempt, output),
-        )
-        found.append(_delivery(run, attempt, output, len(group.links), clip))
-    return found
-
-
-def _delivery(run: "Run", attempt: Attempt, output: int, outputs: int, clip: "Clip") -> Delivery:
-    return Delivery(
-        attempt.number, run.destination.address, output, outputs, clip.key,
-        clip.bytes, clip.sha256, clip.width, clip.height, clip.duration_s,
-    )  # fmt: skip
-
-
-async def _from_elsewhere(run: "Run", group: RowGroup, attempt: Attempt) -> list[Delivery] | None:
-    """Fill this destination from another one that has the clip; None where none can."""
-    from reelsheet.storage.destination import copy_between, open_destination
-
-    assert group.history is not None  # noqa: S101 - `Run.store` looked
-    here = run.destination
-    for stored in group.history.elsewhere(here.address):
-        try:
-            other = open_destination(stored[0].destination)
-            found = []
-            for one in stored:
-                key = run.key(group, attempt, one.output)
-                metadata = _metadata(attempt, one.output) | ({"sha256": one.sha256} if one.sha256 else {})
-                copied = await run.in_thread(copy_between, other, one.key, here, key, metadata)
-                found.append(replace(one, destination=here.address, key=key, bytes=copied.size_bytes))
-        except Exception as error:  # noqa: BLE001 - whatever ails the other place, the provider still has it
-            log.info("Not copied from %s (%s); asking the provider.", stored[0].destination, type(error).__name__)
-            continue
-        return found
-    return None
-
-
-def _say(run: "Run", group: RowGroup, error: "ClipError") -> None:
-    group.set_outcome(Status.UNDELIVERED, error.code, str(error))
-    if error.systemic:
-        run.stop(ErrorCode.STORAGE, str(error))
+    async def _from_elsewhere(self, group: RowGroup, attempt: Attempt) -> list[Delivery] | None:
+        """Fill this destination from another one that has the clip; None where none can."""
+        assert group.history is not None  # noqa: S101 - what is copied was attempted
+        here = self._destination
+        for stored in group.history.elsewhere(here.address):
+            try:
+                other = open_destination(stored[0].destination)
+                deliveries = []
+                for delivery in stored:
+                    key = self._context.object_key(group, attempt, delivery.output)
+                    metadata = _metadata(attempt, delivery.output)
+                    metadata |= {"sha256": delivery.sha256} if delivery.sha256 else {}
+                    copied = await self._threads.call(copy_between, other, delivery.key, here, key, metadata)
+                    deliveries.append(replace(delivery, destination=here.address, key=key, bytes=copied.size_bytes))
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with the other place, the provider has the clip
+                log.info("Not copied from %s (%s); asking the provider.", stored[0].destination, type(error).__name__)
+                continue
+            return deliveries
+        return None
 
 
 def _metadata(attempt: Attempt, output: int) -> dict[str, str]:
+    """What a stored clip says of itself, so that another ledger can recognise it."""
     return {
         "identity": attempt.identity,
         "attempt": str(attempt.number),

@@ -5,201 +5,211 @@ Whatever the network or the provider say in between, nothing is submitted here.
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from reelsheet import messages
 from reelsheet.ledger import Attempt, State
 from reelsheet.outcomes import ErrorCode, Status
+from reelsheet.pacing.congestion_window import Gate
+from reelsheet.pacing.poll_schedule import PollSchedule, Watch
 from reelsheet.planning.plan import RowGroup, Step
-from reelsheet.provider.client import Phase, PollResult
+from reelsheet.provider.client import Phase, PollResult, Provider
+from reelsheet.run.context import RunContext
+from reelsheet.run.ledger_session import LedgerSession
+from reelsheet.run.stop_control import StopControl
 
-if TYPE_CHECKING:
-    from reelsheet.run.run import Run
-
-FAILED_STREAK = 10
+FAILED_STREAK = 10  # predictions that all failed, before the run stops
 OUTPUT_TRIES = 6  # of a prediction that is complete and gives no clip: half a minute
 MISSING_TRIES = 5
-FRESH_SECONDS = 120.0  # a prediction this young may not be known everywhere yet
+FRESH_S = 120.0  # a prediction this young may not be known everywhere yet
 REJECTED_TRIES = 3
-LONGEST_PAUSE = 20.0
+LONGEST_PAUSE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """Why this run stops asking; another one may ask again."""
+    """Why this run stops polling a prediction; another one may go on."""
 
     code: ErrorCode
     error: str
 
 
 @dataclass(slots=True)
-class _Watched:
-    """One prediction under watch, and what it has been seen to do."""
+class _Polled:
+    """One prediction, and what its polls have said so far. Times in seconds, `submitted_at` on the run's clock."""
 
-    run: "Run"
-    prediction: str
-    submitted: float  # on the run's clock
-    deadline: float | None = None
+    prediction_id: str
+    submitted_at: float
+    deadline_at: float | None = None  # counts from the first poll
     polls: int = 0
-    empty: int = 0
+    without_output: int = 0
     missing: int = 0
     rejected: int = 0
-    last: str = ""
+    last_message: str = ""
 
-    @property
-    def age(self) -> float:
-        return self.run.now() - self.submitted
-
-    def given_up(self, look: PollResult) -> GivenUp | None:
-        """The reason to stop asking after this look, if there is one."""
-        match look.phase:
-            case Phase.KEY_REFUSED:
-                self.run.stop(ErrorCode.AUTH, messages.key_refused(look.message))
-                return GivenUp(ErrorCode.AUTH, messages.key_refused_paid())
-            case Phase.COMPLETED:
-                self.empty += 1
-                if self.empty >= OUTPUT_TRIES:
-                    return GivenUp(ErrorCode.NO_OUTPUT, messages.no_output(self.prediction))
-            case Phase.MISSING:
-                self.missing += 1
-                if self.missing >= MISSING_TRIES and (look.gone or self.age > FRESH_SECONDS):
-                    return GivenUp(ErrorCode.LOST, messages.lost(self.prediction))
-            case Phase.REJECTED:
-                self.rejected += 1
-                if self.rejected >= REJECTED_TRIES:
-                    told = messages.poll_rejected(self.prediction, self.last)
-                    return GivenUp(ErrorCode.PROVIDER_DOWN, told)
-            case _:
-                pass
-        if self.deadline is not None and self.run.now() >= self.deadline:
-            told = messages.deadline(self.prediction, self.run.options.deadline_seconds, self.last)
-            codes = {Phase.COMPLETED: ErrorCode.NO_OUTPUT, Phase.MISSING: ErrorCode.LOST}
-            return GivenUp(codes.get(look.phase, ErrorCode.DEADLINE), told)
-        return None
-
-    def pause(self, look: PollResult) -> float | None:
-        """Seconds until the next look, where this one says more than the schedule knows."""
-        match look.phase:
-            case Phase.COMPLETED:
-                return min(LONGEST_PAUSE, 2.0 ** (self.empty - 1))
-            case Phase.MISSING:
-                return min(LONGEST_PAUSE, 2.0 ** (self.missing - 1))
-            case Phase.THROTTLED:
-                self.run.polls.throttled(look.retry_after_s)
-            case _:
-                pass
-        return None
-
-    async def ask(self) -> PollResult | GivenUp | None:
-        """One look. GivenUp: no more; None: the run is interrupted. The deadline counts from the first."""
-        run = self.run
-        if self.deadline is None:
-            self.deadline = run.now() + run.options.deadline_seconds
-        look = await run.bounded(run.provider.poll(self.prediction))
-        if look is None:
-            return None
+    def count(self, result: PollResult) -> None:
         self.polls += 1
-        self.last = look.message or self.last
-        if look.phase is Phase.FAILED or (look.phase is Phase.COMPLETED and look.outputs):
-            return look
-        return self.given_up(look) or look
+        self.last_message = result.message or self.last_message
+        self.without_output += result.phase is Phase.COMPLETED
+        self.missing += result.phase is Phase.MISSING
+        self.rejected += result.phase is Phase.REJECTED
 
-    @property
-    def left(self) -> float:
-        return max(0.0, (self.deadline or 0.0) - self.run.now())
-
-
-def _is_final(look: PollResult) -> bool:
-    return look.phase is Phase.FAILED or (look.phase is Phase.COMPLETED and bool(look.outputs))
+    def pause_s(self, result: PollResult) -> float | None:
+        """Until the next poll, where this one says more than the schedule knows."""
+        tries = {Phase.COMPLETED: self.without_output, Phase.MISSING: self.missing}.get(result.phase)
+        return None if tries is None else min(LONGEST_PAUSE_S, 2.0 ** (tries - 1))
 
 
-async def poll(run: "Run", group: RowGroup, attempt: Attempt) -> None:
-    """Look until the provider is done with it, at least once and until this run's deadline for it."""
-    prediction = attempt.prediction_id or ""
-    watched = _Watched(run, prediction, run.now() - max(0.0, time.time() - (attempt.submitted_at or time.time())))
-    try:
-        if group.in_flight:
-            await run.bounded(run.watch.started(prediction, watched.age, group.estimate))
-        else:
-            run.gate.adopted()
-            group.in_flight = True
-        while not run.interrupted.is_set():
-            seen = await watched.ask()
-            if seen is None:
-                break
-            if isinstance(seen, GivenUp):
-                group.set_outcome(Status.UNDELIVERED, seen.code, seen.error)
-                return
-            if _is_final(seen):
-                if seen.phase is Phase.FAILED:
-                    run.watch.done(prediction, watched.age, watched.polls, None)
-                    await _failed(run, group, attempt, seen)
-                    return
-                run.watch.done(prediction, watched.age, watched.polls, seen.generation_s)
-                _free(run, group)  # before the ledger is told, which may take a moment
-                await _completed(run, group, attempt, seen)
-                return
-            pause = watched.pause(seen)
-            if pause is None:
-                await run.bounded(run.watch.again(prediction, watched.age, watched.polls), watched.left)
+class Poller:
+    """Polls the predictions of one run."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        *,
+        provider: Provider,
+        gate: Gate,
+        schedule: PollSchedule,
+        stops: StopControl,
+        session: LedgerSession,
+    ) -> None:
+        self._context, self._ledger, self._clock = context, context.ledger, context.clock
+        self._provider, self._gate, self._stops, self._session = provider, gate, stops, session
+        self._schedule, self._watch = schedule, Watch(schedule)
+        self._finished = 0  # predictions, of which
+        self._generated = 0  # ended with a clip
+
+    async def poll(self, group: RowGroup, attempt: Attempt) -> None:
+        """Until the provider is done with it, at least once and until this run's deadline for it."""
+        polled = self._polled(attempt)
+        prediction_id = polled.prediction_id
+        try:
+            if group.in_flight:
+                await self._stops.bounded(self._watch.started(prediction_id, self._age_s(polled), group.estimate_s))
             else:
-                await run.pause(min(pause, watched.left))
+                self._gate.adopted()
+                group.in_flight = True
+            while not self._stops.interrupted.is_set():
+                result = await self._ask(polled)
+                if result is None:
+                    break
+                if isinstance(result, GivenUp):
+                    group.set_outcome(Status.UNDELIVERED, result.code, result.error)
+                    return
+                if _is_final(result):
+                    failed = result.phase is Phase.FAILED
+                    took_s = None if failed else result.generation_s
+                    self._watch.done(prediction_id, self._age_s(polled), polled.polls, took_s)
+                    self._free(group)  # before the ledger is written, which may take a moment
+                    await (self._failed if failed else self._completed)(group, attempt, result)
+                    return
+                pause_s = polled.pause_s(result)
+                if pause_s is None:
+                    again = self._watch.again(prediction_id, self._age_s(polled), polled.polls)
+                    await self._stops.bounded(again, self._left_s(polled))
+                else:
+                    await self._stops.pause(min(pause_s, self._left_s(polled)))
+            group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
+        finally:
+            self._schedule.gone(prediction_id)
+            self._free(group)
+
+    async def fresh_links(self, group: RowGroup, attempt: Attempt) -> bool:
+        """Ask the provider where a finished clip is; False (and said so) where it does not say."""
+        polled = self._polled(attempt)
+        while not self._stops.interrupted.is_set():
+            result = await self._ask(polled)
+            if result is None:
+                break
+            if isinstance(result, GivenUp):
+                group.set_outcome(Status.UNDELIVERED, result.code, result.error)
+                return False
+            if result.phase is Phase.FAILED:  # its first verdict stands; there is no clip all the same
+                error = messages.no_link(polled.prediction_id, result.message)
+                group.set_outcome(Status.UNDELIVERED, ErrorCode.ASSET_UNAVAILABLE, error)
+                return False
+            if _is_final(result):
+                group.links = result.outputs
+                return True
+            pause_s = polled.pause_s(result)
+            pause_s = min(LONGEST_PAUSE_S, 2.0 ** (polled.polls - 1)) if pause_s is None else pause_s
+            await self._stops.pause(min(max(pause_s, result.retry_after_s or 0.0), self._left_s(polled)))
         group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
-    finally:
-        run.polls.gone(prediction)
-        _free(run, group)
+        return False
+
+    def _polled(self, attempt: Attempt) -> _Polled:
+        now = time.time()
+        age_s = max(0.0, now - (attempt.submitted_at or now))
+        return _Polled(attempt.prediction_id or "", self._clock() - age_s)
+
+    def _age_s(self, polled: _Polled) -> float:
+        return self._clock() - polled.submitted_at
+
+    def _left_s(self, polled: _Polled) -> float:
+        return max(0.0, (polled.deadline_at or 0.0) - self._clock())
+
+    async def _ask(self, polled: _Polled) -> PollResult | GivenUp | None:
+        """One poll. GivenUp: no more; None: the run is interrupted."""
+        if polled.deadline_at is None:
+            polled.deadline_at = self._clock() + self._context.options.deadline_seconds
+        result = await self._stops.bounded(self._provider.poll(polled.prediction_id))
+        if result is None:
+            return None
+        if _is_final(result):
+            polled.polls += 1
+            return result
+        polled.count(result)
+        if result.phase is Phase.THROTTLED:
+            self._schedule.throttled(result.retry_after_s)
+        return self._given_up(polled, result) or result
+
+    def _given_up(self, polled: _Polled, result: PollResult) -> GivenUp | None:
+        """The reason to poll no more after this answer, if there is one."""
+        prediction_id = polled.prediction_id
+        if result.phase is Phase.KEY_REFUSED:
+            self._stops.stop(ErrorCode.AUTH, messages.key_refused(result.message))
+            return GivenUp(ErrorCode.AUTH, messages.key_refused_paid())
+        if result.phase is Phase.COMPLETED and polled.without_output >= OUTPUT_TRIES:
+            return GivenUp(ErrorCode.NO_OUTPUT, messages.no_output(prediction_id))
+        is_gone = result.gone or self._age_s(polled) > FRESH_S
+        if result.phase is Phase.MISSING and polled.missing >= MISSING_TRIES and is_gone:
+            return GivenUp(ErrorCode.LOST, messages.lost(prediction_id))
+        if result.phase is Phase.REJECTED and polled.rejected >= REJECTED_TRIES:
+            return GivenUp(ErrorCode.PROVIDER_DOWN, messages.poll_rejected(prediction_id, polled.last_message))
+        if polled.deadline_at is not None and self._clock() >= polled.deadline_at:
+            error = messages.deadline(prediction_id, self._context.options.deadline_seconds, polled.last_message)
+            codes = {Phase.COMPLETED: ErrorCode.NO_OUTPUT, Phase.MISSING: ErrorCode.LOST}
+            return GivenUp(codes.get(result.phase, ErrorCode.DEADLINE), error)
+        return None
+
+    def _free(self, group: RowGroup) -> None:
+        """Its place at the provider may be taken again."""
+        if group.in_flight:
+            group.in_flight = False
+            self._gate.finished()
+
+    async def _completed(self, group: RowGroup, attempt: Attempt, result: PollResult) -> None:
+        moment = result.completed_at.timestamp() if result.completed_at else None
+        record = self._ledger.record_completed
+        group.add_attempt(await self._session.record_verdict(record, attempt, moment, to=State.COMPLETED))
+        group.links = result.outputs
+        if result.more_outputs:
+            group.warnings.append(f"The provider made {result.more_outputs} more outputs than are copied.")
+        group.advance(Step.COPY)
+        self._finished += 1
+        self._generated += 1
+
+    async def _failed(self, group: RowGroup, attempt: Attempt, result: PollResult) -> None:
+        moment = result.completed_at.timestamp() if result.completed_at else None
+        error = messages.generation_failed(result.message)
+        record = self._ledger.record_failed
+        group.add_attempt(
+            await self._session.record_verdict(record, attempt, result.error_code, error, moment, to=State.FAILED)
+        )
+        group.leave(Step.REPORT, Status.FAILED, result.error_code, error)
+        self._finished += 1
+        if self._finished >= FAILED_STREAK and self._generated == 0:
+            self._stops.stop(ErrorCode.PROVIDER_DOWN, messages.all_failed(self._finished, error))
 
 
-def _free(run: "Run", group: RowGroup) -> None:
-    """Its place at the provider may be taken again."""
-    if group.in_flight:
-        group.in_flight = False
-        run.gate.finished()
-
-
-async def fresh_links(run: "Run", group: RowGroup, attempt: Attempt) -> bool:
-    """Ask the provider where a finished clip is; False (and said so) where it does not tell."""
-    prediction = attempt.prediction_id or ""
-    watched = _Watched(run, prediction, run.now() - max(0.0, time.time() - (attempt.submitted_at or 0.0)))
-    while not run.interrupted.is_set():
-        seen = await watched.ask()
-        if seen is None:
-            break
-        if isinstance(seen, GivenUp):
-            group.set_outcome(Status.UNDELIVERED, seen.code, seen.error)
-            return False
-        if seen.phase is Phase.FAILED:  # its first verdict stands; there is no clip all the same
-            told = messages.no_link(prediction, seen.message)
-            group.set_outcome(Status.UNDELIVERED, ErrorCode.ASSET_UNAVAILABLE, told)
-            return False
-        if _is_final(seen):
-            group.links = seen.outputs
-            return True
-        pause = watched.pause(seen)
-        pause = min(LONGEST_PAUSE, 2.0 ** (watched.polls - 1)) if pause is None else pause
-        await run.pause(min(max(pause, seen.retry_after_s or 0.0), watched.left))
-    group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
-    return False
-
-
-async def _completed(run: "Run", group: RowGroup, attempt: Attempt, look: PollResult) -> None:
-    moment = look.completed_at.timestamp() if look.completed_at else None
-    run.take(group, await run.recorded(run.ledger.record_completed, attempt, moment, to=State.COMPLETED))
-    group.links = look.outputs
-    if look.more_outputs:
-        group.warnings.append(f"The provider made {look.more_outputs} more outputs than are copied.")
-    group.step, group.status = Step.COPY, None
-    run.finished += 1
-    run.generated += 1
-
-
-async def _failed(run: "Run", group: RowGroup, attempt: Attempt, look: PollResult) -> None:
-    moment = look.completed_at.timestamp() if look.completed_at else None
-    told = messages.generation_failed(look.message)
-    failed = await run.recorded(run.ledger.record_failed, attempt, look.error_code, told, moment, to=State.FAILED)
-    run.take(group, failed)
-    group.step = Step.REPORT
-    group.set_outcome(Status.FAILED, look.error_code, told)
-    run.finished += 1
-    if run.finished >= FAILED_STREAK and run.generated == 0:
-        run.stop(ErrorCode.PROVIDER_DOWN, messages.all_failed(run.finished, told))
+def _is_final(result: PollResult) -> bool:
+    return result.phase is Phase.FAILED or (result.phase is Phase.COMPLETED and bool(result.outputs))

@@ -12,114 +12,119 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from reelsheet.errors import ManifestError
-from reelsheet.ledger import IdentityHistory, Ledger, Note, RunRecord, Sheet, State
+from reelsheet.ledger import Ledger, RunRecord, Sheet
 from reelsheet.manifest import columns
-from reelsheet.manifest import rows as manifest
+from reelsheet.manifest import rows as manifest_rows
 from reelsheet.manifest.identity import identity_of
 from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.options import Options
-from reelsheet.outcomes import ErrorCode, Status
-from reelsheet.planning import plan
-from reelsheet.planning.plan import RowGroup, Step
-from reelsheet.results import publication
+from reelsheet.outcomes import ErrorCode
+from reelsheet.planning.plan import Plan, make_plan
+from reelsheet.results.publication import Files
 from reelsheet.results.table import Summary, summarise
+from reelsheet.run.context import RunContext
+from reelsheet.run.row_status import outcome_of_note
 from reelsheet.run.run import Run
 from reelsheet.settings import Settings
 from reelsheet.storage.destination import Destination, open_destination
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Rebuilt:
     """What was written, and where. `exit_code` is the run's own; for one that never ended, what its rows come to."""
 
     summary: Summary
-    files: publication.Files
+    files: Files
     exit_code: int
 
 
-async def rebuild(told: RunRecord, ledger: Ledger, settings: Settings, *, results: str | None = None) -> Report:
-    """Write a run's results, gallery and summary anew. Raises ReelsheetError where its folder cannot be read.
+async def rebuild(record: RunRecord, ledger: Ledger, settings: Settings, *, results: str | None = None) -> Rebuilt:
+    """Write a run's results, gallery and summary again. Raises ReelsheetError where its folder cannot be read.
 
     `results`: a file that takes the table as well. Nothing moves in the ledger: a run that was killed stays unfinished.
     """
-    run = load_run(told, ledger, settings, results=results)
+    run = load_run(record, ledger, settings, results=results)
     try:
-        found = run.results()
-        computed = run.exit_code(found)
-        exit_code = computed if told.exit_code is None else told.exit_code
+        rows = run.results()
+        computed = run.stops.exit_code(rows)
+        exit_code = computed if record.exit_code is None else record.exit_code
         summary = summarise(
-            found,
-            run_id=told.run_id,
-            started_at=datetime.fromtimestamp(told.started_at, UTC),
-            finished_at=None if told.finished_at is None else datetime.fromtimestamp(told.finished_at, UTC),
-            seconds=_seconds(told, run),
-            flow_run_id=told.flow_run_id,
-            exit_code=None if told.alive else exit_code,
+            rows,
+            run_id=record.run_id,
+            started_at=datetime.fromtimestamp(record.started_at, UTC),
+            finished_at=None if record.finished_at is None else datetime.fromtimestamp(record.finished_at, UTC),
+            seconds=_seconds(record, run.plan),
+            flow_run_id=record.flow_run_id,
+            exit_code=None if record.alive else exit_code,
         )
-        newest = next(iter(ledger.recent_runs(1, destination=told.destination)), None)
-        files = await publication.finish(run, found, summary, latest=newest is None or newest.run_id == told.run_id)
+        newest = next(iter(ledger.recent_runs(1, destination=record.destination)), None)
+        files = await run.writer.finish(rows, summary, is_latest=newest is None or newest.run_id == record.run_id)
     finally:
         run.close()
-    return Report(summary, files, exit_code if exit_code < 128 else computed)
+    return Rebuilt(summary, files, exit_code if exit_code < 128 else computed)
 
 
-def load_run(told: RunRecord, ledger: Ledger, settings: Settings, *, results: str | None = None) -> Run:
-    """The run as an object that can say how its rows stand; it sends nothing."""
-    settings = as_recorded(told, settings)
-    destination = open_destination(told.destination)
-    found = manifest_of(told, settings)
-    sheet = ledger.sheet(told.run_id)
-    if sheet is not None and len(sheet.identities) != len(found.rows):
+def load_run(record: RunRecord, ledger: Ledger, settings: Settings, *, results: str | None = None) -> Run:
+    """The run, able to say how its rows stand; it sends nothing."""
+    settings = as_recorded(record, settings)
+    destination = open_destination(record.destination)
+    manifest = manifest_of(record, settings)
+    sheet = ledger.sheet(record.run_id)
+    if sheet is not None and len(sheet.identities) != len(manifest.rows):
         sheet = None  # of another table than the one that lies there now
-    identities = _identities(found, sheet, settings)
-    found = replace(found, rows=tuple(_as_read(row, sheet, identities) for row in found.rows))
-    drawn = plan.draw(
-        found, identities, ledger.histories(identities.values()),
+    identities = _identities(manifest, sheet, settings)
+    manifest = replace(manifest, rows=tuple(_as_read(row, sheet, identities) for row in manifest.rows))
+    plan = make_plan(
+        manifest, identities, ledger.histories(identities.values()),
         destination=destination.address, objects=frozenset(destination.listing("videos/")),
-        may_replace=lambda _: False, price_cents=settings.price_cents,
+        may_repay=lambda _: False, price_cents=settings.price_cents,
     )  # fmt: skip
+    notes = ledger.notes(record.run_id)
+    for group in plan.groups.values():
+        note = notes.get(group.order)
+        group.warnings.extend(note.warnings if note is not None else ())
+        outcome = outcome_of_note(note, group.step, group.history, record.run_id)
+        if outcome is not None:
+            group.set_outcome(outcome.status, outcome.code, outcome.error)
     options = Options.from_record(
-        told.options, verb=told.verb, source=told.source, destination=told.destination, results=results
+        record.options, verb=record.verb, source=record.source, destination=record.destination, results=results
     )
-    notes = ledger.notes(told.run_id)
-    for group in drawn.groups.values():
-        _believe(group, notes.get(group.order), told)
-    return Run(record=told, plan=drawn, options=options, settings=settings, ledger=ledger, destination=destination)
+    return Run(RunContext(record, plan, options, settings, ledger, destination))
 
 
-def as_recorded(told: RunRecord, settings: Settings) -> Settings:
+def as_recorded(record: RunRecord, settings: Settings) -> Settings:
     """These settings with the API and the model that the run had: they are part of an identity."""
-    kept = {name: told.options[name] for name in ("base_url", "model") if told.options.get(name)}
+    kept = {name: record.options[name] for name in ("base_url", "model") if record.options.get(name)}
     return settings.model_copy(update=kept)
 
 
-def manifest_of(told: RunRecord, settings: Settings) -> Manifest:
+def manifest_of(record: RunRecord, settings: Settings) -> Manifest:
     """The sheet that the run read, from its folder. Raises ManifestError where it is not there."""
-    destination = open_destination(told.destination)
-    key = f"runs/{told.run_id}/manifest.csv"
+    destination = open_destination(record.destination)
+    key = f"runs/{record.run_id}/manifest.csv"
     content = destination.read(key)
     if content is None:
         raise ManifestError(
             f"{destination.uri(key)} is not there: the run ended before it was written, or it was removed. "
-            f"`reelsheet status {told.run_id}` shows what the ledger knows."
+            f"`reelsheet status {record.run_id}` shows what the ledger knows."
         )
-    found = manifest.parse(
+    manifest = manifest_rows.parse(
         content,
-        told.source,
-        image_column=told.options.get("image_column"),
-        prompt_column=told.options.get("prompt_column"),
-        id_column=told.options.get("id_column"),
+        record.source,
+        image_column=record.options.get("image_column"),
+        prompt_column=record.options.get("prompt_column"),
+        id_column=record.options.get("id_column"),
         allow_private=settings.allow_private_hosts,
         copy=True,
     )
-    return _with_earlier_words(found, destination, told.run_id)
+    return _with_earlier_words(manifest, destination, record.run_id)
 
 
-def _identities(found: Manifest, sheet: Sheet | None, settings: Settings) -> dict[int, str]:
+def _identities(manifest: Manifest, sheet: Sheet | None, settings: Settings) -> dict[int, str]:
     """position → identity of each valid row, as the ledger was told when the run began, else worked out anew."""
     if sheet is not None:
         return {position: identity for position, identity in enumerate(sheet.identities) if identity}
-    return {row.position: identity_of(row, settings) for row in found.rows if not row.problems}
+    return {row.position: identity_of(row, settings) for row in manifest.rows if not row.problems}
 
 
 def _as_read(row: Row, sheet: Sheet | None, identities: Mapping[int, str]) -> Row:
@@ -158,62 +163,19 @@ def _words(content: bytes) -> Iterator[Mapping[str, str]]:
         return
 
 
-def _believe(group: RowGroup, note: Note | None, told: RunRecord) -> None:
-    """Take from a note what the ledger does not contradict."""
-    if note is None:
-        _say_refusal(group, told)
-        return
-    group.warnings.extend(note.warnings)
-    status = Status(note.status) if note.status in set(Status) else None
-    if status is not None and _is_consistent(group.step, group.history, status):
-        code = ErrorCode(note.error_code) if note.error_code in set(ErrorCode) else None
-        group.set_outcome(status, code, note.error)
-    else:
-        _say_refusal(group, told)
-
-
-def _is_consistent(step: Step, history: IdentityHistory | None, status: Status) -> bool:
-    match step:
-        case Step.SUBMIT | Step.REFUSE:
-            # A row that was settled as never charged is not unknown any more.
-            return history is None or status not in {Status.UNKNOWN, Status.UNDELIVERED}
-        case Step.POLL | Step.COPY:
-            return status is Status.UNDELIVERED
-        case Step.REPORT:
-            failed = history is not None and history.latest.state == State.FAILED
-            return status is (Status.FAILED if failed else Status.UNKNOWN)
-        case _:
-            return False
-
-
-def _say_refusal(group: RowGroup, told: RunRecord) -> None:
-    """The provider refused the row in this run, which ended before it could say so."""
-    last = group.history.attempts[-1] if group.history is not None else None
-    if group.step is Step.SUBMIT and last is not None and last.run_id == told.run_id and last.state == State.REFUSED:
-        code = ErrorCode(last.error_code) if last.error_code in set(ErrorCode) else None
-        if code is not None:
-            group.set_outcome(Status.FAILED, code, last.error or "")
-    elif group.step is Step.SUBMIT and last is not None and last.state == State.ABANDONED:
-        group.set_outcome(
-            Status.SKIPPED,
-            ErrorCode.INTERRUPTED,
-            "Settled as never charged; run the same command again to have it made.",
-        )
-
-
-def _seconds(told: RunRecord, run: Run) -> float:
+def _seconds(record: RunRecord, plan: Plan) -> float:
     """From the start to the end, or to the last that is known of a run without one."""
-    if told.finished_at is not None:
-        return max(0.0, told.finished_at - told.started_at)
-    if told.alive:
-        return max(0.0, time.time() - told.started_at)
+    if record.finished_at is not None:
+        return max(0.0, record.finished_at - record.started_at)
+    if record.alive:
+        return max(0.0, time.time() - record.started_at)
     moments = [
         moment
-        for group in run.plan.groups.values()
+        for group in plan.groups.values()
         if group.history is not None
         for attempt in group.history.attempts
-        if attempt.run_id == told.run_id
+        if attempt.run_id == record.run_id
         for moment in (attempt.claimed_at, attempt.submitted_at, attempt.completed_at)
         if moment is not None
     ]
-    return max(0.0, max(moments, default=told.started_at) - told.started_at)
+    return max(0.0, max(moments, default=record.started_at) - record.started_at)

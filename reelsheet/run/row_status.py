@@ -1,98 +1,159 @@
-"""How a row stands: its line in the results, drawn from what the ledger says and, below that, from what the run says.
+"""How does this row stand? The one answer, from what the ledger knows of its identity and what a run says of it.
 
-What may have been paid for is `unknown` whatever else happened to it, so that no table can hide money at risk.
+The results table, the live display, `status`, `report` and `retry` all ask here. What may have been paid for is
+`unknown` whatever else happened to it, so that nothing can hide money at risk.
 """
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from enum import StrEnum
 
 from reelsheet import messages
-from reelsheet.ledger import PAID, Attempt, State
+from reelsheet.ledger import PAID, Attempt, IdentityHistory, Note, State
 from reelsheet.outcomes import ErrorCode, RowResult, Status
-from reelsheet.planning.plan import RowGroup, Step
+from reelsheet.planning.plan import OPEN, RowGroup, RowOutcome, Step
+from reelsheet.run.context import RunContext
 
-if TYPE_CHECKING:
-    from reelsheet.run.run import Run
-
-_OPEN = (State.UNKNOWN, State.CLAIMED)
+_MAYBE_PAID = (State.UNKNOWN, State.CLAIMED)
+INTERRUPTED = (ErrorCode.INTERRUPTED, messages.interrupted())
 
 
-def result(run: "Run", position: int) -> RowResult:
-    """One row's line as of now."""
-    row = run.manifest.rows[position]
-    group = run.work_at(position)
+class Stage(StrEnum):
+    """Where a row is while a run works on it."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    GENERATING = "generating"
+    COPYING = "copying"
+
+
+def row_status(
+    step: Step,
+    history: IdentityHistory | None,
+    outcome: RowOutcome | None,
+    *,
+    run_id: str,
+    skip_reason: tuple[ErrorCode, str] = INTERRUPTED,
+) -> RowOutcome:
+    """Status, code and sentence of a row. `skip_reason`: why a row that the run did not reach was left."""
+    if step is Step.DONE:
+        return RowOutcome(Status.SUCCEEDED, None, "")
+    latest = history.latest if history else None
+    if latest is not None and latest.state in _MAYBE_PAID:
+        return RowOutcome(Status.UNKNOWN, ErrorCode.SUBMIT_UNKNOWN, _unknown_error(latest, outcome, run_id))
+    if outcome is not None:
+        return outcome
+    if latest is not None and latest.state == State.FAILED and step is not Step.SUBMIT:
+        code = _code(latest.error_code) or ErrorCode.GENERATION_FAILED
+        return RowOutcome(Status.FAILED, code, latest.error or messages.failed_before())
+    if latest is not None and latest.state in PAID and step is not Step.SUBMIT:
+        return RowOutcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
+    return RowOutcome(Status.SKIPPED, *skip_reason)
+
+
+def stage_or_status(
+    step: Step, history: IdentityHistory | None, outcome: RowOutcome | None, *, run_id: str, is_live: bool
+) -> Stage | Status:
+    """Where a row is that a living run still works on, else its status."""
+    if not is_live or outcome is not None or step not in OPEN:
+        return row_status(step, history, outcome, run_id=run_id).status
+    if history is not None and history.latest.state == State.CLAIMED:
+        return Stage.SENDING
+    return {Step.POLL: Stage.GENERATING, Step.COPY: Stage.COPYING}.get(step, Stage.WAITING)
+
+
+def outcome_of_note(note: Note | None, step: Step, history: IdentityHistory | None, run_id: str) -> RowOutcome | None:
+    """What a run said of a row, as far as the ledger does not contradict it by now."""
+    status = Status(note.status) if note is not None and note.status in set(Status) else None
+    if note is not None and status is not None and _is_consistent(step, history, status):
+        return RowOutcome(status, _code(note.error_code), note.error)
+    last = history.attempts[-1] if history is not None else None
+    if step is not Step.SUBMIT or last is None:
+        return None
+    code = _code(last.error_code)
+    if last.state == State.REFUSED and last.run_id == run_id and code is not None:
+        return RowOutcome(Status.FAILED, code, last.error or "")  # the run ended before it could say so
+    if last.state == State.ABANDONED:
+        error = "Settled as never charged; run the same command again to have it made."
+        return RowOutcome(Status.SKIPPED, ErrorCode.INTERRUPTED, error)
+    return None
+
+
+def row_result(
+    context: RunContext, position: int, group: RowGroup | None, skip_reason: tuple[ErrorCode, str]
+) -> RowResult:
+    """One row's line in the results as of now; `group` None: the row is invalid."""
+    row = context.manifest.rows[position]
     if row.problems or group is None:
         problems = " ".join(row.problems)
-        return RowResult(Status.INVALID, problems, ErrorCode.INVALID_ROW, row.warnings, run_id=run.run_id)
-    status, code, error = verdict(run, group)
-    line = RowResult(
-        status,
-        error,
-        code,
+        return RowResult(Status.INVALID, problems, ErrorCode.INVALID_ROW, row.warnings, run_id=context.run_id)
+    verdict = row_status(group.step, group.history, group.outcome, run_id=context.run_id, skip_reason=skip_reason)
+    result = RowResult(
+        verdict.status,
+        verdict.error,
+        verdict.code,
         warnings=tuple(dict.fromkeys((*row.warnings, *group.warnings))),
         identity=group.identity,
-        run_id=run.run_id,
+        run_id=context.run_id,
     )
     history = group.history
     if history is None:
-        return line
-    first = position == group.positions[0]
-    if first:
-        line.cost_cents = history.run_cents(run.run_id)
-        line.total_cost_cents = history.total_cents
-        line.at_risk_cents = history.risk_cents
+        return result
+    is_first = position == group.positions[0]
+    if is_first:
+        result.cost_cents = history.run_cents(context.run_id)
+        result.total_cost_cents = history.total_cents
+        result.at_risk_cents = history.risk_cents
     latest = history.latest
-    if latest.state in (*PAID, *_OPEN) and not _is_refusal(status, latest):
-        line.attempt = latest.number
-        line.prediction_id = latest.prediction_id or ""
-        line.submitted_at = _utc(latest.submitted_at)
-        line.completed_at = _utc(latest.completed_at)
-        line.reused = latest.state in PAID and (not first or latest.run_id != run.run_id)
-    if status is Status.SUCCEEDED:
-        _name_clips(run, line, group)
-    return line
+    # A row that was refused just now says so; an earlier attempt of it stays what it is.
+    is_refusal = verdict.status in {Status.FAILED, Status.INVALID} and latest.state != State.FAILED
+    if latest.state in (*PAID, *_MAYBE_PAID) and not is_refusal:
+        result.attempt = latest.number
+        result.prediction_id = latest.prediction_id or ""
+        result.submitted_at = _utc(latest.submitted_at)
+        result.completed_at = _utc(latest.completed_at)
+        result.reused = latest.state in PAID and (not is_first or latest.run_id != context.run_id)
+    if verdict.status is Status.SUCCEEDED:
+        _name_clips(context, result, history)
+    return result
 
 
-def verdict(run: "Run", group: RowGroup) -> tuple[Status, ErrorCode | None, str]:
-    """Status, code and sentence of a row that could be asked for."""
-    if group.step is Step.DONE:
-        return Status.SUCCEEDED, None, ""
-    latest = group.history.latest if group.history else None
-    if latest is not None and latest.state in _OPEN:
-        return Status.UNKNOWN, ErrorCode.SUBMIT_UNKNOWN, _unknown(run, group, latest)
-    if group.status is not None:
-        return group.status, group.error_code, group.error
-    if latest is not None and latest.state == State.FAILED and group.step is not Step.SUBMIT:
-        code = ErrorCode(latest.error_code) if latest.error_code in set(ErrorCode) else ErrorCode.GENERATION_FAILED
-        return Status.FAILED, code, latest.error or messages.failed_before()
-    if latest is not None and latest.state in PAID and group.step is not Step.SUBMIT:
-        return Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid()
-    return Status.SKIPPED, *run.why_skipped()
+def _name_clips(context: RunContext, result: RowResult, history: IdentityHistory) -> None:
+    destination = context.destination
+    stored = history.delivered(destination.address)
+    if stored:
+        first = stored[0]
+        result.video_uri = destination.uri(first.key)
+        result.more_video_uris = tuple(destination.uri(delivery.key) for delivery in stored[1:])
+        result.video_bytes, result.video_sha256 = first.bytes, first.sha256
+        result.width, result.height, result.duration_s = first.width, first.height, first.duration_s
 
 
-def _unknown(run: "Run", group: RowGroup, latest: Attempt) -> str:
-    if latest.state == State.CLAIMED and latest.run_id != run.run_id:  # a dead run's claim would be unknown by now
+def _unknown_error(latest: Attempt, outcome: RowOutcome | None, run_id: str) -> str:
+    if latest.state == State.CLAIMED and latest.run_id != run_id:  # a dead run's claim would be unknown by now
         return messages.sent_by_another(latest.run_id)
-    told = latest.error or messages.crashed_while_sending(latest.claimed_at)
-    if group.status is None or group.status is Status.UNKNOWN:
-        return told
-    return f"{group.error} An earlier submission of this row is still open: {told}"
+    error = latest.error or messages.crashed_while_sending(latest.claimed_at)
+    if outcome is None or outcome.status is Status.UNKNOWN:
+        return error
+    return f"{outcome.error} An earlier submission of this row is still open: {error}"
 
 
-def _is_refusal(status: Status, latest: Attempt) -> bool:
-    """What the row says is of a submission that was not accepted; an earlier attempt stays what it is."""
-    return status in {Status.FAILED, Status.INVALID} and latest.state != State.FAILED
+def _is_consistent(step: Step, history: IdentityHistory | None, status: Status) -> bool:
+    """Whether a run may have said `status` of a row that stands like this now."""
+    match step:
+        case Step.SUBMIT | Step.REFUSE:
+            # A row that was settled as never charged is not unknown any more.
+            return history is None or status not in {Status.UNKNOWN, Status.UNDELIVERED}
+        case Step.POLL | Step.COPY:
+            return status is Status.UNDELIVERED
+        case Step.REPORT:
+            failed = history is not None and history.latest.state == State.FAILED
+            return status is (Status.FAILED if failed else Status.UNKNOWN)
+        case _:
+            return False
 
 
-def _name_clips(run: "Run", line: RowResult, group: RowGroup) -> None:
-    stored = group.history.delivered(run.destination.address) if group.history else ()
-    if not stored:
-        return
-    main = stored[0]
-    line.video_uri = run.destination.uri(main.key)
-    line.more_video_uris = tuple(run.destination.uri(one.key) for one in stored[1:])
-    line.video_bytes, line.video_sha256 = main.bytes, main.sha256
-    line.width, line.height, line.duration_s = main.width, main.height, main.duration_s
+def _code(text: str | None) -> ErrorCode | None:
+    return ErrorCode(text) if text in set(ErrorCode) else None
 
 
 def _utc(seconds: float | None) -> datetime | None:

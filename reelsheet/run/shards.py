@@ -1,4 +1,4 @@
-"""A large run in parts: who does which rows, in this process or on other machines, and what became of them.
+"""A large run in parts: who does which rows, in this process or on other machines, and what happened to them.
 
 One ledger, one budget, one table: a shard is no run of its own. It claims in the name of the run, so that the
 run's cap holds over all of them, and what it has to say of a row goes to the ledger, where the run's own
@@ -8,83 +8,91 @@ process reads it.
 import asyncio
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from reelsheet import messages
 from reelsheet.errors import ConfigurationError, LedgerError
-from reelsheet.ledger import Attempt, Ledger, Note
-from reelsheet.ledger import shards as book
+from reelsheet.ledger import Ledger, Note
+from reelsheet.ledger.shards import ShardRecord
 from reelsheet.manifest.identity import identity_of
 from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
-from reelsheet.planning.plan import Plan, RowGroup, Step, step_of
-from reelsheet.provider.classification import SubmitOutcome, SubmitResult
+from reelsheet.planning import permissions
+from reelsheet.planning.plan import OPEN, Plan, RowGroup, Step
+from reelsheet.provider.classification import SubmitResult
+from reelsheet.run.context import RunContext
 from reelsheet.run.run import Run
 from reelsheet.run.submission import NO_ANSWER_STREAK
 from reelsheet.settings import Settings
+from reelsheet.storage.destination import open_destination
 
-NOTES_SECONDS = 3.0  # between two looks at what stopped the others
-OPEN = (Step.SUBMIT, Step.POLL, Step.COPY)
+NOTES_INTERVAL_S = 3.0  # between two looks at what stopped the others
+
+SQLITE_REFUSED = (
+    "Several machines cannot share a SQLite ledger: set REELSHEET_LEDGER_URL=postgresql://… for every worker, "
+    "or raise shard_size above the number of rows. Nothing was spent."
+)
 
 
-class Shard(Run):
-    """A part of a run in a process of its own: it writes no table, and learns from the ledger why others stopped."""
+class Shard:
+    """A part of a run in a process of its own: `run` writes no table, and hears from the ledger why others stopped."""
 
-    def __init__(self, *, number: int, granted: Mapping[str, int], **parts: Any) -> None:
-        super().__init__(**parts)
+    def __init__(self, context: RunContext, number: int) -> None:
         self.number = number
-        self._told: set[asyncio.Task[None]] = set()
-        for group in self.plan.groups.values():
-            group.step = step_of(group, self.destination.address, None, _replacing(granted))
-
-    def stop(self, code: ErrorCode, error: str) -> None:
-        """Submit nothing more, here and in the run's other processes."""
-        first = self.stop_code is None
-        super().stop(code, error)
-        if first:
-            self._tell(self.in_ledger(book.mark_stop, self.ledger, self.run_id, self.number, code, error))
-
-    def answered(self, group: RowGroup, attempt: Attempt, answer: SubmitResult) -> None:
-        super().answered(group, attempt, answer)
-        if answer.outcome is SubmitOutcome.UNKNOWN and not self.stopping:
-            self._tell(self._streak_everywhere(answer.message))
-
-    async def _streak_everywhere(self, told: str) -> None:
-        """Five submissions in a row without an answer stop the run, whichever machines they left from."""
-        streak = await self.in_ledger(book.no_answers, self.ledger, self.run_id, NO_ANSWER_STREAK)
-        if streak >= NO_ANSWER_STREAK:
-            self.stop(ErrorCode.PROVIDER_DOWN, messages.provider_down(told))
-
-    async def _keep_table(self) -> None:
-        """In place of the table: its words to the ledger, the others' stop from it."""
-        while True:
-            await self._look_up()
-            await asyncio.sleep(NOTES_SECONDS)
-
-    async def _look_up(self) -> None:
-        try:
-            await self.in_ledger(self.ledger.write_notes, self.run_id, self.notes())
-            stop = await self.in_ledger(book.stop_of, self.ledger, self.run_id)
-        except LedgerError:
-            return  # the next look, or the next claim, will say so
-        if stop is not None and self.stop_code is None:
-            super().stop(ErrorCode(stop[0]), stop[1])
+        self.run = Run(context, keep=self._keep, on_stop=self._publish_stop, on_no_answer=self._count_no_answers)
+        self._ledger, self._run_id = context.ledger, context.run_id
+        self._publishing: set[asyncio.Task[None]] = set()
+        may_repay = permissions.from_grants(context.ledger.permissions(context.run_id))
+        for group in context.plan.groups.values():
+            group.replan(context.destination.address, None, may_repay=may_repay(group))
 
     async def leave(self) -> None:
-        """Say what became of every row and give the shard back: finished, or for another process."""
-        if self._told:
-            await asyncio.gather(*self._told, return_exceptions=True)
-        await self.in_ledger(self.ledger.write_notes, self.run_id, self.notes())
-        done = book.finish if self.signal is None else book.give_back
-        await self.in_ledger(done, self.ledger, self.run_id, self.number)
+        """Say what happened to every row and give the shard back: finished, or for another process."""
+        if self._publishing:
+            await asyncio.gather(*self._publishing, return_exceptions=True)
+        await self.run.write_notes()
+        shards = self._ledger.shards
+        await self._call(shards.finish if self.run.stops.signal is None else shards.give_back, self.number)
 
-    def _tell(self, telling: Any) -> None:
-        task = asyncio.get_running_loop().create_task(telling)
-        self._told.add(task)
+    def close(self) -> None:
+        """Give back threads and the ledger, which is the shard's own."""
+        self.run.close()
+        self._ledger.close()
+
+    async def _keep(self) -> None:
+        """In place of the table: this process's notes to the ledger, the others' stop from it."""
+        while True:
+            with suppress(LedgerError):  # the next time, or the next claim, will say so
+                await self.run.write_notes()
+                stop = await self._call(self._ledger.shards.stop_of)
+                if stop is not None:
+                    self.run.stops.stop_quietly(ErrorCode(stop.code), stop.error)
+            await asyncio.sleep(NOTES_INTERVAL_S)
+
+    def _publish_stop(self, code: ErrorCode, error: str) -> None:
+        """Submit nothing more in the run's other processes either."""
+        self._publish(self._call(self._ledger.shards.mark_stop, self.number, code, error))
+
+    def _count_no_answers(self, result: SubmitResult) -> None:
+        if not self.run.stops.is_stopping:
+            self._publish(self._stop_after_streak(result.message))
+
+    async def _stop_after_streak(self, message: str) -> None:
+        """Five submissions in a row without an answer stop the run, whichever machines they left from."""
+        streak = await self._call(self._ledger.unanswered_streak, NO_ANSWER_STREAK)
+        if streak >= NO_ANSWER_STREAK:
+            self.run.stops.stop(ErrorCode.PROVIDER_DOWN, messages.provider_down(message))
+
+    async def _call(self, function: Any, *arguments: Any) -> Any:
+        return await self.run.ledger_session.call(function, self._run_id, *arguments)
+
+    def _publish(self, writing: Coroutine[Any, Any, None]) -> None:
+        self._publishing.add(asyncio.get_running_loop().create_task(writing))
 
 
 async def attach(
@@ -92,11 +100,15 @@ async def attach(
 ) -> Shard | None:
     """Take a shard of a run that another process began; None where somebody living has it, or it is done.
 
-    Raises ConfigurationError where this machine is not set up like the run's. The shard's ledger is its own to close.
+    Raises ConfigurationError where this machine is not set up like the run's.
     """
     ledger = await asyncio.to_thread(Ledger.open, settings.ledger_url)
     try:
-        return await asyncio.to_thread(_attach, ledger, run_id, number, settings, flow_run_id, concurrency)
+        context = await asyncio.to_thread(_attach, ledger, run_id, number, settings, flow_run_id, concurrency)
+        if context is None:
+            ledger.close()
+            return None
+        return Shard(context, number)
     except BaseException:
         ledger.close()
         raise
@@ -104,9 +116,7 @@ async def attach(
 
 def _attach(
     ledger: Ledger, run_id: str, number: int, settings: Settings, flow_run_id: str | None, concurrency: int | None
-) -> Shard | None:
-    from reelsheet.storage.destination import open_destination
-
+) -> RunContext | None:
     if ledger.is_sqlite:
         raise ConfigurationError(SQLITE_REFUSED)
     record = ledger.run(run_id)
@@ -116,38 +126,22 @@ def _attach(
         )
     if settings.api_key is None:
         raise ConfigurationError("This worker has no API key: set VIBEDREAM_API_KEY where it runs.")
-    if not book.take(ledger, run_id, number, flow_run_id):
-        ledger.close()
+    if not ledger.shards.take(run_id, number, flow_run_id):
         return None
-    plan = _unpack(book.content(ledger, run_id, number), settings)
-    first, last = min(plan.groups.values(), key=_order), max(plan.groups.values(), key=_order)
-    book.forget_notes(ledger, run_id, first.order, last.order)
+    plan = _unpack(ledger.shards.stored_rows(run_id, number), settings)
+    orders = [group.order for group in plan.groups.values()]
+    ledger.forget_notes(run_id, min(orders), max(orders))
     for identity, history in ledger.histories(plan.groups).items():
         plan.groups[identity].history = history
-    options = Options.from_record(record.options)
-    return Shard(
-        number=number,
-        granted=ledger.permissions(run_id),
-        record=record,
-        plan=plan,
-        options=replace(options, concurrency=concurrency),
-        settings=settings,
-        ledger=ledger,
-        destination=open_destination(record.destination),
-    )
-
-
-SQLITE_REFUSED = (
-    "Several machines cannot share a SQLite ledger: set REELSHEET_LEDGER_URL=postgresql://… for every worker, "
-    "or raise shard_size above the number of rows. Nothing was spent."
-)
+    options = replace(Options.from_record(record.options), concurrency=concurrency)
+    return RunContext(record, plan, options, settings, ledger, open_destination(record.destination))
 
 
 # The division
 
 
 def ranges(groups: Sequence[RowGroup], size: int, rows: int) -> list[tuple[int, int]]:
-    """Positions 0 to `rows` - 1 in ranges, both ends included, each with at most `size` first rows of `works`.
+    """Positions 0 to `rows` - 1 in ranges, both ends included, each with at most `size` first rows of `groups`.
 
     An identity belongs to the range of its first row, wherever its duplicates are.
     """
@@ -163,99 +157,94 @@ def within(groups: Sequence[RowGroup], first: int, last: int) -> list[RowGroup]:
     return [group for group in groups if first <= group.order <= last]
 
 
+def paid_first(groups: Sequence[RowGroup]) -> list[RowGroup]:
+    """What is paid for comes first, for links expire; then in row order."""
+    return sorted(groups, key=lambda group: (group.step is Step.SUBMIT, group.order))
+
+
 def chunks(groups: Sequence[RowGroup], size: int) -> list[list[RowGroup]]:
-    """Parts for one process: what is paid for first, for links expire; then in row order."""
-    ordered = sorted(groups, key=lambda group: (group.step is Step.SUBMIT, group.order))
+    """Parts for one process, in the order of `paid_first`."""
+    ordered = paid_first(groups)
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
-async def divide(run: Run) -> list[book.ShardRecord]:
+async def divide(run: Run) -> list[ShardRecord]:
     """Lay the run's shards out in the ledger with their rows; a run that goes on keeps its division.
 
     A shard that a living process has is left to it; one that is finished but has rows to do again is opened again.
     """
-    await _forget_the_gone(run)
+    call, ledger, run_id = run.ledger_session.call, run.context.ledger.shards, run.run_id
+    manifest = run.context.manifest
+    await _forget_missing(run)
     todo = run.to_do()
-    drawn = ranges(todo, run.options.shard_size, len(run.manifest.rows))
-    found = await run.in_ledger(book.lay_out, run.ledger, run.run_id, drawn)
-    await run.in_ledger(book.clear_stops, run.ledger, run.run_id)
-    for shard in found:
-        rows = within(todo, shard.first_position, shard.last_position)
-        if shard.alive or (shard.finished and not rows):
+    drawn = ranges(todo, run.context.options.shard_size, len(manifest.rows))
+    records = await call(ledger.lay_out, run_id, drawn)
+    await call(ledger.clear_stops, run_id)
+    for shard in records:
+        groups = within(todo, shard.first_position, shard.last_position)
+        if shard.alive or (shard.finished and not groups):
             continue
         if shard.finished:
-            await run.in_ledger(book.begin_try, run.ledger, run.run_id, shard.number)
-        content = _pack(run.manifest, rows) if rows else None
-        await run.in_ledger(book.fill, run.ledger, run.run_id, shard.number, content)
-    return await run.in_ledger(book.shards, run.ledger, run.run_id)
+            await call(ledger.begin_try, run_id, shard.number)
+        content = _pack(manifest, groups) if groups else None
+        await call(ledger.store_rows, run_id, shard.number, content)
+    return await call(ledger.of_run, run_id)
 
 
-async def _forget_the_gone(run: Run) -> None:
+async def _forget_missing(run: Run) -> None:
     """A delivery whose object is gone is no delivery: shards ask the ledger, not the bucket."""
-    here = run.destination.address
-    gone = [
-        (here, one.key)
-        for group in run.plan.having(Step.COPY)
+    here = run.context.destination.address
+    missing = [
+        (here, delivery.key)
+        for group in run.plan.at_step(Step.COPY)
         if group.history is not None
-        for one in group.history.delivered(here)
+        for delivery in group.history.delivered(here)
     ]
-    if gone:
-        await run.in_ledger(run.ledger.forget_deliveries, gone)
+    if missing:
+        await run.ledger_session.call(run.context.ledger.forget_deliveries, missing)
 
 
 async def take_in(run: Run, *, leave: AbstractSet[str] = frozenset()) -> None:
-    """What the run's other processes did since: standings and their words, into this process's table.
+    """What the run's other processes did since: histories and their notes, into this process's plan.
 
     Identities in `leave` are this process's own.
     """
-    opened = {
-        identity: group for identity, group in run.plan.groups.items() if group.step in OPEN and identity not in leave
-    }
-    histories = await run.in_ledger(run.ledger.histories, list(opened))
-    notes = await run.in_ledger(run.ledger.notes, run.run_id)
-    granted = await run.in_ledger(run.ledger.permissions, run.run_id)
-    for identity, group in opened.items():
+    call, ledger, run_id = run.ledger_session.call, run.context.ledger, run.run_id
+    open_groups = [group for group in run.plan.groups.values() if group.step in OPEN and group.identity not in leave]
+    histories = await call(ledger.histories, [group.identity for group in open_groups])
+    notes = await call(ledger.notes, run_id)
+    may_repay = permissions.from_grants(await call(ledger.permissions, run_id))
+    for group in open_groups:
         if group.error_code is ErrorCode.OVER_LIMIT:
             continue
-        group.history = histories.get(identity)
-        group.step = step_of(group, run.destination.address, None, _replacing(granted))
+        group.history = histories.get(group.identity)
+        group.replan(run.context.destination.address, None, may_repay=may_repay(group))
         note = notes.get(group.order)
         if note is not None:
-            _hear(run, group, note)
+            group.warnings.extend(warning for warning in note.warnings if warning not in group.warnings)
+            _apply_note(run, group, note)
         if group.history is not None or note is not None:
-            run.touched.add(identity)
+            run.monitor.touched.add(group.identity)
 
 
-def _hear(run: Run, group: RowGroup, note: Note) -> None:
-    group.warnings.extend(warning for warning in note.warnings if warning not in group.warnings)
+def _apply_note(run: Run, group: RowGroup, note: Note) -> None:
     if group.step is Step.DONE or not note.status:
         return
     code = ErrorCode(note.error_code) if note.error_code else None
     group.set_outcome(Status(note.status), code, note.error)
     if code is ErrorCode.OVER_BUDGET:
-        run.stop_over_budget(note.error)
-
-
-def _replacing(granted: Mapping[str, int]) -> Callable[[RowGroup], bool]:
-    def may_replace(group: RowGroup) -> bool:
-        return group.history is not None and granted.get(group.identity) == group.history.latest.number
-
-    return may_replace
-
-
-def _order(group: RowGroup) -> int:
-    return group.order
+        run.stops.stop_over_budget(note.error)
 
 
 # A shard's rows on their way to another machine
 
 
 def _pack(manifest: Manifest, groups: Sequence[RowGroup]) -> bytes:
-    told = {
+    packed = {
         "source": manifest.source,
         "columns": manifest.columns,
         "roles": manifest.roles,
-        "works": [
+        "groups": [
             {
                 "identity": group.identity,
                 "positions": group.positions,
@@ -272,16 +261,16 @@ def _pack(manifest: Manifest, groups: Sequence[RowGroup]) -> bytes:
             for group in groups
         ],
     }
-    return zlib.compress(json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode())
+    return zlib.compress(json.dumps(packed, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _unpack(content: bytes | None, settings: Settings) -> Plan:
     """Raises ConfigurationError where this machine would ask another provider, or for another model."""
     if content is None:
         raise ConfigurationError("The rows of this part of the run are not in the ledger; start the whole run again.")
-    told = json.loads(zlib.decompress(content))
+    packed = json.loads(zlib.decompress(content))
     groups: dict[str, RowGroup] = {}
-    for one in told["works"]:
+    for one in packed["groups"]:
         row = Row(
             position=one["positions"][0], line=one["line"], cells=tuple(one["cells"]), image=one["image"],
             prompt=one["prompt"], expansion=one["expansion"], take=one["take"], id=one["id"],
@@ -295,9 +284,6 @@ def _unpack(content: bytes | None, settings: Settings) -> Plan:
             one["identity"], row, list(one["positions"]), warnings=list(one["warnings"]), fingerprint=one["fingerprint"]
         )
     manifest = Manifest(
-        told["source"], tuple(told["columns"]), tuple(group.row for group in groups.values()), told["roles"]
+        packed["source"], tuple(packed["columns"]), tuple(group.row for group in groups.values()), packed["roles"]
     )
     return Plan(manifest, groups, settings.price_cents)
-
-
-__all__ = ["OPEN", "SQLITE_REFUSED", "Shard", "attach", "chunks", "divide", "ranges", "take_in", "within"]

@@ -12,118 +12,33 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import NamedTuple
 
 from reelsheet import messages
-from reelsheet.errors import LedgerError
+from reelsheet.errors import LedgerError, Stopped
+from reelsheet.images import preflight
 from reelsheet.ledger import Attempt, Claimed, Found, IdentityHistory, OverBudget, State, Wait
 from reelsheet.ledger.lease import awake_and_asleep
 from reelsheet.outcomes import ErrorCode, Status
+from reelsheet.pacing.congestion_window import Gate
 from reelsheet.pacing.poll_schedule import estimate_seconds
-from reelsheet.planning import plan
 from reelsheet.planning.plan import RowGroup, Step
 from reelsheet.provider.classification import SubmitOutcome, SubmitResult
-from reelsheet.provider.client import LeaseLost
+from reelsheet.provider.client import LeaseLost, Provider
 from reelsheet.results import earlier
-
-if TYPE_CHECKING:
-    from reelsheet.run.run import Run
+from reelsheet.run.context import RunContext
+from reelsheet.run.in_flight import InFlight, OtherClaims
+from reelsheet.run.ledger_session import LedgerSession, UnrecordedId
+from reelsheet.run.price_watch import PriceWatch
+from reelsheet.run.stop_control import StopControl
+from reelsheet.run.threads import Threads
 
 log = logging.getLogger("reelsheet")
 
-NO_ANSWER_STREAK = 5
+NO_ANSWER_STREAK = 5  # submissions in a row without a definite answer, before the run stops
 CONNECT_TRIES = 5
-REFUSED_SECONDS = 600.0  # without a single acceptance, before a rate limit stops the run
-COMMIT_PAUSES = (0.1, 0.5, 2.0)  # between tries to have the ledger take an answer
-OTHERS_SECONDS = 2.0  # between two looks at another run's claim, at the most
-
-
-class InFlight:
-    """The POSTs of this process that are on their way, or about to be."""
-
-    def __init__(self) -> None:
-        self._leaving: set[str] = set()  # identities that the pace has admitted and whose POST has not left
-        self._left = asyncio.Event()
-        self._left.set()
-        self._answers: set[asyncio.Task[Any]] = set()
-        self._sending: set[asyncio.Task[Any]] = set()
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-
-    def __bool__(self) -> bool:
-        return bool(self._answers)
-
-    async def quiet(self) -> None:
-        """Until none is on its way."""
-        await self._quiet.wait()
-
-    def leaving(self, identity: str) -> None:
-        """A row is admitted: whatever can wait had better wait until its POST has left (see `all_left`)."""
-        self._leaving.add(identity)
-        self._left.clear()
-
-    def left(self, identity: str) -> None:
-        """It has left, or does not leave after all."""
-        self._leaving.discard(identity)
-        if not self._leaving:
-            self._left.set()
-
-    async def all_left(self, seconds: float) -> None:
-        """Until every admitted POST has left, but for `seconds` at the most."""
-        if not self._left.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._left.wait(), seconds)
-
-    def cut(self) -> None:
-        """Wait for no answer any longer; what is known of each is still recorded."""
-        for task in self._sending:
-            task.cancel()
-
-    def track(self, answer: "asyncio.Task[Any]") -> None:
-        self._answers.add(answer)
-        self._quiet.clear()
-        answer.add_done_callback(self._answered)
-
-    def track_sending(self, sending: "asyncio.Task[Any]") -> None:
-        self._sending.add(sending)
-        sending.add_done_callback(self._sending.discard)
-
-    def _answered(self, answer: "asyncio.Task[Any]") -> None:
-        self._answers.discard(answer)
-        if not self._answers:
-            self._quiet.set()
-
-
-class OtherClaims:
-    """Claims of other living runs that this one waits for, looked at all together."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, asyncio.Future[IdentityHistory]] = {}
-        self._looking: asyncio.Task[None] | None = None
-
-    async def settled(self, run: "Run", identity: str) -> IdentityHistory:
-        """How an identity stands once none of its attempts is claimed any more."""
-        if identity not in self._waiting:
-            self._waiting[identity] = asyncio.get_running_loop().create_future()
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look(run))
-        return await asyncio.shield(self._waiting[identity])
-
-    async def _look(self, run: "Run") -> None:
-        pause = OTHERS_SECONDS / 10
-        while self._waiting and not run.interrupted.is_set():
-            try:
-                histories = await run.in_ledger(run.ledger.histories, list(self._waiting))
-            except Exception as error:  # noqa: BLE001 - it is raised where each is waited for
-                for waiting in self._waiting.values():
-                    waiting.set_exception(error)
-                self._waiting.clear()
-                return
-            settled = [one for one in histories.values() if all(a.state != State.CLAIMED for a in one.attempts)]
-            for history in settled:
-                self._waiting.pop(history.latest.identity).set_result(history)
-            pause = OTHERS_SECONDS / 10 if settled else min(OTHERS_SECONDS, 1.5 * pause)
-            await run.pause(pause)
+REFUSED_LIMIT_S = 600.0  # without a single acceptance, before a rate limit stops the run
+COMMIT_PAUSES_S = (0.1, 0.5, 2.0)  # between tries to have the ledger take an answer
 
 
 @dataclass(slots=True)
@@ -134,278 +49,305 @@ class _Tries:
     refused_since: float | None = None
 
 
-async def submit_row(run: "Run", group: RowGroup) -> Attempt | None:
-    """Claim and submit until there is an id, or a reason why there is none."""
-    tries = _Tries()
-    while group.claimed or await run.admit(group):
-        if run.stopping:
-            run.skip(group)
-            return None
-        image = await _image(run, group)
-        if image is None:
-            return None
-        claim = await run.in_ledger(
-            run.ledger.claim,
-            group.identity,
-            run_id=run.run_id,
-            price_cents=run.price_cents,
-            daily_cap_cents=run.settings.daily_cap_cents,
-            fingerprint=group.fingerprint,
-        )
-        if isinstance(claim, Claimed):
-            answer = await _post(run, group, claim, image)
-            if not await _may_try_again(run, group, answer, tries):
-                latest = group.history.latest if group.history else None
-                return latest if latest is not None and latest.state == State.SUBMITTED else None
-            continue
-        run.unsend(group)
-        history = await _unclaimed(run, group, claim)
-        if history is not None:
-            return found(run, group, history)
-        if group.status is not None or run.interrupted.is_set():
-            return None
-    return None
+class _Entry(NamedTuple):
+    """How an answer is recorded: the write, the state that it leads to, and the error for people."""
+
+    write: Callable[[], Attempt]
+    state: State
+    error: str
 
 
-async def _unclaimed(run: "Run", group: RowGroup, claim: Found | Wait | OverBudget) -> IdentityHistory | None:
-    """The standing that makes a POST needless; None: ask again, unless the row says why not."""
-    match claim:
-        case Found(history=history):
-            return history
-        case Wait():
-            settled = await _settled(run, group)
-            return None if settled is None or settled.is_free else settled
-        case OverBudget() if run.posts:  # something reserved may yet be released
-            await run.posts.quiet()
-        case OverBudget():
-            group.set_outcome(
-                Status.SKIPPED,
-                ErrorCode.OVER_BUDGET,
-                messages.over_budget(claim.which, claim.cap_cents, run.price_cents),
+class Submitter:
+    """Submits rows of one run. `on_no_answer` hears of each submission without a definite answer."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        *,
+        provider: Provider,
+        gate: Gate,
+        stops: StopControl,
+        session: LedgerSession,
+        threads: Threads,
+        in_flight: InFlight,
+        prices: PriceWatch,
+        remark: Callable[[str], None],
+        on_no_answer: Callable[[SubmitResult], None] = lambda _result: None,
+    ) -> None:
+        self._context, self._ledger, self._clock = context, context.ledger, context.clock
+        self._provider, self._gate, self._stops, self._session = provider, gate, stops, session
+        self._threads, self._in_flight, self._prices = threads, in_flight, prices
+        self._other_claims = OtherClaims(session, stops)
+        self._remark, self._on_no_answer = remark, on_no_answer
+        self._no_answer_streak = 0
+        self._accepted_at: float | None = None
+
+    async def submit_row(self, group: RowGroup) -> Attempt | None:
+        """Claim and submit until there is an id; None where there is a reason why there is none."""
+        tries = _Tries()
+        while group.admitted or await self.admit(group):
+            if self._stops.is_stopping:
+                self._skip(group)
+                return None
+            image = await self._image(group)
+            if image is None:
+                return None
+            claim = await self._session.call(
+                self._ledger.claim,
+                group.identity,
+                run_id=self._context.run_id,
+                price_cents=self._prices.price_cents,
+                daily_cap_cents=self._context.settings.daily_cap_cents,
+                fingerprint=group.fingerprint,
             )
-            run.stop_over_budget(group.error)
-    return None
-
-
-async def await_other_claim(run: "Run", group: RowGroup) -> Attempt | None:
-    """Another living run is submitting this identity: share its result, or submit where it came to nothing."""
-    settled = await _settled(run, group)
-    if settled is None:
-        return None
-    if not settled.is_free:
-        return found(run, group, settled)
-    group.step = Step.SUBMIT
-    return await submit_row(run, group)
-
-
-def found(run: "Run", group: RowGroup, history: IdentityHistory) -> Attempt | None:
-    """The ledger says that no POST is needed or allowed: what is left to do, and with which attempt."""
-    group.history = history
-    group.step = plan.step_of(group, run.destination.address, None, lambda _: False)
-    return history.latest if group.step in {Step.POLL, Step.COPY} else None
-
-
-async def _settled(run: "Run", group: RowGroup) -> IdentityHistory | None:
-    """How the row stands once no living run is at it; None where this run is interrupted before."""
-    history = await run.bounded(run.others.settled(run, group.identity))
-    group.history = history or group.history
-    return history
-
-
-async def _image(run: "Run", group: RowGroup) -> str | None:
-    """What the provider is asked to fetch; None (and said so) where the address cannot be signed."""
-    from reelsheet.images.preflight import provider_address
-
-    try:
-        return await provider_address(group.row.image)
-    except Exception as error:  # noqa: BLE001 - whatever ails this one address, the other rows go on
-        run.unsend(group)
-        group.set_outcome(Status.INVALID, ErrorCode.IMAGE_UNREACHABLE, messages.unsigned_image(error))
+            if isinstance(claim, Claimed):
+                result = await self._post(group, claim, image)
+                if not await self._may_try_again(group, result, tries):
+                    latest = group.latest
+                    return latest if latest is not None and latest.state == State.SUBMITTED else None
+                continue
+            self.give_back(group)
+            history = await self._unclaimed(group, claim)
+            if history is not None:
+                return self._resolve_existing(group, history)
+            if group.status is not None or self._stops.interrupted.is_set():
+                return None
         return None
 
+    async def await_other_claim(self, group: RowGroup) -> Attempt | None:
+        """Another living run is submitting this identity: share its result, or submit where it came to nothing."""
+        history = await self._settled(group)
+        if history is None:
+            return None
+        if not history.is_free:
+            return self._resolve_existing(group, history)
+        group.advance(Step.SUBMIT)
+        return await self.submit_row(group)
 
-# The POST and the commit of its answer
-
-
-async def _post(run: "Run", group: RowGroup, claim: Claimed, image: str) -> SubmitResult:
-    """One task that no cancellation reaches."""
-    answer = asyncio.create_task(_post_and_commit(run, group, claim, image))
-    run.posts.track(answer)
-    return await asyncio.shield(answer)
-
-
-async def _post_and_commit(run: "Run", group: RowGroup, claim: Claimed, image: str) -> SubmitResult:
-    run.take(group, claim.attempt)
-    try:
-        answer = await _answer(run, group, claim, image)
-        attempt = await _committed(run, claim.attempt, answer)
-    finally:
-        run.posts.left(group.identity)
-        run.ledger.mark_unawaited(claim.attempt)
-    run.take(group, attempt)
-    group.claimed = False
-    run.answered(group, attempt, answer)
-    return answer
-
-
-async def _answer(run: "Run", group: RowGroup, claim: Claimed, image: str) -> SubmitResult:
-    """The POST, and what is certain after it whatever happens to it."""
-    left = False
-
-    def before_send() -> None:
-        nonlocal left
-        if awake_and_asleep() >= claim.leave_by or run.signal is not None:
-            raise LeaseLost
-        left = True
-        run.posts.left(group.identity)
-
-    sending = asyncio.create_task(
-        run.provider.submit(
-            image=image, prompt=group.row.prompt, expansion=group.row.expansion, before_send=before_send
-        )
-    )
-    run.posts.track_sending(sending)
-    try:
-        return await sending
-    except LeaseLost:
-        return SubmitResult(SubmitOutcome.NOT_SENT, message="this machine slept or stalled")
-    except asyncio.CancelledError:
-        told = "the run was stopped before the answer came"
-    except Exception as error:
-        log.exception("A submission ended in a way that was not foreseen.")
-        told = type(error).__name__
-    return SubmitResult(SubmitOutcome.UNKNOWN if left else SubmitOutcome.NOT_SENT, message=told)
-
-
-async def _committed(run: "Run", attempt: Attempt, answer: SubmitResult) -> Attempt:
-    """The answer in the ledger; where that cannot take it, kept for when it can, and the run stops submitting."""
-    record, state, told = _entry(run, attempt, answer)
-    for pause in (*COMMIT_PAUSES, None):
+    async def admit(self, group: RowGroup) -> bool:
+        """Wait until the pace lets this row's POST leave; False where the run has stopped submitting."""
         try:
-            return await run.in_ledger(record)
-        except Exception as error:  # noqa: BLE001 - an id is not lost for any fault of the ledger's, foreseen or not
-            failure = error
-        if pause is not None:
-            await asyncio.sleep(pause)
-    run.defer_write(attempt.identity, record)
-    if answer.outcome is SubmitOutcome.ACCEPTED:
-        await _rescue(run, attempt, answer)
-    known = failure if isinstance(failure, LedgerError) else LedgerError(f"{type(failure).__name__}: {failure}")
-    run.stop(ErrorCode.STORAGE, messages.ledger_down(known))
-    attempt = replace(attempt, state=state, error=told or None)
-    if state != State.SUBMITTED:
-        return attempt
-    cents = attempt.price_cents if answer.price_cents is None else answer.price_cents
-    return replace(attempt, prediction_id=answer.prediction_id, quoted_cents=cents, submitted_at=time.time())
+            await self._gate.admit(group.order)
+        except Stopped:
+            self._skip(group)
+            return False
+        group.admitted = True
+        self._in_flight.admitted(group.identity)
+        return True
+
+    def give_back(self, group: RowGroup) -> None:
+        """Release a place that was admitted and not used."""
+        self._in_flight.sent(group.identity)
+        if group.admitted:
+            group.admitted = False
+            self._gate.release()
+
+    def _skip(self, group: RowGroup) -> None:
+        group.set_outcome(Status.SKIPPED, *self._stops.skip_reason())
+
+    async def _unclaimed(self, group: RowGroup, claim: Found | Wait | OverBudget) -> IdentityHistory | None:
+        """The history that makes a POST needless; None: ask again, unless the row says why not."""
+        match claim:
+            case Found():
+                return claim.history
+            case Wait():
+                history = await self._settled(group)
+                return None if history is None or history.is_free else history
+            case OverBudget() if self._in_flight:  # something that is reserved may yet be released
+                await self._in_flight.wait_idle()
+            case OverBudget():
+                error = messages.over_budget(claim.which, claim.cap_cents, self._prices.price_cents)
+                group.set_outcome(Status.SKIPPED, ErrorCode.OVER_BUDGET, error)
+                self._stops.stop_over_budget(error)
+        return None
+
+    def _resolve_existing(self, group: RowGroup, history: IdentityHistory) -> Attempt | None:
+        """No POST is needed or allowed: what is left to do, and with which attempt."""
+        group.history = history
+        group.replan(self._context.destination.address, None)
+        return history.latest if group.step in {Step.POLL, Step.COPY} else None
+
+    async def _settled(self, group: RowGroup) -> IdentityHistory | None:
+        """The row's history once no living run is submitting it; None where this run is interrupted before."""
+        history = await self._stops.bounded(self._other_claims.settled(group.identity))
+        group.history = history or group.history
+        return history
+
+    async def _image(self, group: RowGroup) -> str | None:
+        """The address that the provider is given; None (and said so) where it cannot be signed."""
+        try:
+            return await preflight.provider_address(group.row.image)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with this address, the other rows go on
+            self.give_back(group)
+            group.set_outcome(Status.INVALID, ErrorCode.IMAGE_UNREACHABLE, messages.unsigned_image(error))
+            return None
+
+    # The POST and the commit of its answer
+
+    async def _post(self, group: RowGroup, claim: Claimed, image: str) -> SubmitResult:
+        """One task that no cancellation reaches."""
+        answer = asyncio.create_task(self._post_and_commit(group, claim, image))
+        self._in_flight.track_answer(answer)
+        return await asyncio.shield(answer)
+
+    async def _post_and_commit(self, group: RowGroup, claim: Claimed, image: str) -> SubmitResult:
+        group.add_attempt(claim.attempt)
+        try:
+            result = await self._send(group, claim, image)
+            attempt = await self._commit(claim.attempt, result)
+        finally:
+            self._in_flight.sent(group.identity)
+            self._ledger.mark_unawaited(claim.attempt)
+        group.add_attempt(attempt)
+        group.admitted = False
+        self._apply_submit_result(group, attempt, result)
+        return result
+
+    async def _send(self, group: RowGroup, claim: Claimed, image: str) -> SubmitResult:
+        """The POST, and what is certain after it whatever happens to it."""
+        has_left = False
+
+        def before_send() -> None:
+            nonlocal has_left
+            if awake_and_asleep() >= claim.leave_by or self._stops.signal is not None:
+                raise LeaseLost
+            has_left = True
+            self._in_flight.sent(group.identity)
+
+        row = group.row
+        sending = asyncio.create_task(
+            self._provider.submit(image=image, prompt=row.prompt, expansion=row.expansion, before_send=before_send)
+        )
+        self._in_flight.track_sending(sending)
+        try:
+            return await sending
+        except LeaseLost:
+            return SubmitResult(SubmitOutcome.NOT_SENT, message="this machine slept or stalled")
+        except asyncio.CancelledError:
+            message = "the run was stopped before the answer came"
+        except Exception as error:
+            log.exception("Unexpected error in a submission.")
+            message = type(error).__name__
+        return SubmitResult(SubmitOutcome.UNKNOWN if has_left else SubmitOutcome.NOT_SENT, message=message)
+
+    async def _commit(self, attempt: Attempt, result: SubmitResult) -> Attempt:
+        """The answer in the ledger; where that cannot take it, kept for when it can, and the run stops submitting."""
+        entry = self._entry(attempt, result)
+        for pause_s in (*COMMIT_PAUSES_S, None):
+            try:
+                return await self._session.call(entry.write)
+            except Exception as error:  # noqa: BLE001 - an id is not lost for any fault of the ledger's
+                failure = error
+            if pause_s is not None:
+                await asyncio.sleep(pause_s)
+        self._session.defer_write(attempt.identity, entry.write)
+        cents = attempt.price_cents if result.price_cents is None else result.price_cents
+        if result.outcome is SubmitOutcome.ACCEPTED:
+            await self._rescue(UnrecordedId(attempt.identity, attempt.number, result.prediction_id, cents))
+        known = failure if isinstance(failure, LedgerError) else LedgerError(f"{type(failure).__name__}: {failure}")
+        self._session.fail(known)
+        attempt = replace(attempt, state=entry.state, error=entry.error or None)
+        if entry.state != State.SUBMITTED:
+            return attempt
+        return replace(attempt, prediction_id=result.prediction_id, quoted_cents=cents, submitted_at=time.time())
+
+    def _entry(self, attempt: Attempt, result: SubmitResult) -> _Entry:
+        ledger = self._ledger
+        match result.outcome:
+            case SubmitOutcome.ACCEPTED:
+                write = partial(ledger.record_id, attempt, result.prediction_id, result.price_cents)
+                return _Entry(write, State.SUBMITTED, "")
+            case SubmitOutcome.UNKNOWN:
+                error = messages.no_answer(result.status, result.message)
+                return _Entry(partial(ledger.record_unknown, attempt, error), State.UNKNOWN, error)
+            case SubmitOutcome.REJECTED:
+                error = messages.refused(result.status, result.message)
+                write = partial(ledger.record_refused, attempt, _rejection_code(result), error)
+                return _Entry(write, State.REFUSED, error)
+            case _:
+                return _Entry(partial(ledger.record_refused, attempt, None, None), State.REFUSED, "")
+
+    async def _rescue(self, unrecorded: UnrecordedId) -> None:
+        """Keep an id that the ledger cannot take in every other place: the log, and a table at the destination."""
+        log.error(
+            "PAID, BUT THE LEDGER CANNOT TAKE IT: prediction %s, identity %s, attempt %d",
+            unrecorded.prediction_id, unrecorded.identity, unrecorded.attempt,
+        )  # fmt: skip
+        self._session.unrecorded_ids[unrecorded.identity] = unrecorded
+        context = self._context
+        row = (unrecorded.identity, unrecorded.attempt, unrecorded.prediction_id, unrecorded.cents)
+        table = earlier.recovery_table([row], context.run_id)
+        file = f"{earlier.RECOVERY}-{unrecorded.identity[:16]}-{unrecorded.attempt}.csv"  # one file, one id
+        with contextlib.suppress(Exception):  # the log has it already; this is one more place
+            await self._threads.call(context.destination.write, f"runs/{context.run_id}/{file}", table, "text/csv")
+
+    # What follows from an answer
+
+    def _apply_submit_result(self, group: RowGroup, attempt: Attempt, result: SubmitResult) -> None:
+        """What an answer means for the row and for the rest of the run."""
+        collided = result.outcome is SubmitOutcome.ACCEPTED and attempt.state != State.SUBMITTED
+        if result.outcome not in {SubmitOutcome.NOT_SENT, SubmitOutcome.UNKNOWN} and not collided:
+            self._no_answer_streak = 0
+        if result.outcome is SubmitOutcome.THROTTLED:
+            self._gate.refused(result.retry_after_s)
+            return
+        if result.outcome is SubmitOutcome.ACCEPTED and not collided:
+            self._accepted_at = self._clock()
+            self._gate.accepted()
+            group.clear_outcome()
+            group.in_flight, group.estimate_s = True, estimate_seconds(result.estimate)
+            remark = self._prices.observe(result.price_cents)
+            if remark:
+                self._remark(remark)
+            return
+        self._gate.release()
+        self._apply_failure(group, attempt, result)
+
+    def _apply_failure(self, group: RowGroup, attempt: Attempt, result: SubmitResult) -> None:
+        """The row has no place at the provider: why, and whether the run goes on submitting."""
+        match result.outcome:
+            case SubmitOutcome.REJECTED:
+                group.set_outcome(Status.FAILED, _rejection_code(result), messages.refused(result.status, result.message))
+            case SubmitOutcome.KEY_REFUSED:
+                self._stops.stop(ErrorCode.AUTH, messages.key_refused(result.message))
+                group.set_outcome(Status.SKIPPED, ErrorCode.AUTH, self._stops.error)
+            case SubmitOutcome.NO_BALANCE:
+                self._stops.stop(ErrorCode.NO_BALANCE, messages.no_balance(result.message))
+                group.set_outcome(Status.SKIPPED, ErrorCode.NO_BALANCE, self._stops.error)
+            case SubmitOutcome.NOT_SENT:
+                pass
+            case _:
+                error = attempt.error or messages.no_answer(result.status, result.message)
+                group.set_outcome(Status.UNKNOWN, ErrorCode.SUBMIT_UNKNOWN, error)
+                self._no_answer_streak += 1
+                if self._no_answer_streak >= NO_ANSWER_STREAK:
+                    self._stops.stop(ErrorCode.PROVIDER_DOWN, messages.provider_down(result.message))
+        if result.outcome is SubmitOutcome.UNKNOWN:
+            self._on_no_answer(result)
+
+    async def _may_try_again(self, group: RowGroup, result: SubmitResult, tries: _Tries) -> bool:
+        """Whether the same row may be sent again: only where it surely was not accepted."""
+        if result.outcome is SubmitOutcome.THROTTLED:
+            tries.refused_since = tries.refused_since or self._clock()
+            since = max(tries.refused_since, self._accepted_at or 0.0)
+            if result.retry_after_s is not None and result.retry_after_s >= REFUSED_LIMIT_S:
+                self._stops.stop(ErrorCode.RATE_LIMITED, messages.rate_limited(result.retry_after_s))
+            elif self._clock() - since > REFUSED_LIMIT_S:
+                self._stops.stop(ErrorCode.RATE_LIMITED, messages.rate_limited(None))
+        elif result.outcome is SubmitOutcome.NOT_SENT:
+            tries.unsent += 1
+            if tries.unsent >= CONNECT_TRIES and not self._stops.is_stopping:
+                self._stops.stop(ErrorCode.PROVIDER_DOWN, messages.unreachable(result.message))
+            if not self._stops.is_stopping:
+                pause_s = min(30.0, 2.0 ** (tries.unsent - 1)) * (0.75 + secrets.randbelow(500) / 1000)
+                await self._stops.pause(pause_s)
+        else:
+            return False
+        if self._stops.is_stopping:
+            self._skip(group)
+            return False
+        return True
 
 
-def _entry(run: "Run", attempt: Attempt, answer: SubmitResult) -> tuple[Callable[[], Attempt], State, str]:
-    """How the answer is recorded, the state that follows, and what is said of it."""
-    ledger = run.ledger
-    match answer.outcome:
-        case SubmitOutcome.ACCEPTED:
-            return partial(ledger.record_id, attempt, answer.prediction_id, answer.price_cents), State.SUBMITTED, ""
-        case SubmitOutcome.UNKNOWN:
-            told = messages.no_answer(answer.status, answer.message)
-            return partial(ledger.record_unknown, attempt, told), State.UNKNOWN, told
-        case SubmitOutcome.REJECTED:
-            told = messages.refused(answer.status, answer.message)
-            return partial(ledger.record_refused, attempt, _code(answer), told), State.REFUSED, told
-        case _:
-            return partial(ledger.record_refused, attempt, None, None), State.REFUSED, ""
-
-
-async def _rescue(run: "Run", attempt: Attempt, answer: SubmitResult) -> None:
-    """An id that the ledger cannot take, into every other place that can: the log, and a table at the destination."""
-    log.error(
-        "PAID, BUT THE LEDGER CANNOT TAKE IT: prediction %s, identity %s, attempt %d",
-        answer.prediction_id, attempt.identity, attempt.number,
-    )  # fmt: skip
-    cents = attempt.price_cents if answer.price_cents is None else answer.price_cents
-    run.unrecorded_ids[attempt.identity] = (attempt.number, answer.prediction_id, cents)
-    table = earlier.recovery_table([(attempt.identity, attempt.number, answer.prediction_id, cents)], run.run_id)
-    key = f"runs/{run.run_id}/{earlier.RECOVERY}-{attempt.identity[:16]}-{attempt.number}.csv"  # one file, one id
-    with contextlib.suppress(Exception):  # the log has it already; this is one more place
-        await run.in_thread(run.destination.write, key, table, "text/csv")
-
-
-def _code(answer: SubmitResult) -> ErrorCode:
-    return ErrorCode.MODERATED if answer.moderated else ErrorCode.REJECTED
-
-
-# What follows from an answer
-
-
-def apply_submit_result(run: "Run", group: RowGroup, attempt: Attempt, answer: SubmitResult) -> None:
-    """What an answer means for the row and for the rest of the run."""
-    collided = answer.outcome is SubmitOutcome.ACCEPTED and attempt.state != State.SUBMITTED
-    if answer.outcome not in {SubmitOutcome.NOT_SENT, SubmitOutcome.UNKNOWN} and not collided:
-        run.no_answer = 0
-    match answer.outcome:
-        case SubmitOutcome.ACCEPTED if not collided:
-            run.accepted_at = run.now()
-            run.gate.accepted()
-            group.in_flight, group.status = True, None
-            group.estimate = estimate_seconds(answer.estimate)
-            _heed_price(run, answer)
-        case SubmitOutcome.THROTTLED:
-            run.gate.refused(answer.retry_after_s)
-        case SubmitOutcome.REJECTED:
-            run.gate.release()
-            group.set_outcome(Status.FAILED, _code(answer), messages.refused(answer.status, answer.message))
-        case SubmitOutcome.KEY_REFUSED:
-            run.gate.release()
-            run.stop(ErrorCode.AUTH, messages.key_refused(answer.message))
-            group.set_outcome(Status.SKIPPED, ErrorCode.AUTH, run.stop_error)
-        case SubmitOutcome.NO_BALANCE:
-            run.gate.release()
-            run.stop(ErrorCode.NO_BALANCE, messages.no_balance(answer.message))
-            group.set_outcome(Status.SKIPPED, ErrorCode.NO_BALANCE, run.stop_error)
-        case SubmitOutcome.NOT_SENT:
-            run.gate.release()
-        case _:
-            run.gate.release()
-            group.set_outcome(
-                Status.UNKNOWN,
-                ErrorCode.SUBMIT_UNKNOWN,
-                attempt.error or messages.no_answer(answer.status, answer.message),
-            )
-            run.no_answer += 1
-            if run.no_answer >= NO_ANSWER_STREAK:
-                run.stop(ErrorCode.PROVIDER_DOWN, messages.provider_down(answer.message))
-
-
-def _heed_price(run: "Run", answer: SubmitResult) -> None:
-    """What is reserved from now on: the highest of the latest quotes."""
-    if answer.price_cents is None:
-        return
-    run.quotes.append(answer.price_cents)
-    price = max(run.quotes)
-    if price != run.price_cents:
-        if not run.remarked_price:
-            run.remarks.append(messages.other_price(run.price_cents, answer.price_cents))
-            log.warning("%s", run.remarks[-1])
-        run.remarked_price = True
-        run.price_cents = price
-
-
-async def _may_try_again(run: "Run", group: RowGroup, answer: SubmitResult, tries: _Tries) -> bool:
-    """Whether the same row may be sent again: only where it surely was not accepted."""
-    if answer.outcome is SubmitOutcome.THROTTLED:
-        tries.refused_since = tries.refused_since or run.now()
-        if answer.retry_after_s is not None and answer.retry_after_s >= REFUSED_SECONDS:
-            run.stop(ErrorCode.RATE_LIMITED, messages.rate_limited(answer.retry_after_s))
-        elif run.now() - max(tries.refused_since, run.accepted_at or 0.0) > REFUSED_SECONDS:
-            run.stop(ErrorCode.RATE_LIMITED, messages.rate_limited(None))
-    elif answer.outcome is SubmitOutcome.NOT_SENT:
-        tries.unsent += 1
-        if tries.unsent >= CONNECT_TRIES and not run.stopping:
-            run.stop(ErrorCode.PROVIDER_DOWN, messages.unreachable(answer.message))
-        if not run.stopping:
-            await run.pause(min(30.0, 2.0 ** (tries.unsent - 1)) * (0.75 + secrets.randbelow(500) / 1000))
-    else:
-        return False
-    if run.stopping:
-        run.skip(group)
-        return False
-    return True
+def _rejection_code(result: SubmitResult) -> ErrorCode:
+    return ErrorCode.MODERATED if result.moderated else ErrorCode.REJECTED

@@ -20,7 +20,7 @@ from rich.text import Text
 from reelsheet import settings
 from reelsheet.display import closing, live, looking, plan_json, show_plan, waiting
 from reelsheet.display.plan_screen import facts
-from reelsheet.display.tally import Stage, Tally
+from reelsheet.display.tally import Tally
 from reelsheet.display.terminal import about, is_live, length, safe, show, terminal
 from reelsheet.ledger import Attempt, Delivery, IdentityHistory, Ledger, State
 from reelsheet.ledger.pace_history import ObservedPace
@@ -29,7 +29,11 @@ from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.pacing.congestion_window import CongestionWindow, Gate
 from reelsheet.planning import plan, preparation
-from reelsheet.planning.plan import Plan, RowGroup, Step
+from reelsheet.planning.plan import Plan, RowGroup, RowOutcome, Step
+from reelsheet.results.publication import Files
+from reelsheet.run.row_status import Stage
+from reelsheet.run.run import RunMonitor
+from reelsheet.run.stop_control import StopControl
 from reelsheet.storage import object_names
 
 RUN = "20260115-120000-abcdef"
@@ -226,11 +230,11 @@ def test_names_that_two_identities_would_share_get_more_of_the_identity():
     other = RowGroup("b" * 64, Row(2, 2, (), prompt="same"), [2])
 
     def name_of(one: RowGroup) -> str:
-        return object_names.default_name("", one.row.prompt, one.identity, width=one.width)
+        return object_names.default_name("", one.row.prompt, one.identity, width=one.name_width)
 
-    assert plan.tell_apart([*alike, other], name_of) == 2
+    assert plan.lengthen_shared_names([*alike, other], name_of) == 2
     assert len({name_of(one) for one in (*alike, other)}) == 3
-    assert other.width == object_names.WIDTH
+    assert other.name_width == object_names.WIDTH
 
 
 # The tally
@@ -241,9 +245,9 @@ def test_a_tally_follows_what_was_touched_and_nothing_else():
     tally = Tally(plan_of(waiting_one, done, invalid=1), RUN)
     assert dict(+tally.rows) == {Stage.WAITING: 1, Status.SUCCEEDED: 1, Status.INVALID: 1}
     waiting_one.in_flight = True
-    tally.follow([])
+    tally.update([])
     assert tally.rows[Stage.GENERATING] == 0
-    tally.follow([waiting_one.identity])
+    tally.update([waiting_one.identity])
     assert tally.rows[Stage.GENERATING] == 1
 
 
@@ -251,13 +255,13 @@ def test_a_touched_row_is_followed_until_it_rests():
     one = group(0)
     tally = Tally(plan_of(one), RUN)
     one.in_flight, one.history = True, IdentityHistory((attempt(one.identity, State.SUBMITTED),))
-    tally.follow([one.identity])
+    tally.update([one.identity])
     assert (tally.rows[Stage.GENERATING], tally.spent_cents) == (1, 54)
     one.in_flight, one.step = False, Step.COPY
-    tally.follow([])
+    tally.update([])
     assert tally.rows[Stage.COPYING] == 1
     one.step = Step.DONE
-    tally.follow([])
+    tally.update([])
     assert (tally.delivered, tally.unfinished) == (1, 0)
 
 
@@ -266,7 +270,7 @@ def test_errors_of_this_run_are_kept_and_those_before_it_are_not():
     tally = Tally(plan_of(before, now), RUN)
     assert not tally.errors
     now.set_outcome(Status.FAILED, ErrorCode.MODERATED, "Flagged.")
-    tally.follow([now.identity])
+    tally.update([now.identity])
     assert list(tally.errors) == [("S1", "Flagged.")]
     assert tally.troubles == 1
 
@@ -299,11 +303,12 @@ def test_a_tally_that_follows_changes_equals_one_that_counts_anew(rows, data):
             one.in_flight = data.draw(st.booleans())
             state = data.draw(STATES)
             one.history = IdentityHistory((attempt(one.identity, state),)) if state else None
-            one.status = data.draw(st.sampled_from([None, *Status]))
-        tally.follow(one.identity for one in changed)
-    tally.follow(one.identity for one in groups)
+            status = data.draw(st.sampled_from([None, *Status]))
+            one.outcome = RowOutcome(status, None, "") if status else None
+        tally.update(one.identity for one in changed)
+    tally.update(one.identity for one in groups)
     fresh = Tally(drawn, RUN)
-    fresh.follow(one.identity for one in groups)
+    fresh.update(one.identity for one in groups)
     assert +tally.rows == +fresh.rows
     assert (tally.spent_cents, tally.risk_cents) == (fresh.spent_cents, fresh.risk_cents)
     assert sum(tally.rows.values()) == tally.total
@@ -320,18 +325,11 @@ class Clock:
         return self.now
 
 
-def running(drawn: Plan, clock: Clock, *, typical: float | None = 30.0, cap: int | None = 1000) -> SimpleNamespace:
+def running(drawn: Plan, clock: Clock, *, typical: float | None = 30.0, cap: int | None = 1000) -> RunMonitor:
     """What the display reads of a run."""
-    return SimpleNamespace(
-        plan=drawn,
-        run_id=RUN,
-        touched=set(),
-        started=clock(),
-        stopping=False,
-        polls=SimpleNamespace(typical=typical),
-        gate=Gate(CongestionWindow(clock=clock)),
-        record=SimpleNamespace(cap_cents=cap),
-    )
+    context = SimpleNamespace(plan=drawn, run_id=RUN, record=SimpleNamespace(cap_cents=cap))
+    gate, schedule = Gate(CongestionWindow(clock=clock)), SimpleNamespace(typical=typical)
+    return RunMonitor(context, StopControl(gate.close), gate, schedule, clock())
 
 
 def drawn_at(view: live.View, columns: int) -> list[str]:
@@ -351,7 +349,7 @@ def test_the_display_shows_rows_money_pace_and_the_last_errors():
     two.set_outcome(Status.FAILED, ErrorCode.MODERATED, "Flagged.")
     run.touched = {one.identity, two.identity}
     clock.now += 10
-    view.look()
+    view.update()
     text = "\n".join(drawn_at(view, 80))
     assert "2 of 4 rows" in text
     assert "1 generating · 1 waiting · 1 failed · 1 invalid" in text
@@ -368,7 +366,7 @@ def test_no_line_of_the_display_is_wider_than_the_terminal():
     view = live.View(run, clock)
     one.set_outcome(Status.FAILED, None, "word " * 100 + ESCAPE)
     run.touched = {one.identity}
-    view.look()
+    view.update()
     for columns in (40, 80, 200):
         lines = drawn_at(view, columns)
         assert all(len(line.rstrip()) <= columns for line in lines)
@@ -379,14 +377,14 @@ def test_time_left_comes_from_the_pace_and_ends_when_nothing_new_is_sent():
     clock = Clock()
     run = running(plan_of(*(group(n) for n in range(8))), clock)
     view = live.View(run, clock)
-    assert view.left is None
+    assert view.seconds_left is None
     for _ in range(2):
         run.gate.pace.sent()
         run.gate.pace.accepted()
-    assert view.left is not None
-    assert view.left >= 30.0
-    run.stopping = True
-    assert view.left is None
+    assert view.seconds_left is not None
+    assert view.seconds_left >= 30.0
+    run.stops.stop_over_budget("The cap is reached.")
+    assert view.seconds_left is None
     assert "nothing new is sent" in view.pace()
 
 
@@ -399,9 +397,9 @@ def test_the_rate_is_of_the_last_minutes():
         clock.now += 2
         one.step = Step.DONE
         run.touched.add(one.identity)
-        view.look()
+        view.update()
     assert round(view.per_minute) == 30
-    assert view.left == pytest.approx(70 / 30 * 60, rel=0.05)
+    assert view.seconds_left == pytest.approx(70 / 30 * 60, rel=0.05)
 
 
 def test_a_log_gets_plain_lines():
@@ -435,7 +433,9 @@ async def test_the_display_ends_when_it_is_cancelled_and_leaves_no_line_open(mon
     with os.fdopen(end, "w", encoding="utf-8") as stream:
         monkeypatch.setattr("sys.stderr", stream)
         monkeypatch.setenv("TERM", "xterm-256color")
-        watching = asyncio.create_task(live.watch(SimpleNamespace(run=running(plan_of(one), clock))))
+        watching = asyncio.create_task(
+            live.watch(SimpleNamespace(run=SimpleNamespace(monitor=running(plan_of(one), clock))))
+        )
         await asyncio.sleep(0.4)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -456,16 +456,13 @@ def ended(**counts) -> dict:
 
 
 def last_lines(summary: dict, *groups: RowGroup, stopping: bool = False, fallback: str = "") -> str:
-    run = SimpleNamespace(
-        plan=plan_of(*groups),
-        stop_error="The key was refused." if stopping else "",
-        over_budget="",
-        stopping=stopping,
-        destination=SimpleNamespace(address="s3://clips/spring sale"),
-        files=SimpleNamespace(folder="F", results="s3://clips/r.csv", gallery="s3://clips/g.html", fallback=fallback),
-    )
+    monitor = running(plan_of(*groups), Clock())
+    monitor.context.destination = SimpleNamespace(address="s3://clips/spring sale")
+    monitor.files = Files("F", "s3://clips/r.csv", "s3://clips/g.html", fallback)
+    if stopping:
+        monitor.stops.stop_quietly(ErrorCode.AUTH, "The key was refused.")
     stream = io.StringIO()
-    closing.show_closing(run, summary, stream)
+    closing.show_closing(monitor, summary, stream)
     return stream.getvalue()
 
 

@@ -19,9 +19,11 @@ from reelsheet.outcomes import RowResult
 from reelsheet.pacing.poll_schedule import Watch
 from reelsheet.planning import preparation
 from reelsheet.planning.plan import Step
-from reelsheet.results import publication
-from reelsheet.results.table import Summary, summarise
+from reelsheet.results.table import Summary
+from reelsheet.run.publish import publish
 from reelsheet.run.run import Run
+from reelsheet.run.start import start_run
+from reelsheet.run.stop_control import StopControl
 from reelsheet.sandbox.process import SandboxProcess
 
 HASTE = 0.02  # waits between polls and repeats are this much of the real ones
@@ -85,10 +87,10 @@ class Bench:
             Options(verb=verb, source=str(source), **options), settings.load(), spending=True
         )
         try:
-            run = await preparation.begin(prepared, flow_run_id=flow_run_id)
+            run = await start_run(prepared, flow_run_id=flow_run_id)
             try:
                 async with run.session():
-                    await publication.begin(run)
+                    await run.writer.begin(run.results())
                     beside = asyncio.create_task(meanwhile(run)) if meanwhile else None
                     await walk(run)
                     if beside is not None:
@@ -127,35 +129,22 @@ async def walk(run: Run) -> None:
 
 
 async def conclude(run: Run, destination: Path) -> Done:
-    await run.refresh()
-    found = run.results()
-    code = run.exit_code(found)
-    summary = summarise(
-        found,
-        run_id=run.run_id,
-        started_at=datetime.fromtimestamp(run.record.started_at, UTC),
-        finished_at=datetime.now(UTC),
-        seconds=time.monotonic() - run.started,
-        flow_run_id=None,
-        exit_code=code,
-    )
-    await publication.finish(run, found, summary)
-    await run.in_ledger(run.ledger.write_notes, run.run_id, run.notes())
-    await run.in_ledger(run.ledger.finish_run, run.run_id, exit_code=code, summary=summary.as_json())
-    return Done(found, summary, code, run, destination)
+    published = await publish(run)
+    summary = published.summary
+    return Done(published.results, summary, summary.exit_code, run, destination)
 
 
 def shorten_waits(set_attribute: Callable[[Any, str, Any], None]) -> None:
     """Waits between polls and repeats become a fiftieth."""
-    pause, sleep = Run.pause, Watch._sleep
+    pause, sleep = StopControl.pause, Watch._sleep
 
-    async def hastily(self: Run, seconds: float) -> None:
+    async def hastily(self: StopControl, seconds: float) -> None:
         await pause(self, seconds * HASTE)
 
     async def briefly(self: Watch, key: str, age: float, seconds: float) -> None:
         await sleep(self, key, age, seconds * HASTE)
 
-    set_attribute(Run, "pause", hastily)
+    set_attribute(StopControl, "pause", hastily)
     set_attribute(Watch, "_sleep", briefly)
 
 

@@ -16,7 +16,7 @@ OK = "a calm push in"
 STAGES = {
     "before the run is registered": ("reelsheet.ledger.runs.Runs", "open_run", "before"),
     "after the run is registered": ("reelsheet.ledger.runs.Runs", "open_run", "after"),
-    "before the manifest is written": ("reelsheet.results.publication", "begin", "before"),
+    "before the manifest is written": ("reelsheet.results.publication.ResultsWriter", "begin", "before"),
     "before the claim": ("reelsheet.ledger.claims.Claims", "claim", "before"),
     "after the claim": ("reelsheet.ledger.claims.Claims", "claim", "after"),
     "before the POST": ("reelsheet.provider.client.Provider", "submit", "before"),
@@ -31,8 +31,8 @@ STAGES = {
     "after the copy": ("reelsheet.storage.clip_copy", "copy", "after"),
     "before the delivery is kept": ("reelsheet.ledger.claims.Claims", "record_deliveries", "before"),
     "after the delivery is kept": ("reelsheet.ledger.claims.Claims", "record_deliveries", "after"),
-    "before the results are written": ("reelsheet.results.publication", "finish", "before"),
-    "after the results are written": ("reelsheet.results.publication", "finish", "after"),
+    "before the results are written": ("reelsheet.results.publication.ResultsWriter", "finish", "before"),
+    "after the results are written": ("reelsheet.results.publication.ResultsWriter", "finish", "after"),
     "before the run is closed": ("reelsheet.ledger.runs.Runs", "finish_run", "before"),
 }
 MAYBE_PAID = {
@@ -103,10 +103,10 @@ async def test_two_hundred_kills_at_random_moments_cost_nothing_twice(bench):
 
 
 async def _stopping(run: Run, number: int) -> None:
-    while not bool(run.task_runs) and run.gate.pace.in_flight == 0:
+    while run.gate.pace.in_flight == 0:
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.1)
-    run.interrupt(number)
+    run.stops.interrupt(number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

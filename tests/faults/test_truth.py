@@ -122,7 +122,7 @@ async def test_a_kept_copy_of_the_results_says_itself_where_its_clips_belong(ben
     table.write_text((written / "results.csv").read_text().replace(",", ";"))
     for kept in (workbook, table):
         done = await bench.deliver(kept, verb="retry")
-        assert done.run.destination.address == str(bench.destination)
+        assert done.run.context.destination.address == str(bench.destination)
         assert (done.statuses(), done.summary.cost_cents) == (["succeeded"], 0)
 
 
@@ -174,7 +174,7 @@ async def test_an_answer_that_the_ledger_cannot_take_is_told_as_it_was(bench, mo
         patched.setattr(Claims, "claim", then_full)
         patched.setattr(Claims, "record_unknown", full)
         patched.setattr(Claims, "record_refused", full)
-        patched.setattr("reelsheet.run.submission.COMMIT_PAUSES", (0.01,))
+        patched.setattr("reelsheet.run.submission.COMMIT_PAUSES_S", (0.01,))
         first = await bench.deliver(bench.sheet([ODD, OK]), concurrency=1)
     assert first.statuses() == [status, "skipped"]
     assert first.codes()[1] == "storage"
@@ -193,10 +193,10 @@ async def test_what_the_ledger_could_not_take_at_first_is_told_to_it_before_the_
         return record(self, *args)
 
     monkeypatch.setattr(Claims, "record_id", at_first_full)
-    monkeypatch.setattr("reelsheet.run.submission.COMMIT_PAUSES", (0.01,))
+    monkeypatch.setattr("reelsheet.run.submission.COMMIT_PAUSES_S", (0.01,))
     done = await bench.deliver(bench.sheet([OK]))
     assert done.statuses() == ["succeeded"]
-    assert done.run.unrecorded_ids == {}
+    assert done.run.ledger_session.unrecorded_ids == {}
     with_id = Ledger.open()
     history = with_id.history(done.results[0].identity)
     with_id.close()
@@ -285,9 +285,9 @@ async def test_a_run_that_ends_while_another_one_sends_the_row_does_not_say_that
         await asyncio.sleep(0.05)
 
     async def stop(run):
-        while not run.others._waiting:
+        while not run._open.submitter._other_claims._waiting:
             await asyncio.sleep(0.02)
-        run.interrupt(15)
+        run.stops.interrupt(15)
 
     second = await bench.deliver(sheet, destination=str(bench.folder / "second"), meanwhile=stop)
     first = await sending

@@ -1,4 +1,4 @@
-"""An account-wide ceiling that somebody set in Prefect holds over everything that submits."""
+"""An account-wide limit that somebody set in Prefect holds over everything that submits."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -17,19 +17,19 @@ pytestmark = [pytest.mark.usefixtures("prefect", "ledger_url"), pytest.mark.slow
 @pytest.fixture
 async def two_at_once(prefect: None) -> AsyncIterator[None]:
     async with get_client() as client:
-        await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=account_limit.LIMIT, limit=2))
+        await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=account_limit.NAME, limit=2))
         yield
-        await client.delete_global_concurrency_limit_by_name(account_limit.LIMIT)
+        await client.delete_global_concurrency_limit_by_name(account_limit.NAME)
 
 
-async def test_two_runs_share_the_ceiling(
+async def test_two_runs_share_the_limit(
     sandbox: SandboxProcess,
     sheet: Callable[..., str],
     destination: str,
     two_at_once: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(account_limit, "LONGEST_WAIT", 0.3)
+    monkeypatch.setattr(account_limit, "LONGEST_WAIT_S", 0.3)
     sandbox.settings(latency=0.5)
     both = await asyncio.gather(
         generate_videos(sheet("a", "b", "c", name="one.csv"), destination),
@@ -38,7 +38,7 @@ async def test_two_runs_share_the_ceiling(
     assert [summary["succeeded"] for summary in both] == [3, 3]
     assert sandbox.activity()["most_in_flight"] <= 2
     async with get_client() as client:
-        limit = await client.read_global_concurrency_limit_by_name(account_limit.LIMIT)
+        limit = await client.read_global_concurrency_limit_by_name(account_limit.NAME)
     assert limit.active_slots == 0, "every place is given back"
 
 

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.usefixtures("prefect", "ledger_url", "impatient"), pyt
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(approval, "LOOK_SECONDS", 1)
+    monkeypatch.setattr(approval, "POLL_INTERVAL_S", 1)
 
 
 async def paused() -> Any:
@@ -97,7 +97,7 @@ async def test_a_refused_run_is_cancelled_and_costs_nothing(
 async def test_a_run_that_nobody_answers_ends_by_itself(
     sandbox: SandboxProcess, sheet: Callable[..., str], destination: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(approval, "HOURS", 3 / 3600)
+    monkeypatch.setattr(approval, "DEFAULT_HOURS", 3 / 3600)
     state = await generate_videos(sheet("a", "b"), destination, approve_above_usd=1.0, return_state=True)
     assert (state.type, state.name) == (StateType.FAILED, "NotApproved")
     assert str(state.message).startswith("Nobody approved spending $1.08 within")

@@ -34,7 +34,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(sharding, "monotonic", clock)
-    monkeypatch.setattr(sharding, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(sharding, "POLL_INTERVAL_S", 0.1)
     return clock
 
 
@@ -74,8 +74,8 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
 async def as_a_worker(client: PrefectClient, one: FlowRun) -> None:
     """Do a shard in a process of its own."""
     doing = (
-        "import asyncio, sys; from flows.sharding import one_shard\n"
-        "asyncio.run(one_shard(sys.argv[1], int(sys.argv[2]), flow_run_id=sys.argv[3], concurrency=None))"
+        "import asyncio, sys; from flows.generate_shard import run_shard\n"
+        "asyncio.run(run_shard(sys.argv[1], int(sys.argv[2]), flow_run_id=sys.argv[3], concurrency=None))"
     )
     words = (one.parameters["run_id"], str(one.parameters["shard"]), str(one.id))
     surroundings = os.environ | {"PREFECT_API_URL": str(client.api_url), "PREFECT_LOGGING_LEVEL": "ERROR"}
@@ -87,7 +87,7 @@ async def as_a_worker(client: PrefectClient, one: FlowRun) -> None:
 async def test_a_shard_whose_worker_died_before_beginning_it_is_begun_again_by_another(
     tmp_path: Path, sandbox: SandboxProcess, server: PrefectClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharding, "PATIENCE_SECONDS", 1e6)  # there are workers
+    monkeypatch.setattr(sharding, "NO_WORKER_LIMIT_S", 1e6)  # there are workers
     run = going(tmp_path, sandbox, 4)
 
     async def begun(number: int) -> bool:
@@ -98,10 +98,10 @@ async def test_a_shard_whose_worker_died_before_beginning_it_is_begun_again_by_a
     await server.set_flow_run_state(first.id, Pending(name="Submitting"))  # and nobody ever hears of it again
     await as_a_worker(server, second)
     await asyncio.sleep(0.5)
-    clock.now += sharding.BEGIN_SECONDS / 2
+    clock.now += sharding.START_LIMIT_S / 2
     await asyncio.sleep(0.5)
     assert await begun(2), "a slow start is no death"
-    clock.now += sharding.BEGIN_SECONDS
+    clock.now += sharding.START_LIMIT_S
     await until(lambda: begun(3))
     lost, again, _ = await shard_runs(server)
     assert lost.id == first.id
@@ -116,7 +116,7 @@ async def test_a_shard_whose_worker_died_before_beginning_it_is_begun_again_by_a
 async def test_where_no_worker_comes_the_run_does_every_shard_itself_after_waiting_once(
     tmp_path: Path, sandbox: SandboxProcess, server: PrefectClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharding, "SHOWN_SECONDS", 0.0)
+    monkeypatch.setattr(sharding, "FINAL_STATES_LIMIT_S", 0.0)
     run = going(tmp_path, sandbox, 6)
 
     async def begun() -> bool:
@@ -125,7 +125,7 @@ async def test_where_no_worker_comes_the_run_does_every_shard_itself_after_waiti
     await until(begun)
     await asyncio.sleep(0.5)
     assert sandbox.charges() == []
-    clock.now += sharding.PATIENCE_SECONDS + 1
+    clock.now += sharding.NO_WORKER_LIMIT_S + 1
     summary = await asyncio.wait_for(run, 60)
     assert (summary["succeeded"], summary["cost_usd"]) == (6, 3.24)
     assert len(sandbox.charges()) == 6

@@ -13,8 +13,9 @@ from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.planning import preparation
 from reelsheet.planning.plan import Step
 from reelsheet.results import publication
-from reelsheet.run import delivery, polling, submission
-from reelsheet.run import run as run_module
+from reelsheet.run import delivery, polling, stop_control
+from reelsheet.run.start import start_run
+from reelsheet.run.submission import Submitter
 
 GRACE = 0.4
 
@@ -22,8 +23,8 @@ GRACE = 0.4
 @pytest.fixture
 def starts(sandbox, tmp_path, monkeypatch):
     """A run of `count` rows that is interrupted once `when` is true; its results."""
-    monkeypatch.setattr(run_module, "GRACE_SECONDS", GRACE)
-    monkeypatch.setattr(delivery, "COPY_GRACE", GRACE)
+    monkeypatch.setattr(stop_control, "ANSWER_GRACE_S", GRACE)
+    monkeypatch.setattr(delivery, "COPY_GRACE_S", GRACE)
 
     async def start(when, count=3, number=signal.SIGINT, **options):
         lines = ["image,prompt", *[f"{sandbox.pictures}/perfume-dusk.jpg,row {n}" for n in range(count)]]
@@ -31,14 +32,14 @@ def starts(sandbox, tmp_path, monkeypatch):
         sheet.write_text("\n".join(lines) + "\n")
         asked = Options(source=str(sheet), destination=str(tmp_path / "dest"), preflight=False, **options)
         prepared = await preparation.prepare(asked, settings.load())
-        run = await preparation.begin(prepared, flow_run_id=None)
+        run = await start_run(prepared, flow_run_id=None)
         try:
             async with asyncio.timeout(15), run.session():
-                await publication.begin(run)
+                await run.writer.begin(run.results())
                 walking = asyncio.create_task(walk(run))
                 while not when(run, sandbox):
                     await asyncio.sleep(0.01)
-                run.interrupt(int(number))
+                run.stops.interrupt(int(number))
                 await walking
             await run.refresh()
             return run, run.results()
@@ -71,7 +72,7 @@ def posted(run, sandbox):
 async def test_an_answer_that_comes_in_time_is_recorded(starts, sandbox, number):
     sandbox.fault("submit", delay=0.2, times=-1)
     run, found = await starts(posted, number=number)
-    assert run.exit_code(found) == 128 + number
+    assert run.stops.exit_code(found) == 128 + number
     assert {line.status for line in found} <= {Status.UNDELIVERED, Status.SKIPPED}
     charged = {charge["id"] for charge in sandbox.charges()}
     assert charged == {line.prediction_id for line in found} - {""}
@@ -85,20 +86,20 @@ async def test_an_answer_that_does_not_come_in_time_is_unknown_and_at_risk(start
     for line in found:
         assert line.at_risk_cents == (54 if line.status is Status.UNKNOWN else 0)
         assert line.error_code is (ErrorCode.SUBMIT_UNKNOWN if line.at_risk_cents else ErrorCode.INTERRUPTED)
-    assert run.ledger.run(run.run_id).reserved_cents == 0
+    assert run.context.ledger.run(run.run_id).reserved_cents == 0
 
 
 async def test_a_claim_that_had_not_left_is_given_back(starts, sandbox, monkeypatch):
     """The signal comes between the claim and the POST."""
-    post = submission._answer
+    send = Submitter._send
 
-    async def late(run, group, claim, image):
-        while run.signal is None:
+    async def late(self, group, claim, image):
+        while self._stops.signal is None:
             await asyncio.sleep(0.01)
-        return await post(run, group, claim, image)
+        return await send(self, group, claim, image)
 
-    monkeypatch.setattr(submission, "_answer", late)
-    _, found = await starts(lambda run, _: bool(run.posts))
+    monkeypatch.setattr(Submitter, "_send", late)
+    _, found = await starts(lambda run, _: bool(run.in_flight))
     assert sandbox.charges() == []
     assert {line.status for line in found} == {Status.SKIPPED}
     assert sum(line.at_risk_cents for line in found) == 0
@@ -135,7 +136,7 @@ async def test_storage_that_hangs_does_not_hold_up_the_end(starts, sandbox, monk
         return hang(self, content) if self._path.suffix == ".mp4" else part(self, content)
 
     monkeypatch.setattr(FolderUpload, "part", only_clips)
-    monkeypatch.setattr(delivery, "ABORT_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "ABORT_LIMIT_S", 0.1)
     try:
         _, found = await starts(lambda run, sandbox: sandbox.activity()["downloads"])
     finally:
@@ -148,7 +149,7 @@ async def test_rows_that_wait_for_another_run_are_left(starts, sandbox, monkeypa
     from reelsheet.ledger.claims import Claims
 
     monkeypatch.setattr(Claims, "claim", lambda self, *_, **__: Wait())
-    _, found = await starts(lambda run, _: bool(run.others._waiting))
+    _, found = await starts(lambda run, _: bool(run._open.submitter._other_claims._waiting))
     assert {line.status for line in found} == {Status.SKIPPED}
     assert sandbox.charges() == []
 
@@ -157,8 +158,8 @@ async def test_a_second_interruption_changes_nothing_here(starts, sandbox):
     """The process's own handler ends it at once; the run itself has one end."""
     sandbox.fault("submit", delay=0.2, times=-1)
     run, _ = await starts(posted, number=signal.SIGINT)
-    run.interrupt(int(signal.SIGTERM))
-    assert run.signal == signal.SIGINT
+    run.stops.interrupt(int(signal.SIGTERM))
+    assert run.stops.signal == signal.SIGINT
 
 
 async def test_polling_begins_no_more_after_a_signal(starts, sandbox):
@@ -178,29 +179,29 @@ async def test_the_table_is_kept_on_this_machine_where_the_destination_hangs(sta
     write = FolderDestination.write
 
     def hang(self, key, content, content_type):
-        if self is run.destination:
+        if self is run.context.destination:
             release.wait(10)
         write(self, key, content, content_type)
 
-    run._threads = type(run._threads)(4)
+    run.threads._pool = type(run.threads._pool)(4)
     monkeypatch.setattr(FolderDestination, "write", hang)
-    monkeypatch.setattr(publication, "HURRY_SECONDS", 0.2)
+    monkeypatch.setattr(publication, "HURRY_LIMIT_S", 0.2)
     summary = summarise(
         found, run_id=run.run_id, started_at=None, finished_at=None, seconds=1.0, flow_run_id=None, exit_code=130
     )
     try:
-        files = await publication.finish(run, found, summary)
+        files = await run.writer.finish(found, summary, hurry=True)
     finally:
         release.set()
-        run._threads.shutdown()
+        run.threads.close()
     assert files.fallback
     assert (await asyncio.to_thread(Path(files.fallback).read_text)).startswith("image,prompt,status")
 
 
 async def test_an_older_table_is_not_written_over_a_newer_one(starts, sandbox, tmp_path):
     run, _ = await starts(lambda run, _: all(group.step is Step.DONE for group in run.plan.groups.values()))
-    newest = next(run.tables)
-    publication._write_tables(run, b"newest", newest)
-    publication._write_tables(run, b"older", newest - 1)
+    newest = run.writer._next_number()
+    run.writer._write_tables(b"newest", newest)
+    run.writer._write_tables(b"older", newest - 1)
     assert (tmp_path / "dest" / "results.csv").read_bytes() == b"newest"
     assert (tmp_path / "dest" / "runs" / run.run_id / "results.csv").read_bytes() == b"newest"

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from reelsheet.errors import ConfigurationError
 from reelsheet.ledger import Claimed, Ledger, OverBudget
-from reelsheet.ledger import shards as book
 from reelsheet.manifest.rows import Row
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.planning.plan import RowGroup, Step
-from reelsheet.planning.preparation import Preparation, begin, prepare
+from reelsheet.planning.preparation import Preparation, prepare
 from reelsheet.run import shards
+from reelsheet.run.start import start_run
 from reelsheet.sandbox.process import SandboxProcess
 from reelsheet.settings import Settings, load
 
@@ -60,16 +60,16 @@ async def prepared(folder: Path, sandbox: SandboxProcess, settings: Settings, ro
 
 async def done(shard: shards.Shard) -> None:
     """Every row of a shard, as the flow would do them."""
-    async with shard.session():
-        for group in shard.to_do():
-            if group.step is Step.SUBMIT and not await shard.admit(group):
+    run = shard.run
+    async with run.session():
+        for group in run.to_do():
+            if group.step is Step.SUBMIT and not await run.admit(group):
                 break
-            await shard.generate(group.identity)
-            await shard.store(group.identity)
-    await shard.refresh()
+            await run.generate(group.identity)
+            await run.store(group.identity)
+    await run.refresh()
     await shard.leave()
     shard.close()
-    shard.ledger.close()
 
 
 def groups(firsts: list[int]) -> list[RowGroup]:
@@ -102,11 +102,11 @@ async def test_a_shard_in_another_process_does_its_rows_and_the_run_takes_them_i
     tmp_path: Path, sandbox: SandboxProcess, settings: Settings
 ) -> None:
     plan = await prepared(tmp_path, sandbox, settings, 7, shard_size=3)
-    run = await begin(plan, flow_run_id=None)
+    run = await start_run(plan, flow_run_id=None)
     laid = await shards.divide(run)
     assert [(one.number, one.first_position, one.last_position) for one in laid] == [(1, 0, 2), (2, 3, 5), (3, 6, 6)]
     for one in laid:
-        await run.in_ledger(book.begin_try, run.ledger, run.run_id, one.number)
+        await run.ledger_session.call(run.context.ledger.shards.begin_try, run.run_id, one.number)
         shard = await shards.attach(run.run_id, one.number, settings, flow_run_id=None)
         assert shard is not None
         await done(shard)
@@ -115,10 +115,10 @@ async def test_a_shard_in_another_process_does_its_rows_and_the_run_takes_them_i
     found = run.results()
     assert {one.status for one in found} == {Status.SUCCEEDED}
     assert sum(one.cost_cents for one in found) == 7 * 54
-    assert run.exit_code(found) == 0
+    assert run.stops.exit_code(found) == 0
     assert len(sandbox.charges()) == 7
-    assert all(one.finished for one in book.shards(run.ledger, run.run_id))
-    assert book.content(run.ledger, run.run_id, 1) is None, "a finished shard's rows are not kept"
+    assert all(one.finished for one in run.context.ledger.shards.of_run(run.run_id))
+    assert run.context.ledger.shards.stored_rows(run.run_id, 1) is None, "a finished shard's rows are not kept"
     run.close()
     plan.close()
 
@@ -127,7 +127,7 @@ async def test_a_shard_that_is_done_is_not_done_again(
     tmp_path: Path, sandbox: SandboxProcess, settings: Settings
 ) -> None:
     plan = await prepared(tmp_path, sandbox, settings, 2, shard_size=1)
-    run = await begin(plan, flow_run_id=None)
+    run = await start_run(plan, flow_run_id=None)
     await shards.divide(run)
     first = await shards.attach(run.run_id, 1, settings, flow_run_id=None)
     assert first is not None
@@ -143,21 +143,20 @@ async def test_a_dead_owners_shard_is_taken_up_and_what_it_paid_for_is_only_poll
     tmp_path: Path, sandbox: SandboxProcess, settings: Settings
 ) -> None:
     plan = await prepared(tmp_path, sandbox, settings, 2, shard_size=2)
-    run = await begin(plan, flow_run_id=None)
+    run = await start_run(plan, flow_run_id=None)
     await shards.divide(run)
     dying = await shards.attach(run.run_id, 1, settings, flow_run_id=None)
     assert dying is not None
-    async with dying.session():
-        for group in dying.to_do():
-            assert await dying.admit(group)
-            await dying.generate(group.identity)
-    dying.close()
-    dying.ledger.close()  # gives the lease back, as running out of it would
-    (seen,) = book.shards(run.ledger, run.run_id)
+    async with dying.run.session():
+        for group in dying.run.to_do():
+            assert await dying.run.admit(group)
+            await dying.run.generate(group.identity)
+    dying.close()  # gives the lease back, as running out of it would
+    (seen,) = run.context.ledger.shards.of_run(run.run_id)
     assert (seen.alive, seen.finished) == (False, False)
     heir = await shards.attach(run.run_id, 1, settings, flow_run_id=None)
     assert heir is not None
-    assert {group.step for group in heir.to_do()} == {Step.COPY}
+    assert {group.step for group in heir.run.to_do()} == {Step.COPY}
     await done(heir)
     assert len(sandbox.charges()) == 2
     run.close()
@@ -168,20 +167,19 @@ async def test_the_runs_cap_holds_over_all_its_processes(
     tmp_path: Path, sandbox: SandboxProcess, settings: Settings
 ) -> None:
     plan = await prepared(tmp_path, sandbox, settings, 6, shard_size=3, max_cost_usd=2.0)
-    run = await begin(plan, flow_run_id=None)
+    run = await start_run(plan, flow_run_id=None)
     await shards.divide(run)
     both = [await shards.attach(run.run_id, number, settings, flow_run_id=None) for number in (1, 2)]
     claims = [
-        shard.ledger.claim(group.identity, run_id=run.run_id, price_cents=54)
+        shard.run.context.ledger.claim(group.identity, run_id=run.run_id, price_cents=54)
         for shard in both
         if shard is not None
-        for group in shard.to_do()
+        for group in shard.run.to_do()
     ]
     assert [type(claim) for claim in claims] == [Claimed] * 3 + [OverBudget] * 3
     for shard in both:
         assert shard is not None
         shard.close()
-        shard.ledger.close()
     run.close()
     plan.close()
 
@@ -190,21 +188,23 @@ async def test_what_stops_one_process_stops_the_others_from_submitting(
     tmp_path: Path, sandbox: SandboxProcess, settings: Settings
 ) -> None:
     plan = await prepared(tmp_path, sandbox, settings, 2, shard_size=1)
-    run = await begin(plan, flow_run_id=None)
+    run = await start_run(plan, flow_run_id=None)
     await shards.divide(run)
     one, other = [await shards.attach(run.run_id, number, settings, flow_run_id=None) for number in (1, 2)]
     assert one is not None
     assert other is not None
-    async with one.session():
-        one.stop(ErrorCode.AUTH, "The key is refused.")
+    async with one.run.session():
+        one.run.stops.stop(ErrorCode.AUTH, "The key is refused.")
     await one.leave()
-    await other._look_up()
-    assert (other.stop_code, other.stop_error) == (ErrorCode.AUTH, "The key is refused.")
+    async with other.run.session():
+        await other.run.stops.pause(0.1)
+        while not other.run.stops.is_stopping:
+            await asyncio.sleep(0.05)
+    assert (other.run.stops.code, other.run.stops.error) == (ErrorCode.AUTH, "The key is refused.")
     for shard in (one, other):
         shard.close()
-        shard.ledger.close()
     await shards.divide(run)
-    assert book.stop_of(run.ledger, run.run_id) is None, "a run that begins anew is not stopped by its past"
+    assert run.context.ledger.shards.stop_of(run.run_id) is None, "a run that begins anew is not stopped by its past"
     run.close()
     plan.close()
 
@@ -214,24 +214,23 @@ async def test_five_lost_answers_in_a_row_stop_the_run_whichever_processes_lost_
 ) -> None:
     sandbox.fault("submit", close="after", charged=False, times=100)
     plan = await prepared(tmp_path, sandbox, settings, 12, shard_size=4)
-    run = await begin(plan, flow_run_id=None)
+    run = await start_run(plan, flow_run_id=None)
     await shards.divide(run)
     attached = [await shards.attach(run.run_id, number, settings, flow_run_id=None) for number in (1, 2, 3)]
     for shard in attached:
         assert shard is not None
-        async with shard.session():
-            for group in shard.to_do()[:2]:
-                if not await shard.admit(group):
+        async with shard.run.session():
+            for group in shard.run.to_do()[:2]:
+                if not await shard.run.admit(group):
                     break
-                await shard.generate(group.identity)
-            await asyncio.gather(*shard._told)
+                await shard.run.generate(group.identity)
+            await asyncio.gather(*shard._publishing)
     assert attached[2] is not None
-    assert attached[2].stop_code is ErrorCode.PROVIDER_DOWN
+    assert attached[2].run.stops.code is ErrorCode.PROVIDER_DOWN
     assert sum(sandbox.activity()["posts"].values()) == 6
     for shard in attached:
         assert shard is not None
         shard.close()
-        shard.ledger.close()
     run.close()
     plan.close()
 
@@ -240,7 +239,7 @@ async def test_another_model_another_ledger_or_no_key_is_refused_with_a_sentence
     tmp_path: Path, sandbox: SandboxProcess, settings: Settings
 ) -> None:
     plan = await prepared(tmp_path, sandbox, settings, 2, shard_size=1)
-    run = await begin(plan, flow_run_id=None)
+    run = await start_run(plan, flow_run_id=None)
     await shards.divide(run)
     with pytest.raises(ConfigurationError, match="same VIBEDREAM_BASE_URL and REELSHEET_MODEL"):
         await shards.attach(run.run_id, 1, settings.model_copy(update={"model": "other"}), flow_run_id=None)

@@ -7,7 +7,7 @@ import pytest
 
 from reelsheet.errors import LedgerError
 from reelsheet.ledger import Attempt, IdentityHistory, State
-from reelsheet.run.submission import OtherClaims
+from reelsheet.run.in_flight import OtherClaims
 
 
 def history(identity, state):
@@ -29,49 +29,48 @@ class Book:
         return {identity: history(identity, scene) for identity in identities}
 
 
-def run_of(book):
-    async def in_ledger(function, *arguments):
+def waiting_on(book):
+    async def call(function, *arguments):
         return function(*arguments)
 
     async def pause(_seconds):
         await asyncio.sleep(0)
 
-    return SimpleNamespace(ledger=book, in_ledger=in_ledger, pause=pause, interrupted=asyncio.Event())
+    session = SimpleNamespace(ledger=book, call=call)
+    return OtherClaims(session, SimpleNamespace(pause=pause, interrupted=asyncio.Event()))
 
 
 async def test_a_thousand_rows_are_looked_at_together():
-    book, others = Book(State.CLAIMED, State.CLAIMED, State.SUBMITTED), OtherClaims()
-    run = run_of(book)
-    found = await asyncio.gather(*(others.settled(run, f"row{n}") for n in range(1000)))
+    book = Book(State.CLAIMED, State.CLAIMED, State.SUBMITTED)
+    others = waiting_on(book)
+    found = await asyncio.gather(*(others.settled(f"row{n}") for n in range(1000)))
     assert {one.latest.state for one in found} == {State.SUBMITTED}
     assert book.asked == [1000, 1000, 1000]
 
 
 async def test_one_row_waited_for_twice_is_one_row():
-    book, others = Book(State.REFUSED), OtherClaims()
-    first, second = await asyncio.gather(*(others.settled(run_of(book), "row") for _ in range(2)))
+    others = waiting_on(Book(State.REFUSED))
+    first, second = await asyncio.gather(*(others.settled("row") for _ in range(2)))
     assert first is second
     assert first.is_free
 
 
 async def test_a_ledger_that_is_down_is_told_to_every_row():
-    book, others = Book(LedgerError("down")), OtherClaims()
-    run = run_of(book)
-    found = await asyncio.gather(*(others.settled(run, f"row{n}") for n in range(3)), return_exceptions=True)
+    others = waiting_on(Book(LedgerError("down")))
+    found = await asyncio.gather(*(others.settled(f"row{n}") for n in range(3)), return_exceptions=True)
     assert [str(one) for one in found] == ["down"] * 3
 
 
 async def test_whoever_comes_later_is_looked_at_as_well():
-    book, others = Book(State.SUBMITTED), OtherClaims()
-    run = run_of(book)
-    await others.settled(run, "first")
-    assert (await others.settled(run, "second")).latest.identity == "second"
+    others = waiting_on(Book(State.SUBMITTED))
+    await others.settled("first")
+    assert (await others.settled("second")).latest.identity == "second"
 
 
 async def test_one_that_gives_up_waiting_does_not_disturb_the_others():
-    book, others = Book(State.CLAIMED), OtherClaims()
-    run = run_of(book)
-    waiting = [asyncio.create_task(others.settled(run, "row")) for _ in range(2)]
+    book = Book(State.CLAIMED)
+    others = waiting_on(book)
+    waiting = [asyncio.create_task(others.settled("row")) for _ in range(2)]
     await asyncio.sleep(0)
     waiting[0].cancel()
     await asyncio.gather(waiting[0], return_exceptions=True)

@@ -86,14 +86,15 @@ def whole_run() -> WholeRun:
 
         from reelsheet import settings
         from reelsheet.planning import preparation
+        from reelsheet.run.start import start_run
 
         asked = Options(source=str(manifest), destination=str(destination), **options)
         prepared = await preparation.prepare(asked, settings.load())
         try:
-            live = await preparation.begin(prepared, flow_run_id=None)
+            live = await start_run(prepared, flow_run_id=None)
             try:
                 async with live.session():
-                    await _begun(live)
+                    await live.writer.begin(live.results())
                     async with asyncio.TaskGroup() as rows:
                         for group in live.to_do():
                             rows.create_task(_walk(live, group))
@@ -104,12 +105,6 @@ def whole_run() -> WholeRun:
             prepared.close()
 
     return run
-
-
-async def _begun(live: Any) -> None:
-    from reelsheet.results import publication
-
-    await publication.begin(live)
 
 
 async def _walk(live: Any, group: Any) -> None:
@@ -124,25 +119,8 @@ async def _walk(live: Any, group: Any) -> None:
 
 
 async def _concluded(live: Any) -> Finished:
-    from datetime import UTC, datetime
+    from reelsheet.run.publish import publish
 
-    from reelsheet.results import publication
-    from reelsheet.results.table import summarise
-
-    await live.refresh()
-    found = live.results()
-    exit_code = live.exit_code(found)
-    moment = datetime.now(UTC)
-    summary = summarise(
-        found,
-        run_id=live.run_id,
-        started_at=moment,
-        finished_at=moment,
-        seconds=1.0,
-        flow_run_id=None,
-        exit_code=exit_code,
-    )
-    await publication.finish(live, found, summary)
-    await live.in_ledger(live.ledger.write_notes, live.run_id, live.notes())
-    await live.in_ledger(live.ledger.finish_run, live.run_id, exit_code=exit_code, summary=summary.as_json())
-    return Finished(found, summary.as_json(), live.destination.uri(f"runs/{live.run_id}"))
+    published = await publish(live)
+    folder = live.context.destination.uri(f"runs/{live.run_id}")
+    return Finished(published.results, published.summary.as_json(), folder)

@@ -13,7 +13,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from flows.generate_videos import generate_videos
-from flows.reporting import artifacts as telling
+from flows.reporting import artifacts as pages
+from flows.reporting import events as reported
+from flows.reporting import names, progress
 from reelsheet.sandbox.process import SandboxProcess
 
 
@@ -22,7 +24,7 @@ def test_no_text_becomes_markup(text: str) -> None:
     """Rendered as Markdown, it is one paragraph of plain text."""
     from markdown_it import MarkdownIt
 
-    shown = telling.plain(text)
+    shown = names.plain(text)
     tokens = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable(["table", "strikethrough"]).parse(shown)
     kinds = {token.type for token in tokens} | {child.type for token in tokens for child in token.children or []}
     assert kinds <= {"paragraph_open", "inline", "paragraph_close", "text", "text_special"}, (shown, kinds)
@@ -34,7 +36,7 @@ def test_no_text_becomes_markup(text: str) -> None:
      "https://evil.example", "`code`", "# big", "- list", "a\n\n# b", "&lt;b&gt;", "    indented"],
 )  # fmt: skip
 def test_the_usual_ways_in_are_closed(text: str) -> None:
-    shown = telling.plain(text)
+    shown = names.plain(text)
     assert "\n" not in shown
     assert "<" not in shown
     assert "](" not in shown
@@ -42,7 +44,7 @@ def test_the_usual_ways_in_are_closed(text: str) -> None:
 
 
 def test_an_address_to_copy_keeps_nothing_that_signs_it() -> None:
-    told = telling.code("https://clips.example/a.mp4?X-Amz-Signature=abc&X-Amz-Credential=def`")
+    told = names.code("https://clips.example/a.mp4?X-Amz-Signature=abc&X-Amz-Credential=def`")
     assert told == "`https://clips.example/a.mp4`"
 
 
@@ -57,31 +59,33 @@ def test_an_address_to_copy_keeps_nothing_that_signs_it() -> None:
     ],
 )
 def test_a_manifest_is_called_by_its_last_part_without_secrets(address: str, name: str) -> None:
-    assert telling.short(address) == name
+    assert names.short(address) == name
 
 
 def test_few_campaigns_are_tags_and_many_are_none() -> None:
-    def run(*cells: str) -> Any:
+    def manifest(*cells: str) -> Any:
         rows = [SimpleNamespace(cells=(cell,)) for cell in cells]
-        return SimpleNamespace(manifest=SimpleNamespace(columns=("Campaign",), rows=rows))
+        return SimpleNamespace(columns=("Campaign",), rows=rows)
 
-    assert telling.campaigns(run("spring", "spring", "", "autumn")) == ["spring", "autumn"]
-    assert telling.campaigns(run("a", "b", "c", "d")) == []
+    assert names.campaigns(manifest("spring", "spring", "", "autumn")) == ["spring", "autumn"]
+    assert names.campaigns(manifest("a", "b", "c", "d")) == []
 
 
 def test_only_amazons_own_store_has_a_console(monkeypatch: pytest.MonkeyPatch) -> None:
-    run: Any = SimpleNamespace(files=SimpleNamespace(gallery="s3://my-bucket/a b/gallery.html"))
-    assert telling.console_link(run) == "https://console.aws.amazon.com/s3/object/my-bucket?prefix=a%20b/gallery.html"
+    assert (
+        pages.console_link("s3://my-bucket/a b/gallery.html")
+        == "https://console.aws.amazon.com/s3/object/my-bucket?prefix=a%20b/gallery.html"
+    )
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9000")
-    assert telling.console_link(run) == ""
+    assert pages.console_link("s3://my-bucket/a b/gallery.html") == ""
 
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What would be emitted."""
     sent: list[dict[str, Any]] = []
-    monkeypatch.setattr(telling, "emit_event", lambda **event: sent.append(event))
-    monkeypatch.setattr(telling, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(reported, "emit_event", lambda **event: sent.append(event))
+    monkeypatch.setattr(progress, "INTERVAL_S", 0.1)
     return sent
 
 

@@ -1,0 +1,28 @@
+"""The price to reserve for the next submission, as the provider's quotes show it."""
+
+from collections import deque
+
+from reelsheet import messages
+
+QUOTES = 8  # of the latest quotes the highest is reserved
+
+
+class PriceWatch:
+    """`price_cents` starts at the expected price and follows the quotes."""
+
+    def __init__(self, expected_cents: int) -> None:
+        self.price_cents = expected_cents
+        self._quotes: deque[int] = deque(maxlen=QUOTES)
+        self._remarked = False
+
+    def observe(self, quoted_cents: int | None) -> str:
+        """Take in one quote; a remark for people the first time that the price differs, else ""."""
+        if quoted_cents is None:
+            return ""
+        self._quotes.append(quoted_cents)
+        price_cents = max(self._quotes)
+        if price_cents == self.price_cents:
+            return ""
+        remark = "" if self._remarked else messages.other_price(self.price_cents, quoted_cents)
+        self._remarked, self.price_cents = True, price_cents
+        return remark
