@@ -307,7 +307,9 @@ class Submitter:
         """The row has no place at the provider: why, and whether the run goes on submitting."""
         match result.outcome:
             case SubmitOutcome.REJECTED:
-                group.set_outcome(Status.FAILED, _rejection_code(result), messages.refused(result.status, result.message))
+                group.set_outcome(
+                    Status.FAILED, _rejection_code(result), messages.refused(result.status, result.message)
+                )
             case SubmitOutcome.KEY_REFUSED:
                 self._stops.stop(ErrorCode.AUTH, messages.key_refused(result.message))
                 group.set_outcome(Status.SKIPPED, ErrorCode.AUTH, self._stops.error)
