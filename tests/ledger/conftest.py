@@ -1,7 +1,9 @@
-"""Ledgers as their tests use them: opened several times over, each time as another owner with a run of its own."""
+"""Ledgers as their tests use them: opened several times over, each time as another process with a run of its own."""
 
 import hashlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from sqlalchemy import func, select
 
 from reelsheet.ledger import Attempt, Claimed, Ledger, RunRecord, State
+from reelsheet.ledger import database as database_module
 from reelsheet.ledger import schema as s
 from reelsheet.ledger.records import cents_of
 
@@ -16,22 +19,22 @@ PRICE = 54
 
 
 @dataclass(frozen=True)
-class Book:
-    """A ledger of one owner, with one run in it."""
+class Process:
+    """A process's ledger with one run in it."""
 
     ledger: Ledger
     run_id: str
 
-    def claim(self, identity: str = "a", **told: Any) -> Any:
-        return self.ledger.claim(identity, run_id=self.run_id, price_cents=PRICE, **told)
+    def claim(self, identity: str = "a", **more: Any) -> Any:
+        return self.ledger.claim(identity, run_id=self.run_id, price_cents=PRICE, **more)
 
-    def claimed(self, identity: str = "a") -> Attempt:
-        claim = self.claim(identity)
-        assert isinstance(claim, Claimed)
-        return claim.attempt
+    def claimed(self, identity: str = "a", **more: Any) -> Attempt:
+        answer = self.claim(identity, **more)
+        assert isinstance(answer, Claimed), answer
+        return answer.attempt
 
-    def submitted(self, identity: str = "a", prediction: str | None = None) -> Attempt:
-        attempt = self.ledger.record_id(self.claimed(identity), prediction or f"{self.run_id}-{identity}", PRICE)
+    def submitted(self, identity: str = "a", prediction: str | None = None, cents: int | None = PRICE) -> Attempt:
+        attempt = self.ledger.record_id(self.claimed(identity), prediction or f"p-{identity}", cents)
         self.ledger.mark_unawaited(attempt)
         return attempt
 
@@ -46,45 +49,70 @@ class Book:
         return history.latest.state
 
 
-@pytest.fixture
-def opens(opened: Callable[[], Ledger], registers: Callable[..., RunRecord]) -> Callable[..., Book]:
-    """Opens the ledger once more and begins a run there."""
+Opens = Callable[..., Process]
 
-    def open_one(run_id: str = "r1", **told: Any) -> Book:
+
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite in this process does not wait for the disk: these tests are about states, not about power failures."""
+    prepare = database_module._prepare_sqlite
+
+    def prepare_quickly(connection: Any, record: object) -> None:
+        prepare(connection, record)
+        connection.execute("PRAGMA synchronous=OFF")
+
+    monkeypatch.setattr(database_module, "_prepare_sqlite", prepare_quickly)
+
+
+@pytest.fixture
+def opened(opened: Callable[[], Ledger], quick_disk: None) -> Iterator[Callable[[], Ledger]]:
+    """Opens the ledger once more, each time as another process. At the test's end its sums agree."""
+    ledgers: list[Ledger] = []
+
+    def one_more() -> Ledger:
+        ledgers.append(opened())
+        return ledgers[-1]
+
+    yield one_more
+    if ledgers:
+        assert_adds_up(ledgers[0])
+
+
+@pytest.fixture
+def opens(opened: Callable[[], Ledger], registers: Callable[..., RunRecord]) -> Opens:
+    """`opens("r1", cap_cents=108)`: another process's ledger on the same database, with a run of that id."""
+
+    def open_one(run_id: str = "r1", **more: Any) -> Process:
         ledger = opened()
-        registers(ledger, run_id, **told)
-        return Book(ledger, run_id)
+        registers(ledger, run_id, **more)
+        return Process(ledger, run_id)
 
     return open_one
 
 
 @pytest.fixture
-def book(opens: Callable[..., Book]) -> Book:
+def process(opens: Opens) -> Process:
     return opens("r1")
 
 
 @pytest.fixture
 def adds_up() -> Callable[[Ledger], None]:
-    """Every counter is the sum of its attempts, and no identity has two live claims."""
+    return assert_adds_up
 
-    def check(ledger: Ledger) -> None:
-        with ledger.database.read() as connection:
-            attempts = connection.execute(select(s.attempts).where(s.attempts.c.imported.is_(False))).all()
-            for table, key in ((s.runs, "run_id"), (s.days, "day")):
-                for row in connection.execute(select(table)).all():
-                    mine = [a for a in attempts if getattr(a, key) == getattr(row, key)]
-                    sums = [cents_of(State(a.state), a.price_cents, a.quoted_cents) for a in mine]
-                    for name in ("confirmed_cents", "reserved_cents", "at_risk_cents"):
-                        assert getattr(row, name) == sum(money[name] for money in sums)
-            claims = (
-                select(func.count())
-                .select_from(s.attempts)
-                .where(s.attempts.c.state == State.CLAIMED)
-                .group_by(s.attempts.c.identity)
-            )
-            assert set(connection.execute(claims).scalars()) <= {1}
 
-    return check
+def assert_adds_up(ledger: Ledger) -> None:
+    """The counters of runs and days are the sums over this ledger's own attempts; no identity has two live claims."""
+    with ledger.database.read() as connection:
+        attempts = [Attempt(*row) for row in connection.execute(select(s.attempts))]
+        for table, key in ((s.runs, "run_id"), (s.days, "day")):
+            for row in connection.execute(select(table)).all():
+                own = [a for a in attempts if not a.imported and getattr(a, key) == getattr(row, key)]
+                sums = [cents_of(a.state, a.price_cents, a.quoted_cents) for a in own]
+                for name in ("confirmed_cents", "reserved_cents", "at_risk_cents"):
+                    assert getattr(row, name) == sum(money[name] for money in sums), (row, name)
+        live = select(s.attempts.c.identity).where(s.attempts.c.state == State.CLAIMED)
+        twice = live.group_by(s.attempts.c.identity).having(func.count() > 1)
+        assert connection.execute(twice).all() == []
 
 
 @pytest.fixture
@@ -95,7 +123,7 @@ def identity() -> Callable[[object], str]:
 
 @pytest.fixture
 def money() -> Callable[..., tuple[int, int, int]]:
-    """(confirmed, reserved, at risk) of a run."""
+    """(confirmed, reserved, at risk) of a run in cents."""
 
     def counters(ledger: Ledger, run_id: str = "r1") -> tuple[int, int, int]:
         run = ledger.run(run_id)
@@ -103,3 +131,21 @@ def money() -> Callable[..., tuple[int, int, int]]:
         return run.confirmed_cents, run.reserved_cents, run.at_risk_cents
 
     return counters
+
+
+@pytest.fixture
+def at_once() -> Callable[..., None]:
+    """Runs functions in threads of their own; what one raises is raised here."""
+
+    def run(*functions: Callable[[], object]) -> None:
+        start = threading.Barrier(len(functions))
+
+        def when_all_are_ready(function: Callable[[], object]) -> None:
+            start.wait()
+            function()
+
+        with ThreadPoolExecutor(len(functions)) as threads:
+            for done in [threads.submit(when_all_are_ready, function) for function in functions]:
+                done.result()
+
+    return run

@@ -20,7 +20,7 @@ processes = st.integers(0, 1)
 quotes = st.sampled_from([None, 0, 40, 50])  # never above the price, so that the caps are exact
 
 
-class Books(RuleBasedStateMachine):
+class Processes(RuleBasedStateMachine):
     """Two processes with a ledger each on one database; POSTs whose answers come, come late, or never."""
 
     url: str
@@ -158,7 +158,7 @@ class Books(RuleBasedStateMachine):
         assert kept == self.ids
 
     @invariant()
-    def the_books_balance_and_caps_hold(self) -> None:
+    def the_money_adds_up_and_caps_hold(self) -> None:
         self.adds_up(self.ledgers[0])
         with self.ledgers[0].database.read() as connection:
             runs = connection.execute(schema.runs.select()).all()
@@ -178,10 +178,10 @@ class Books(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("examples", [25, pytest.param(400, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
-def test_the_ledger_keeps_its_promises_in_every_order(ledger_url, adds_up, examples):
+def test_the_ledger_keeps_its_promises_in_every_order(ledger_url, adds_up, quick_disk, examples):
     quick = settings(
         max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck),
         print_blob=True,
     )  # fmt: skip
-    kind = type("Books", (Books,), {"url": ledger_url, "adds_up": staticmethod(adds_up)})
+    kind = type("Processes", (Processes,), {"url": ledger_url, "adds_up": staticmethod(adds_up)})
     run_state_machine_as_test(kind, settings=quick)

@@ -6,9 +6,7 @@ from dataclasses import astuple, replace
 import pytest
 
 from reelsheet.errors import LedgerError
-from reelsheet.ledger import Claimed, Delivery, Found, OverBudget, State, Wait
-from reelsheet.ledger import lease as lease_module
-from reelsheet.ledger.lease import LEASE_SECONDS, MARGIN_SECONDS, awake_and_asleep
+from reelsheet.ledger import Claimed, Delivery, Found, OverBudget, State
 
 
 def stored(attempt, destination="/d", output=0, outputs=1):
@@ -62,7 +60,7 @@ def test_what_was_never_charged_is_claimed_again_in_its_place(ledger, registers,
         ledger.record_refused(first, "rejected", "No.")
     else:
         ledger.record_unknown(first, "lost")
-        ledger.resolve(identity(1), None)
+        assert ledger.resolve(identity(1), None).is_free
     ledger.mark_unawaited(first)
     assert money(ledger) == (0, 0, 0)
     again = ledger.claim(identity(1), run_id="r1", price_cents=54).attempt
@@ -78,55 +76,6 @@ def test_an_unknown_row_is_never_claimed_without_permission(ledger, registers, i
         registers(ledger, run_id)
         assert isinstance(ledger.claim(identity(1), run_id=run_id, price_cents=54), Found)
     assert money(ledger) == (0, 0, 54)
-
-
-def test_a_claim_that_nobody_awaits_any_more_is_unknown(ledger, registers, identity):
-    registers(ledger)
-    attempt = ledger.claim(identity(1), run_id="r1", price_cents=54).attempt
-    assert isinstance(ledger.claim(identity(1), run_id="r1", price_cents=54), Wait)
-    ledger.mark_unawaited(attempt)
-    found = ledger.claim(identity(1), run_id="r1", price_cents=54)
-    assert isinstance(found, Found)
-    assert found.history.latest.state == State.UNKNOWN
-
-
-def test_a_living_owner_is_waited_for_and_its_result_shared(opened, registers, identity):
-    mine, theirs = opened(), opened()
-    registers(theirs)
-    registers(mine, "r2")
-    claim = theirs.claim(identity(1), run_id="r1", price_cents=54)
-    assert isinstance(mine.claim(identity(1), run_id="r2", price_cents=54), Wait)
-    assert mine.expire_dead_claims() == 0
-    theirs.record_id(claim.attempt, "p", 54)
-    found = mine.claim(identity(1), run_id="r2", price_cents=54)
-    assert isinstance(found, Found)
-    assert found.history.latest.prediction_id == "p"
-
-
-def test_a_claim_whose_lease_ran_out_is_unknown_and_its_price_at_risk(opened, registers, identity, money, expires):
-    mine, theirs = opened(), opened()
-    registers(theirs)
-    registers(mine, "r2")
-    for n in (1, 2):
-        theirs.claim(identity(n), run_id="r1", price_cents=54)
-    expires(mine, theirs)
-    assert mine.history(identity(1)).latest.state == State.UNKNOWN
-    assert isinstance(mine.claim(identity(1), run_id="r2", price_cents=54), Found)
-    assert money(mine) == (0, 54, 54)
-    assert mine.expire_dead_claims() == 1
-    assert money(mine) == (0, 0, 108)
-    assert not mine.run("r1").alive
-
-
-def test_a_post_may_leave_only_well_before_the_lease_ends(ledger, registers, identity, monkeypatch):
-    registers(ledger)
-    before = awake_and_asleep()
-    claim = ledger.claim(identity(1), run_id="r1", price_cents=54)
-    assert before < claim.leave_by <= awake_and_asleep() + LEASE_SECONDS - MARGIN_SECONDS
-    later = awake_and_asleep() + LEASE_SECONDS  # nobody has renewed the lease: the event loop stood still
-    monkeypatch.setattr(lease_module, "awake_and_asleep", lambda: later)
-    assert claim.leave_by < later
-    assert ledger.claim(identity(2), run_id="r1", price_cents=54).leave_by > later
 
 
 def test_an_id_is_recorded_even_by_one_that_lost_its_lease(opened, registers, identity, money, expires):
@@ -198,41 +147,6 @@ def test_a_verdict_comes_only_after_an_id_and_never_changes(ledger, registers, i
 
 
 # A person settles it
-
-
-def test_an_unknown_row_settled_with_an_id_is_paid_and_polled_like_any_other(ledger, registers, identity, money):
-    registers(ledger)
-    ledger.record_unknown(ledger.claim(identity(1), run_id="r1", price_cents=54).attempt, "lost")
-    history = ledger.resolve(identity(1), "from-the-dashboard")
-    assert (history.latest.state, history.latest.prediction_id) == (State.SUBMITTED, "from-the-dashboard")
-    assert money(ledger) == (54, 0, 0)
-
-
-@pytest.mark.parametrize("given", ["p2", None])
-def test_only_an_unknown_row_can_be_settled(ledger, registers, identity, given):
-    registers(ledger)
-    with pytest.raises(LedgerError, match="nothing was ever paid"):
-        ledger.resolve(identity(1), given)
-    ledger.record_id(ledger.claim(identity(1), run_id="r1", price_cents=54).attempt, "p1", 54)
-    with pytest.raises(LedgerError, match="not unknown"):
-        ledger.resolve(identity(1), given)
-
-
-def test_an_id_that_another_clip_has_settles_nothing(ledger, registers, identity, money):
-    registers(ledger)
-    ledger.record_id(ledger.claim(identity(1), run_id="r1", price_cents=54).attempt, "p1", 54)
-    ledger.record_unknown(ledger.claim(identity(2), run_id="r1", price_cents=54).attempt, "lost")
-    with pytest.raises(LedgerError, match="another clip"):
-        ledger.resolve(identity(2), "p1")
-    assert money(ledger) == (54, 0, 54)
-
-
-def test_a_row_that_a_living_run_is_sending_cannot_be_settled(opened, registers, identity):
-    mine, theirs = opened(), opened()
-    registers(theirs)
-    theirs.claim(identity(1), run_id="r1", price_cents=54)
-    with pytest.raises(LedgerError, match="just now"):
-        mine.resolve(identity(1), None)
 
 
 # Caps
@@ -311,32 +225,6 @@ def test_only_its_owner_can_say_that_a_claim_under_way_was_refused(ledger, regis
     assert money(ledger) == (0, 54, 0)
     assert ledger.record_unknown(replace(attempt, owner="another"), "lost").state == State.UNKNOWN
     assert money(ledger) == (0, 0, 54)
-
-
-def test_an_owner_that_came_back_meanwhile_is_not_settled(ledger, registers, identity, monkeypatch):
-    registers(ledger)
-    ledger.claim(identity(1), run_id="r1", price_cents=54)
-    with monkeypatch.context() as before:
-        before.setattr(ledger.lease, "dead_owners", lambda _: frozenset({ledger.lease.owner.id}))
-        assert ledger.expire_dead_claims() == 0
-    assert ledger.history(identity(1)).latest.state == State.CLAIMED
-
-
-def test_what_a_dead_owner_left_says_why_it_is_unknown(opened, registers, identity, expires):
-    dead, living = opened(), opened()
-    registers(dead)
-    for n in range(3):
-        dead.claim(identity(n), run_id="r1", price_cents=54)
-    expires(living, dead)
-    registers(living, "r2")
-    living.claim(identity(0), run_id="r2", price_cents=54)
-    living.resolve(identity(1), None)
-    assert living.expire_dead_claims() == 1
-    assert [living.history(identity(n)).latest.error_code for n in range(3)] == [
-        "submit_unknown",
-        None,
-        "submit_unknown",
-    ]
 
 
 def test_a_run_that_is_not_in_the_ledger_claims_nothing(ledger, identity):

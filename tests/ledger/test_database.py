@@ -37,21 +37,8 @@ def test_migrations_build_a_ledger_from_nothing_on_postgresql(postgresql_url):
     Ledger.open(postgresql_url).close()
 
 
-def test_two_processes_that_open_a_new_ledger_at_once_both_can(tmp_path):
-    failures: list[BaseException] = []
-
-    def group():
-        try:
-            Ledger.open(f"sqlite:///{tmp_path}/new/ledger.db").close()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the test shows it
-            failures.append(error)
-
-    threads = [threading.Thread(target=group) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+def test_two_processes_that_open_a_new_ledger_at_once_both_can(tmp_path, at_once):
+    at_once(*[lambda: Ledger.open(f"sqlite:///{tmp_path}/new/ledger.db").close()] * 3)
 
 
 def test_a_ledger_of_a_newer_program_is_refused(ledger_url):
@@ -114,12 +101,9 @@ def test_odd_signs_in_the_path_are_part_of_the_path(tmp_path):
     assert (tmp_path / "a?b=c#d%20e" / "ledger.db").is_file()
 
 
-def test_a_full_disk_is_a_sentence_and_spends_nothing(sqlite_url):
+def test_a_full_disk_is_a_sentence_and_spends_nothing(sqlite_url, registers):
     ledger = Ledger.open(sqlite_url)
-    ledger.open_run(
-        run_id="r1", verb="run", source="m", destination="/d", command="c", flow_run_id=None, options={}, rows=1,
-        cap_cents=None,
-    )  # fmt: skip
+    registers(ledger, cap_cents=None)
     with ledger.database.write() as connection:
         pages = connection.execute(text("PRAGMA page_count")).scalar()
 
@@ -193,16 +177,10 @@ def test_a_server_that_was_restarted_is_connected_to_anew(postgresql_url):
     ledger.close()
 
 
-def test_a_deadlock_is_tried_again(postgresql_url):
+def test_a_deadlock_is_tried_again(postgresql_url, registers, at_once):
     """The database undoes one of two that wait for each other; that one begins anew."""
     ledger = Ledger.open(postgresql_url)
-    ids = [
-        ledger.open_run(
-            run_id=name, verb="run", source="m", destination="/d", command=name, flow_run_id=None, options={}, rows=1,
-            cap_cents=None,
-        ).run_id
-        for name in ("x", "y")
-    ]  # fmt: skip
+    ids = [registers(ledger, name, rows=1).run_id for name in ("x", "y")]
     both = threading.Barrier(2, timeout=20)
     tries: list[str] = []
 
@@ -216,11 +194,16 @@ def test_a_deadlock_is_tried_again(postgresql_url):
 
         ledger.database.committed(group)
 
-    threads = [threading.Thread(target=lock, args=(order,)) for order in (ids, ids[::-1])]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(lambda: lock(ids), lambda: lock(ids[::-1]))
     assert len(tries) == 3
     assert [ledger.run(name).rows for name in ids] == [3, 3]
     ledger.close()
+
+
+def test_a_commit_of_sqlite_is_on_the_disk_when_it_returns(sqlite_url):
+    """Full synchronisation of a write-ahead log: an id that was recorded outlives a power failure."""
+    database = Database.open(sqlite_url)
+    with database.read() as connection:
+        pragmas = [connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("synchronous", "journal_mode")]
+    assert pragmas == [2, "wal"]
+    database.close()

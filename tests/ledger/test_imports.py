@@ -1,0 +1,143 @@
+"""What a destination tells of attempts: nothing that is known gets worse, nothing that was paid is missed."""
+
+import pytest
+
+from reelsheet.ledger import Attempt, Delivery, Found, State
+
+
+def told(identity="a", number=1, state=State.COMPLETED, prediction="p1", run="elsewhere", cents=54):
+    unknown = state == State.UNKNOWN
+    return Attempt(
+        id=0, identity=identity, number=number, state=state, owner=None, run_id=run, day="2026-01-15",
+        price_cents=cents, quoted_cents=None if unknown else cents, prediction_id=None if unknown else prediction,
+        claimed_at=5.0, submitted_at=None if unknown else 5.0, completed_at=6.0, imported=True,
+    )  # fmt: skip
+
+
+def delivery(key="videos/a.mp4", number=1):
+    return Delivery(number, "/d", 0, 1, key, 10, "", None, None, None)
+
+
+def take(process, *attempts, deliveries=()):
+    return process.ledger.import_attempts([(attempt, deliveries) for attempt in attempts], "/d", {})
+
+
+def test_what_is_new_is_taken_over_and_never_paid_again(process):
+    assert take(process, told(), deliveries=[delivery()]) == 1
+    assert isinstance(process.claim(), Found)
+    history = process.ledger.history("a")
+    assert history.delivered("/d")[0].key == "videos/a.mp4"
+    assert history.total_cents == 54
+
+
+@pytest.mark.parametrize("state", [State.UNKNOWN, State.FAILED, State.SUBMITTED])
+def test_lost_answers_verdicts_and_running_predictions_are_taken_over(process, state):
+    take(process, told(state=state))
+    assert isinstance(process.claim(), Found)
+    assert process.state() == state
+
+
+def test_taking_over_twice_changes_nothing(process):
+    take(process, told(), deliveries=[delivery()])
+    assert take(process, told(), deliveries=[delivery()]) == 0
+    assert len(process.ledger.history("a").deliveries) == 1
+
+
+def test_money_of_another_ledger_is_no_money_of_this_ones_runs_and_days(process):
+    take(process, told())
+    assert process.ledger.days() == []
+    assert process.ledger.run("r1").confirmed_cents == 0
+
+
+def test_an_unknown_attempt_of_ours_takes_the_id_that_is_told(process):
+    process.unknown()
+    take(process, told(state=State.SUBMITTED, cents=60))
+    history = process.ledger.history("a")
+    assert (history.latest.state, history.total_cents, history.risk_cents) == (State.SUBMITTED, 60, 0)
+    assert process.ledger.run("r1").confirmed_cents == 60
+
+
+def test_what_was_refused_here_but_paid_elsewhere_is_not_paid_again(process):
+    """Two ledgers, one destination: ours was refused for want of balance, the other one's went through."""
+    process.ledger.record_refused(process.claimed(), None, None)
+    assert take(process, told(), deliveries=[delivery()]) == 1
+    assert isinstance(process.claim(), Found)
+    assert process.ledger.history("a").delivered("/d")
+    assert process.ledger.run("r1").confirmed_cents == 0
+
+
+def test_what_was_abandoned_here_but_has_an_id_elsewhere_is_paid(process):
+    process.unknown()
+    process.ledger.resolve("a", None)
+    take(process, told())
+    assert isinstance(process.claim(), Found)
+
+
+def test_a_persons_word_stands_against_an_old_unknown(process):
+    process.unknown()
+    process.ledger.resolve("a", None)
+    take(process, told(state=State.UNKNOWN))
+    process.claimed()
+
+
+def test_an_unknown_elsewhere_stands_against_a_refusal_here(process):
+    process.ledger.record_refused(process.claimed(), None, None)
+    take(process, told(state=State.UNKNOWN))
+    assert isinstance(process.claim(), Found)
+
+
+def test_an_old_table_of_our_own_does_not_bring_an_unknown_back(process):
+    """A checkpoint said `unknown` of a row in flight, which was refused afterwards."""
+    process.ledger.record_refused(process.claimed(), None, None)
+    take(process, told(state=State.UNKNOWN, run="r1"))
+    process.claimed()
+
+
+def test_a_submitted_attempt_takes_the_verdict_of_the_same_prediction(process):
+    process.submitted("a", "p1")
+    take(process, told(prediction="p1"), deliveries=[delivery()])
+    assert process.state() == State.COMPLETED
+    assert process.ledger.history("a").delivered("/d")
+
+
+def test_a_verdict_is_never_taken_back(process):
+    process.ledger.record_completed(process.submitted("a", "p1"), 9.0)
+    take(process, told(prediction="p1", state=State.SUBMITTED))
+    take(process, told(prediction="p1", state=State.FAILED))
+    assert process.state() == State.COMPLETED
+
+
+def test_another_prediction_under_the_same_number_is_left_out(process):
+    process.submitted("a", "ours")
+    take(process, told(prediction="theirs"), deliveries=[delivery()])
+    assert [a.prediction_id for a in process.ledger.history("a").attempts] == ["ours"]
+    assert process.ledger.history("a").deliveries == ()
+
+
+def test_a_prediction_of_another_row_is_not_given_to_this_one(process):
+    process.submitted("b", "p1")
+    take(process, told("a", prediction="p1"))
+    assert process.ledger.history("a") is None
+
+
+def test_a_claim_in_flight_is_left_alone(process):
+    attempt = process.claimed()
+    take(process, told(state=State.SUBMITTED))
+    assert process.state() == State.CLAIMED
+    process.ledger.record_id(attempt, "ours", 54)
+
+
+def test_tables_are_remembered_by_what_they_were(process):
+    process.ledger.import_attempts([], "/d", {"runs/1/results.csv": "10"})
+    process.ledger.import_attempts([], "/d", {"runs/1/results.csv": "11"})
+    assert process.ledger.imported("/d") == {"runs/1/results.csv": "11"}
+    assert process.ledger.imported("/other") == {}
+
+
+def test_two_processes_take_over_the_same_tables_at_once(opens, at_once):
+    processes = [opens(f"r{n}") for n in range(4)]
+    rows = [told(f"row{n}", prediction=f"p{n}") for n in range(30)]
+    orders = [rows, rows[::-1], rows[15:] + rows[:15], rows]
+    pairs = zip(processes, orders, strict=True)
+    at_once(*[lambda one=one, order=order: take(one, *order) for one, order in pairs])
+    assert len(processes[0].ledger.histories(f"row{n}" for n in range(30))) == 30
