@@ -7,6 +7,10 @@ from reelsheet.money import dollars
 from reelsheet.redaction import clean
 
 
+def no_key() -> str:
+    return "There is no API key: set VIBEDREAM_API_KEY in the environment or in .env. Nothing was spent."
+
+
 def no_answer(http_status: int | None, words: str) -> str:
     """What came back does not prove whether the row was accepted. `words` are the provider's or the network's."""
     if http_status is None:

@@ -5,55 +5,54 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from reelsheet import money, settings
+from reelsheet import messages, money, settings
 from reelsheet.cli import print_json, print_message
 from reelsheet.errors import ConfigurationError, UsageError
 from reelsheet.options import Options
 from reelsheet.redaction import visible
 
-NO_KEY = "There is no API key: set VIBEDREAM_API_KEY in the environment or in .env. Nothing was spent."
 Closing = Callable[[Any, Mapping[str, Any]], None]
 
 
 def execute(options: Options, *, yes: bool, as_json: bool, closing: Closing | None = None) -> int:
-    """One run in this process, its exit code. What needs no look at the sheet is refused before anything slow.
+    """One run in this process, its exit code. What is wrong without reading the sheet is refused first.
 
-    `closing` says how it went where the usual last lines would not do.
+    `closing` replaces the usual last lines.
     """
-    told = settings.load()
+    current = settings.load()
     if options.destination is None and options.verb == "run":
-        raise UsageError("Where to? Name the destination with --to s3://bucket/prefix or --to FOLDER.")
+        raise UsageError("A run needs a destination: --to s3://bucket/prefix or --to FOLDER.")
     if not yes and options.max_cost_usd is None and not _can_ask():
-        raise UsageError("Without a terminal to ask on, agree beforehand: --yes, or --max-cost USD. Nothing was spent.")
-    if told.api_key is None:
-        raise ConfigurationError(NO_KEY)
-    prefect_quietly()
+        raise UsageError("Without a terminal nobody can be asked: add --yes, or --max-cost USD. Nothing was spent.")
+    if current.api_key is None:
+        raise ConfigurationError(messages.no_key())
+    quiet_prefect()
     from flows.embedded_server import EmbeddedServer
 
     server = EmbeddedServer()
-    server.start()  # it comes up while the sheet is read and the pictures are looked at
+    server.start()  # it starts while the sheet is read and the pictures are checked
     try:
-        return asyncio.run(_execute(options, told, server, yes=yes, as_json=as_json, closing=closing))
+        return asyncio.run(_execute(options, current, server, yes=yes, as_json=as_json, closing=closing))
     finally:
         server.stop()
 
 
 async def _execute(
-    options: Options, told: settings.Settings, server: Any, *, yes: bool, as_json: bool, closing: Closing | None
+    options: Options, current: settings.Settings, server: Any, *, yes: bool, as_json: bool, closing: Closing | None
 ) -> int:
     from reelsheet import display
     from reelsheet.planning import preparation
     from reelsheet.run import start
 
-    with display.looking() as looking:
-        prepared = await preparation.prepare(options, told, progress=looking)
+    with display.preparing() as progress:
+        prepared = await preparation.prepare(options, current, progress=progress)
     options = prepared.options
     display.show_plan(prepared)
-    spending = min(prepared.cap_cents, prepared.plan.cost_cents)
-    if not yes and _can_ask() and spending and not _agreed(spending):
+    cost_cents = min(prepared.cap_cents, prepared.plan.cost_cents)
+    if not yes and _can_ask() and cost_cents and not _agreed(cost_cents):
         prepared.close()
         print_message("Nothing was spent.")
         return 2
@@ -61,7 +60,7 @@ async def _execute(
         await asyncio.to_thread(server.ready)
         flow, parameters = await asyncio.to_thread(_flow, options)
     with start.reuse_preparation(prepared) as handover:
-        state = await _watched(handover, flow(**parameters, return_state=True))
+        state = await _with_live_display(handover, flow(**parameters, return_state=True))
     monitor = handover.run.monitor if handover.run else None
     summary = state.data if isinstance(state.data, dict) else getattr(state.data, "result", None)
     await server.settled(monitor.context.record.flow_run_id if monitor else None, monitor.task_runs if monitor else 0)
@@ -76,22 +75,21 @@ async def _execute(
     return int(summary["exit_code"])
 
 
-async def _watched(handover: Any, flowing: Any) -> Any:
-    """The flow, with the live display beside it."""
+async def _with_live_display(handover: Any, flow_run: Awaitable[Any]) -> Any:
     from reelsheet import display
 
-    watching = asyncio.create_task(display.watch(handover))
+    display_task = asyncio.create_task(display.watch(handover))
     try:
-        return await flowing
+        return await flow_run
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        display_task.cancel()
+        await asyncio.gather(display_task, return_exceptions=True)
 
 
 def _flow(options: Options) -> tuple[Any, dict[str, Any]]:
     """The flow of a verb, imported where it is needed, and its parameters.
 
-    Prefect keeps the parameters; the flow itself takes over the options of what is prepared already.
+    Prefect keeps the parameters; the flow itself uses the options that were prepared.
     """
     options = options.for_flow()
     parameters = options.flow_parameters() | {"destination": options.destination}
@@ -105,33 +103,33 @@ def _flow(options: Options) -> tuple[Any, dict[str, Any]]:
 
 
 def _can_ask() -> bool:
-    """Somebody is there who sees the question and can answer it."""
+    """Whether a person sees the question and can answer it."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _agreed(cents: int) -> bool:
-    # asyncio would note Ctrl-C and go on waiting for an answer
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # asyncio would note Ctrl-C and still wait for an answer
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         sys.stderr.write(f"Spend up to {money.dollars(cents)}? [y/N] ")
         sys.stderr.flush()
         answer = sys.stdin.readline()
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)
     return answer.strip().casefold() in {"y", "yes", "j", "ja", "o", "oui", "s", "si"}
 
 
 def show_plan(options: Options, *, as_json: bool) -> int:
-    """`plan`: what a run would do. 0 whatever it found: bad rows are its answer, not its failure."""
+    """`plan`: what a run would do. Always 0: bad rows are part of the answer, not a failure."""
     return asyncio.run(_show_plan(options, settings.load(), as_json=as_json))
 
 
-async def _show_plan(options: Options, told: settings.Settings, *, as_json: bool) -> int:
+async def _show_plan(options: Options, current: settings.Settings, *, as_json: bool) -> int:
     from reelsheet import display
     from reelsheet.planning import preparation
 
-    with display.looking() as looking:
-        prepared = await preparation.prepare(options, told, progress=looking, spending=False)
+    with display.preparing() as progress:
+        prepared = await preparation.prepare(options, current, progress=progress, spending=False)
     try:
         if as_json:
             print_json(display.plan_json(prepared))
@@ -142,8 +140,8 @@ async def _show_plan(options: Options, told: settings.Settings, *, as_json: bool
     return 0
 
 
-def prefect_quietly() -> None:
-    """Prefect shows in its own UI; here reelsheet speaks. Before prefect is imported."""
+def quiet_prefect() -> None:
+    """Prefect writes to its own UI; stderr is reelsheet's. To be called before prefect is imported."""
     for name, value in {
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "reelsheet",
@@ -152,14 +150,14 @@ def prefect_quietly() -> None:
         "DO_NOT_TRACK": "1",
     }.items():
         os.environ.setdefault(name, value)
-    ours = logging.getLogger("reelsheet")
-    ours.setLevel(logging.WARNING)
-    ours.handlers = [_Said()]
-    ours.propagate = False
+    logger = logging.getLogger("reelsheet")
+    logger.setLevel(logging.WARNING)
+    logger.handlers = [_MessageHandler()]
+    logger.propagate = False
 
 
-class _Said(logging.Handler):
-    """What the run logs, one line each on what stderr is at that moment, so that it stands above the live display."""
+class _MessageHandler(logging.Handler):
+    """Each record as one line on the present sys.stderr, which the live display replaces."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print_message(visible(record.getMessage()))

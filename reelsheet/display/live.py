@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reelsheet.display.tally import Tally
-from reelsheet.display.terminal import OFTEN, about, is_live, length, safe, terminal
+from reelsheet.display.terminal import REDRAW_S, about, is_live, length, safe, terminal
 from reelsheet.money import dollars
 from reelsheet.outcomes import Status
 from reelsheet.redaction import visible
@@ -47,7 +47,7 @@ _WORDS: Final = {Status.SUCCEEDED: "delivered"}
 async def watch(handover: Handover) -> None:
     """Show the run from its start until this is cancelled."""
     while handover.run is None:  # noqa: ASYNC110 - the display looks now and then, and that is all
-        await asyncio.sleep(OFTEN)
+        await asyncio.sleep(REDRAW_S)
     view = View(handover.run.monitor)
     if is_live():
         await _draw(view)
@@ -165,7 +165,7 @@ async def _draw(view: View) -> None:
     with Live(drawing(view), console=terminal(), auto_refresh=False, transient=True) as live:
         try:
             while True:
-                await asyncio.sleep(OFTEN)
+                await asyncio.sleep(REDRAW_S)
                 view.update()
                 live.update(drawing(view), refresh=True)
         finally:

@@ -1,4 +1,4 @@
-"""Where things are shown, and how counts, times and texts of others are said."""
+"""The terminal that things are shown on, and the words for counts, lengths of time and texts of others."""
 
 import os
 import sys
@@ -12,9 +12,9 @@ from rich.text import Text
 
 from reelsheet.redaction import visible
 
-OFTEN: Final = 0.25  # seconds between two drawings of something that changes
-WIDE: Final = 120  # columns where nobody looks: a log, a file, a pipe
-_EDGE: Final = "\r\033[K"  # back to the beginning of the line, and empty it
+REDRAW_S: Final = 0.25  # between two drawings of something that changes
+LOG_COLUMNS: Final = 120  # where nobody watches: a log, a file, a pipe
+_CLEAR_LINE: Final = "\r\033[K"
 
 
 class Terminal(Console):
@@ -28,11 +28,11 @@ def terminal(stream: IO[str] | None = None) -> Terminal:
     """A console for `stream`, by default stderr. No colour with NO_COLOR; columns as the terminal has them."""
     stream = sys.stderr if stream is None else stream
     bare = not stream.isatty() and "COLUMNS" not in os.environ
-    return Terminal(file=stream, highlight=False, markup=False, emoji=False, width=WIDE if bare else None)
+    return Terminal(file=stream, highlight=False, markup=False, emoji=False, width=LOG_COLUMNS if bare else None)
 
 
 def show(what: RenderableType, stream: IO[str] | None = None) -> None:
-    """Print it; without the blanks at the ends of lines that only fill up a column."""
+    """Print it, without the blanks at the ends of lines that only fill a column."""
     stream = sys.stderr if stream is None else stream
     console = terminal(stream)
     with console.capture() as held:
@@ -48,7 +48,7 @@ def is_live(stream: IO[str] | None = None) -> bool:
 
 
 @contextmanager
-def looking() -> Iterator[Callable[[str, int, int], None]]:
+def preparing() -> Iterator[Callable[[str, int, int], None]]:
     """Progress of the preparation, on one line of stderr."""
     live = is_live()
     shown = 0.0
@@ -56,48 +56,48 @@ def looking() -> Iterator[Callable[[str, int, int], None]]:
     def show(what: str, done: int, of: int) -> None:
         nonlocal shown
         now = time.monotonic()
-        if live and (done == of or now - shown >= OFTEN):
+        if live and (done == of or now - shown >= REDRAW_S):
             shown = now
-            sys.stderr.write(f"{_EDGE}Looking at {what}: {done:,} of {of:,} ")
+            sys.stderr.write(f"{_CLEAR_LINE}Checking {what}: {done:,} of {of:,} ")
             sys.stderr.flush()
 
     try:
         yield show
     finally:
         if live:
-            sys.stderr.write(_EDGE)
+            sys.stderr.write(_CLEAR_LINE)
             sys.stderr.flush()
 
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """`what` stands on a line of its own until it is over; nothing where that cannot be wiped."""
+    """Show `what` on a line of its own until it is over; nothing where the line could not be cleared."""
     live = is_live()
     if live:
-        sys.stderr.write(f"{_EDGE}{what} ")
+        sys.stderr.write(f"{_CLEAR_LINE}{what} ")
         sys.stderr.flush()
     try:
         yield
     finally:
         if live:
-            sys.stderr.write(_EDGE)
+            sys.stderr.write(_CLEAR_LINE)
             sys.stderr.flush()
 
 
 def safe(text: str, style: str = "") -> Text:
-    """Text of others: nothing in it that a terminal would obey, or that rich would take for markup."""
+    """Text of others, without anything that a terminal would obey or rich would take for markup."""
     return Text(visible(text), style=style)
 
 
-def counted(count: int, one: str, many: str = "") -> str:
+def counted(count: int, singular: str, plural: str = "") -> str:
     """ "1 row", "1,200 rows"."""
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"
 
 
 def length(seconds: float) -> str:
     """134 → "2 min 14 s", 5 → "5 s", 9000 → "2 h 30 min"."""
-    whole = max(0, round(seconds))
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    total = max(0, round(seconds))
+    hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
     if hours >= 48:
         return f"{hours // 24} days {hours % 24} h"
     if hours:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from reelsheet import money
+from reelsheet import messages, money
 from reelsheet.errors import ConfigurationError, UsageError
 from reelsheet.images import preflight
 from reelsheet.ledger import Ledger
@@ -68,9 +68,7 @@ async def prepare(
     `spending` False is `plan`: no key is needed and the destination is only read.
     """
     if spending and settings.api_key is None:
-        raise ConfigurationError(
-            "There is no API key: set VIBEDREAM_API_KEY in the environment or in .env. Nothing was spent."
-        )
+        raise ConfigurationError(messages.no_key())
     ledger = await asyncio.to_thread(Ledger.open, settings.ledger_url)
     try:
         return await _prepare(options, settings, ledger, progress, spending=spending)

@@ -230,7 +230,7 @@ def test_what_the_run_logs_stands_where_stderr_is_at_that_moment(capsys, monkeyp
     before = logging.getLogger("reelsheet")
     kept = (before.handlers, before.level, before.propagate)
     try:
-        execute.prefect_quietly()
+        execute.quiet_prefect()
         later = io.StringIO()
         monkeypatch.setattr("sys.stderr", later)
         logging.getLogger("reelsheet").warning("stopped \x1b[2J")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from reelsheet import settings
-from reelsheet.display import closing, live, looking, plan_json, show_plan, waiting
+from reelsheet.display import closing, live, plan_json, preparing, show_plan, waiting
 from reelsheet.display.plan_screen import facts
 from reelsheet.display.tally import Tally
 from reelsheet.display.terminal import about, is_live, length, safe, show, terminal
@@ -190,7 +190,7 @@ async def test_time_is_told_at_the_pace_seen_so_far(tmp_path):
     assert (told["seconds_per_clip"], told["at_once"], told["eta_seconds"]) == (60.0, 4, 60.0)
     first.close()
     text = await screen(tmp_path, [row(n) for n in range(9)])
-    assert "about 3 min at the pace seen so far (1 min 0 s a clip, 4 at once)" in text
+    assert "about 3 min at the pace so far (1 min 0 s a clip, 4 at once)" in text
 
 
 def predict(ledger: Ledger, count: int, seconds: float) -> None:
@@ -547,7 +547,7 @@ def test_no_color_is_heeded(monkeypatch):
 
 
 def test_progress_is_not_written_where_nobody_looks(capsys):
-    with looking() as progress, waiting("Starting"):
+    with preparing() as progress, waiting("Starting"):
         progress("pictures", 1, 2)
     assert capsys.readouterr().err == ""
 
@@ -557,7 +557,7 @@ def test_progress_is_wiped_before_anything_else_is_shown(monkeypatch):
     stream = io.StringIO()
     stream.isatty = lambda: True
     monkeypatch.setattr("sys.stderr", stream)
-    with looking() as progress:
+    with preparing() as progress:
         for done in range(1, 1001):
             progress("pictures", done, 1000)
     shown = stream.getvalue()
