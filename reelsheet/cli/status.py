@@ -87,28 +87,14 @@ def row_counts(record: "RunRecord", ledger: "Ledger") -> dict[str, int]:
 def _kind(history: "IdentityHistory | None", note: "Note | None", record: "RunRecord") -> str:
     """A status; while the run is alive also `waiting`, `sending`, `generating` and `copying`."""
     from reelsheet.ledger import State
+    from reelsheet.planning.plan import next_step
+    from reelsheet.run.row_status import Stage, outcome_of_note, stage_or_status
 
-    if history is None or history.is_free:
-        last = None if history is None else history.attempts[-1]
-        if note is not None and note.status and (last is None or note.status != Status.UNKNOWN):
-            return note.status
-        if last is not None and last.run_id == record.run_id and last.state == State.REFUSED and last.error_code:
-            return Status.FAILED
-        return "waiting" if record.alive else Status.SKIPPED
-    in_progress = record.alive and (note is None or note.status != Status.UNDELIVERED)
-    match history.latest.state:
-        case State.COMPLETED if history.delivered(record.destination):
-            return Status.SUCCEEDED
-        case State.COMPLETED:
-            return "copying" if in_progress else Status.UNDELIVERED
-        case State.SUBMITTED:
-            return "generating" if in_progress else Status.UNDELIVERED
-        case State.CLAIMED:
-            return "sending"
-        case State.FAILED:
-            return Status.FAILED
-        case _:
-            return Status.UNKNOWN
+    if history is not None and history.latest.state == State.CLAIMED:  # by a living run; a dead one's is unknown
+        return Stage.SENDING
+    step = next_step(history, record.destination, None, may_repay=False)
+    outcome = outcome_of_note(note, step, history, record.run_id)
+    return stage_or_status(step, history, outcome, run_id=record.run_id, is_live=record.alive)
 
 
 def _state(record: "RunRecord") -> str:
