@@ -1,6 +1,6 @@
 # make demo      the whole job against the embedded sandbox, no account needed
-# make test      every test that a change must pass; SLOW=1 runs the slow ones too
-# make slow      the slow ones alone
+# make test      the tests that take a few seconds at most; SLOW=1 runs all
+# make slow      the slow tests alone: real servers, browsers, spreadsheets, workers that are killed
 # make install   makes .venv/bin/reelsheet
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -35,13 +35,14 @@ install: $(VENV)/.install
 demo: $(VENV)/.install
 	@$(BIN)/reelsheet demo
 
-test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(if $(SLOW),,-m "not slow")
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+test slow: export PYTHONDONTWRITEBYTECODE =
 
-# These start servers, kill them and wait: what fails beside others is tried once more, alone.
+test: $(VENV)/.dev
+	$(PYTEST) $(if $(SLOW),,-m "not slow")
+
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m slow || \
-		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m slow
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

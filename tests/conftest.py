@@ -3,6 +3,7 @@
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from reelsheet.ledger import Ledger
     from tests.stand_in.faulty_sandbox import FaultySandbox
+
+KEY = "vdk-4f9cQ7Zb1mXw8rTn2LpK6sYd3HgJ5vEa"  # of the sandbox: distinctive, in no shape that a mask could guess
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +102,7 @@ def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Fault
     """The stand-in provider and a simulated S3, started once: small clips, quick, no limits."""
     from tests.stand_in.faulty_sandbox import FaultySandbox
 
-    with FaultySandbox(clips="tiny", latency=0.05, cache=tmp_path_factory.mktemp("clips")) as process:
+    with FaultySandbox(key=KEY, clips="tiny", latency=0.05, cache=tmp_path_factory.mktemp("clips")) as process:
         yield process
 
 
@@ -226,3 +229,48 @@ def expires() -> "Callable[[Ledger, Ledger], None]":
             )
 
     return end
+
+
+# How the tests are given to two processes (pytest-xdist): what shares a server stays together, the longest first.
+
+TOGETHER = ("tests/flows/", "tests/results/browser/", "tests/storage/swift/")  # one Prefect server, browser, Swift
+LONGEST_FIRST = (
+    "tests/deployments/test_a_crashed_night.py",
+    "tests/deployments/test_on_a_real_server.py",
+    "tests/deployments/",
+    "tests/faults/test_as_a_command.py",
+    "tests/docs/",
+    "tests/flows/",
+    "tests/faults/",
+    "tests/storage/",
+    "tests/ledger/",
+    "tests/results/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return next((n for n, path in enumerate(LONGEST_FIRST) if item.nodeid.startswith(path)), len(LONGEST_FIRST))
+
+    items.sort(key=place)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder = next((path for path in TOGETHER if nodeid.startswith(path)), None)
+            return folder or nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False  # by the number of tests, which says nothing
+    return Together(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What was left out, and why, at the very end."""
+    reasons = Counter(str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ()))
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"NOT TESTED ({count}): {reason.removeprefix('Skipped: ')}", yellow=True)
+    if "not slow" in terminalreporter.config.option.markexpr:
+        terminalreporter.write_line("Slow tests were left out: `make slow` runs them.")

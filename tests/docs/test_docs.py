@@ -18,7 +18,6 @@ from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, Status
 from reelsheet.results.table import summarise
 from reelsheet.settings import env_names
 
-IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 ROOT = Path(__file__).parents[2]
 NOT_RUN = "# not run by the tests: "
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -102,7 +101,8 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
-@(pytest.mark.timeout(600) if IN_CI else pytest.mark.slow)  # half a minute: CI does not leave that out
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", guides(), ids=name_of)
 def test_every_command_of_a_page_does_what_it_is_there_for(page, copy, sandbox, tmp_path):
     """In the page's order, as one who types them, against the sandbox; `make` is what runs this very test."""
@@ -373,7 +373,8 @@ def test_no_secret_is_committed():
 # Examples
 
 
-@(pytest.mark.timeout(240) if IN_CI else pytest.mark.slow)
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_a_run_leaves_the_files_that_the_readme_shows(sandbox, tmp_path):
     (tmp_path / "m.csv").write_text(f"id,image\nmug,{sandbox.pictures}/morning-mug.jpg\n")
     environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect"), "XDG_STATE_HOME": str(tmp_path / "state")}

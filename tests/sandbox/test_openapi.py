@@ -1,16 +1,12 @@
 """The sandbox keeps to its own OpenAPI description, whatever it is sent."""
 
-import os
-
 import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.generation import GenerationMode
 
-IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
-# a quarter of a minute: CI does not leave that out
-pytestmark = [pytest.mark.timeout(240), *(() if IN_CI else (pytest.mark.slow,))]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 OPERATIONS = (
     "POST /api/v1/models/{model}/generate",

@@ -6,6 +6,8 @@ import uuid
 import httpx
 import pytest
 
+from tests.conftest import KEY
+
 TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
 
 
@@ -73,7 +75,7 @@ def test_every_prediction_of_tiny_clips_has_bytes_of_its_own(sandbox, submit, fi
     assert len(plain.get(urls[0]).content) == 150_000
 
 
-@pytest.mark.parametrize("key", [None, "", "Bearer", "Bearer wrong", "sandbox-key", "Basic sandbox-key"])
+@pytest.mark.parametrize("key", [None, "", "Bearer", "Bearer wrong", KEY, f"Basic {KEY}"])
 def test_no_key_or_another_one_is_answered_401_before_anything_else(sandbox, key):
     headers = {} if key is None else {"Authorization": key}
     with httpx.Client(base_url=sandbox.api, headers=headers, trust_env=False, verify=False) as client:  # noqa: S501 - plain HTTP

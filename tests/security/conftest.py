@@ -13,20 +13,11 @@ from reelsheet.options import Options
 from reelsheet.outcomes import RowResult
 from tests.stand_in.faulty_sandbox import FaultySandbox
 
-KEY = "vdk-4f9cQ7Zb1mXw8rTn2LpK6sYd3HgJ5vEa"  # distinctive, in no shape that a mask could guess
-
 
 @pytest.fixture(scope="session")
-def key() -> str:
+def key(sandbox_process: FaultySandbox) -> str:
     """The API key that must be nowhere."""
-    return KEY
-
-
-@pytest.fixture(scope="session")
-def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultySandbox]:
-    """The stand-in provider with that key."""
-    with FaultySandbox(key=KEY, clips="tiny", latency=0.05, cache=tmp_path_factory.mktemp("clips")) as process:
-        yield process
+    return sandbox_process.key
 
 
 @dataclass(slots=True)

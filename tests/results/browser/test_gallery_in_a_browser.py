@@ -13,7 +13,7 @@ import pytest
 
 from reelsheet.outcomes import RowResult, Status
 
-slow = pytest.mark.slow
+pytestmark = pytest.mark.slow
 SHOTS = os.environ.get("REELSHEET_SHOTS")  # read at import: tests do not see this machine's settings
 PLAYING = "(([one, more]) => Boolean(one && !more && one.currentTime > 0.05))(document.querySelectorAll('{} video'))"
 
@@ -44,7 +44,6 @@ def test_a_small_gallery_opens_plays_and_complains_of_nothing(make_run, look):
     playing(seen, ".card")
 
 
-@slow
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
 @pytest.mark.parametrize("count", [5, 200, 2000])
@@ -63,7 +62,6 @@ def test_every_size_fits_its_window_from_first_to_last_row(make_run, look, count
     assert (background == "rgb(15, 16, 19)") == dark
 
 
-@slow
 def test_cards_keep_their_place_while_they_are_filled_and_emptied(make_run, look):
     seen = look(make_run(2000))
     tall = seen.page.evaluate("document.scrollingElement.scrollHeight")
@@ -76,7 +74,6 @@ def test_cards_keep_their_place_while_they_are_filled_and_emptied(make_run, look
         assert seen.page.evaluate("document.scrollingElement.scrollHeight") == tall
 
 
-@slow
 def test_a_clip_plays_while_it_is_pointed_at_and_only_that_one(make_run, look):
     seen = look(make_run(5))
     assert seen.page.locator("video").count() == 0
@@ -91,7 +88,6 @@ def test_a_clip_plays_while_it_is_pointed_at_and_only_that_one(make_run, look):
     seen.until("!document.querySelector('video')")
 
 
-@slow
 def test_with_reduced_motion_nothing_plays_by_itself(make_run, look):
     seen = look(make_run(5), reduced_motion="reduce")
     seen.card("SKU-0002").hover()
@@ -102,7 +98,6 @@ def test_with_reduced_motion_nothing_plays_by_itself(make_run, look):
     playing(seen, ".card")
 
 
-@slow
 def test_the_detail_view_plays_the_clip_and_tells_all_of_its_row(make_run, look):
     seen = look(make_run(5))
     seen.card("SKU-0002").get_by_role("button").click()
@@ -135,7 +130,6 @@ def test_the_detail_view_plays_the_clip_and_tells_all_of_its_row(make_run, look)
     seen.until("!document.querySelector('dialog video')")
 
 
-@slow
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
 def test_the_detail_view_fits_on_every_screen(make_run, look, phone, dark):
@@ -158,7 +152,6 @@ def test_the_detail_view_fits_on_every_screen(make_run, look, phone, dark):
     assert not seen.page.get_by_role("dialog").is_visible()
 
 
-@slow
 def test_the_prediction_id_can_be_copied(make_run, look):
     seen = look(make_run(5), permissions=["clipboard-read", "clipboard-write"])
     seen.card("SKU-0002").get_by_role("button").click()
@@ -167,7 +160,6 @@ def test_the_prediction_id_can_be_copied(make_run, look):
     assert seen.page.evaluate("navigator.clipboard.readText()") == "550e8400-e29b-41d4-a716-000000000001"
 
 
-@slow
 def test_chips_count_and_filter_by_status(make_run, look):
     seen = look(make_run(200))
     chips = seen.page.locator(".chip")
@@ -190,7 +182,6 @@ def test_chips_count_and_filter_by_status(make_run, look):
     assert seen.count() == "200 rows"
 
 
-@slow
 def test_what_needs_attention_leads_to_its_rows(make_run, look):
     seen = look(make_run(200))
     seen.page.get_by_text("60 rows need attention").click()
@@ -201,7 +192,6 @@ def test_what_needs_attention_leads_to_its_rows(make_run, look):
     assert seen.count() == "200 rows"
 
 
-@slow
 @pytest.mark.parametrize(
     ("words", "found"),
     [
@@ -224,7 +214,6 @@ def test_search_looks_at_every_column_without_regard_to_case_or_accents(make_run
     assert seen.count() == "200 rows"
 
 
-@slow
 def test_everything_can_be_done_by_keyboard(make_run, look):
     seen = look(make_run(200))
     press = seen.page.keyboard.press
@@ -258,7 +247,6 @@ def test_everything_can_be_done_by_keyboard(make_run, look):
     seen.until("getComputedStyle(document.activeElement.closest('.card')).boxShadow.includes('3px')")
 
 
-@slow
 def test_j_goes_to_rows_that_were_never_near_the_window(make_run, look):
     seen = look(make_run(200))
     for _ in range(60):
@@ -284,7 +272,6 @@ HOSTILE = (
 )
 
 
-@slow
 @pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
 def test_nothing_that_a_cell_or_the_provider_says_becomes_markup(make_run, look, phone):
     run = make_run(len(HOSTILE))
@@ -339,7 +326,6 @@ def test_nothing_that_a_cell_or_the_provider_says_becomes_markup(make_run, look,
     )
 
 
-@slow
 def test_links_that_have_ended_are_said_to_have(make_run, look):
     run = make_run(5)
     run.links = {at: f"gone/{at}.mp4" for at in range(5)}
@@ -354,7 +340,6 @@ def test_links_that_have_ended_are_said_to_have(make_run, look):
     keep(seen, "ended")
 
 
-@slow
 def test_links_that_still_work_are_not_said_to_have_ended(make_run, look):
     run = make_run(5)
     run.expires_at = datetime.now(UTC) + timedelta(hours=1)
@@ -363,14 +348,12 @@ def test_links_that_still_work_are_not_said_to_have_ended(make_run, look):
     assert "Links in this page work until" in seen.page.locator("footer").inner_text()
 
 
-@slow
 def test_it_works_from_a_bucket_as_from_disk(make_run, look, origin):
     seen = look(make_run(5), origin=origin)
     seen.card("SKU-0002").get_by_role("button").click()
     playing(seen, "dialog")
 
 
-@slow
 def test_without_scripts_there_is_a_plain_table(make_run, look):
     seen = look(make_run(20), java_script_enabled=False, ready=False)
     assert seen.page.locator("noscript").inner_text() != ""
@@ -379,14 +362,12 @@ def test_without_scripts_there_is_a_plain_table(make_run, look):
     keep(seen, "plain")
 
 
-@slow
 def test_a_run_without_rows_says_so(make_run, look):
     seen = look(make_run(0))
     assert seen.page.get_by_text("This run has no rows.").is_visible()
     assert not seen.page.locator("#tools").is_visible()
 
 
-@slow
 def test_on_paper_every_card_is_filled_and_the_tools_are_gone(make_run, look, tmp_path):
     seen = look(make_run(40))
     seen.page.pdf(path=tmp_path / "gallery.pdf", format="A4", print_background=True)
@@ -419,7 +400,6 @@ CONTRASTS = """(read) => {
 }"""
 
 
-@slow
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_every_text_stands_out_enough_to_be_read(make_run, look, dark):
     seen = look(make_run(20), dark=dark)

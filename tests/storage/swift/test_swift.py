@@ -20,9 +20,8 @@ from reelsheet.storage.s3_destination import S3Destination
 from reelsheet.storage.stored_object import StoredObject
 from reelsheet.web.guarded_http import guarded_client
 
-IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
-# a minute, and an installation on first use: CI does not leave that out
-pytestmark = [pytest.mark.timeout(600), *(() if IN_CI else (pytest.mark.slow,))]
+# a minute, and an installation on first use
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 MINE = {"identity": "1" * 64, "attempt": "1", "prediction-id": "p-1", "cost-cents": "54", "run-id": "été"}
 OTHERS = MINE | {"identity": "2" * 64}
