@@ -45,11 +45,17 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class PageLinks:
-    """Links to the clips that work from the run's folder, by position; `expires_at` None: never."""
+    """Links to the clips by row position: of the first output, of others, and paths from the run's folder."""
 
     first: dict[int, str]
     more: dict[int, list[str]]
-    expires_at: datetime | None
+    relative: dict[int, str]
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When links that are signed now end; None: never."""
+        is_signed = any(link.startswith("http") for link in self.first.values())
+        return datetime.now(UTC) + timedelta(seconds=LINK_LIFE_S) if is_signed else None
 
 
 class ResultsWriter:
@@ -153,51 +159,40 @@ class ResultsWriter:
         manifest, write = self._manifest, self._destination.write
         write(f"{self._folder}/failed.csv", table.failed_csv(manifest, results), CSV)
         links = self._page_links(results)
+        expires_at = links.expires_at
         page = gallery.gallery_html(
             manifest, results, summary=summary, links=links.first, more_links=links.more,
             posters=thumbnails.posters({row.position: row.image for row in manifest.rows}, pictures),
-            files=self._relative_paths(results), title=Path(manifest.source.split("?")[0]).name or "reelsheet",
-            expires_at=links.expires_at,
+            files=links.relative, title=Path(manifest.source.split("?")[0]).name or "reelsheet",
+            expires_at=expires_at,
         )  # fmt: skip
         write(f"{self._folder}/gallery.html", page.encode(), HTML)
         book = workbook.results_xlsx(
-            manifest, results, links=links.first, summary=summary, thumbnails=pictures, expires_at=links.expires_at
+            manifest, results, links=links.first, summary=summary, thumbnails=pictures, expires_at=expires_at
         )
         write(f"{self._folder}/results.xlsx", book, XLSX)
 
     def _page_links(self, results: Sequence[RowResult]) -> PageLinks:
-        first: dict[int, str] = {}
-        more: dict[int, list[str]] = {}
-        expires_at: datetime | None = None
+        links = PageLinks({}, {}, {})
         for position, result in enumerate(results):
-            if result.status is not Status.SUCCEEDED or not result.video_uri:
-                continue
-            links = [self._link(uri) for uri in (result.video_uri, *result.more_video_uris)]
-            first[position] = links[0]
-            if links[1:]:
-                more[position] = links[1:]
-            if links[0].startswith("http"):
-                expires_at = datetime.now(UTC) + timedelta(seconds=LINK_LIFE_S)
-        return PageLinks(first, more, expires_at)
+            if result.video_uri:
+                links.relative[position] = self._relative(result.video_uri)
+            if result.status is Status.SUCCEEDED and result.video_uri:
+                links.first[position], *more = map(self._link, (result.video_uri, *result.more_video_uris))
+                if more:
+                    links.more[position] = more
+        return links
 
     def _link(self, uri: str) -> str:
+        """A link that works for a while wherever the page is, else the path from the run's folder."""
         key = self._destination.key_of(uri)
-        if key is None:
-            return uri
-        link = self._destination.link(key, LINK_LIFE_S)
-        return link if link.startswith(("http://", "https://")) else self._relative(key)
+        link = "" if key is None else self._destination.link(key, LINK_LIFE_S)
+        return link if link.startswith(("http://", "https://")) else self._relative(uri)
 
-    def _relative_paths(self, results: Sequence[RowResult]) -> dict[int, str]:
-        """position → the clip's path as seen from the run's folder, for a copy of the destination on a disk."""
-        keys = {
-            position: self._destination.key_of(result.video_uri)
-            for position, result in enumerate(results)
-            if result.video_uri
-        }
-        return {position: self._relative(key) for position, key in keys.items() if key is not None}
-
-    def _relative(self, key: str) -> str:
-        return "../" * (self._folder.count("/") + 1) + quote(key)
+    def _relative(self, uri: str) -> str:
+        """The clip's path as seen from the run's folder, for a copy of the destination on a disk."""
+        key = self._destination.key_of(uri)
+        return uri if key is None else "../" * (self._folder.count("/") + 1) + quote(key)
 
 
 def _write_local(path: str, content: bytes) -> None:

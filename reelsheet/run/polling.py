@@ -88,27 +88,13 @@ class Poller:
             else:
                 self._gate.adopted()
                 group.in_flight = True
-            while not self._stops.interrupted.is_set():
-                result = await self._ask(polled)
-                if result is None:
-                    break
-                if isinstance(result, GivenUp):
-                    group.set_outcome(Status.UNDELIVERED, result.code, result.error)
-                    return
-                if _is_final(result):
-                    failed = result.phase is Phase.FAILED
-                    took_s = None if failed else result.generation_s
-                    self._watch.done(prediction_id, self._age_s(polled), polled.polls, took_s)
-                    self._free(group)  # before the ledger is written, which may take a moment
-                    await (self._failed if failed else self._completed)(group, attempt, result)
-                    return
-                pause_s = polled.pause_s(result)
-                if pause_s is None:
-                    again = self._watch.again(prediction_id, self._age_s(polled), polled.polls)
-                    await self._stops.bounded(again, self._left_s(polled))
-                else:
-                    await self._stops.pause(min(pause_s, self._left_s(polled)))
-            group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
+            result = await self._until_final(group, polled, by_schedule=True)
+            if result is None:
+                return
+            failed = result.phase is Phase.FAILED
+            self._watch.done(prediction_id, self._age_s(polled), polled.polls, None if failed else result.generation_s)
+            self._free(group)  # before the ledger is written, which may take a moment
+            await (self._failed if failed else self._completed)(group, attempt, result)
         finally:
             self._schedule.gone(prediction_id)
             self._free(group)
@@ -116,25 +102,37 @@ class Poller:
     async def fresh_links(self, group: RowGroup, attempt: Attempt) -> bool:
         """Ask the provider where a finished clip is; False (and said so) where it does not say."""
         polled = self._polled(attempt)
+        result = await self._until_final(group, polled, by_schedule=False)
+        if (
+            result is not None and result.phase is Phase.FAILED
+        ):  # its first verdict stands; there is no clip all the same
+            error = messages.no_link(polled.prediction_id, result.message)
+            group.set_outcome(Status.UNDELIVERED, ErrorCode.ASSET_UNAVAILABLE, error)
+            return False
+        group.links = result.outputs if result is not None else ()
+        return result is not None
+
+    async def _until_final(self, group: RowGroup, polled: _Polled, *, by_schedule: bool) -> PollResult | None:
+        """The final answer; None (and said so) where this run polls no more."""
         while not self._stops.interrupted.is_set():
             result = await self._ask(polled)
             if result is None:
                 break
             if isinstance(result, GivenUp):
                 group.set_outcome(Status.UNDELIVERED, result.code, result.error)
-                return False
-            if result.phase is Phase.FAILED:  # its first verdict stands; there is no clip all the same
-                error = messages.no_link(polled.prediction_id, result.message)
-                group.set_outcome(Status.UNDELIVERED, ErrorCode.ASSET_UNAVAILABLE, error)
-                return False
+                return None
             if _is_final(result):
-                group.links = result.outputs
-                return True
+                return result
             pause_s = polled.pause_s(result)
-            pause_s = min(LONGEST_PAUSE_S, 2.0 ** (polled.polls - 1)) if pause_s is None else pause_s
-            await self._stops.pause(min(max(pause_s, result.retry_after_s or 0.0), self._left_s(polled)))
+            if pause_s is None and by_schedule:
+                again = self._watch.again(polled.prediction_id, self._age_s(polled), polled.polls)
+                await self._stops.bounded(again, self._left_s(polled))
+                continue
+            if pause_s is None:
+                pause_s = max(min(LONGEST_PAUSE_S, 2.0 ** (polled.polls - 1)), result.retry_after_s or 0.0)
+            await self._stops.pause(min(pause_s, self._left_s(polled)))
         group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
-        return False
+        return None
 
     def _polled(self, attempt: Attempt) -> _Polled:
         now = time.time()

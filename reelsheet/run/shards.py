@@ -239,6 +239,9 @@ def _apply_note(run: Run, group: RowGroup, note: Note) -> None:
 # A shard's rows on their way to another machine
 
 
+_ROW = ("line", "image", "prompt", "expansion", "take", "id")  # and its cells and position
+
+
 def _pack(manifest: Manifest, groups: Sequence[RowGroup]) -> bytes:
     packed = {
         "source": manifest.source,
@@ -248,13 +251,8 @@ def _pack(manifest: Manifest, groups: Sequence[RowGroup]) -> bytes:
             {
                 "identity": group.identity,
                 "positions": group.positions,
-                "line": group.row.line,
+                "row": {name: getattr(group.row, name) for name in _ROW},
                 "cells": group.row.cells,
-                "image": group.row.image,
-                "prompt": group.row.prompt,
-                "expansion": group.row.expansion,
-                "take": group.row.take,
-                "id": group.row.id,
                 "warnings": group.warnings,
                 "fingerprint": group.fingerprint,
             }
@@ -271,19 +269,15 @@ def _unpack(content: bytes | None, settings: Settings) -> Plan:
     packed = json.loads(zlib.decompress(content))
     groups: dict[str, RowGroup] = {}
     for one in packed["groups"]:
-        row = Row(
-            position=one["positions"][0], line=one["line"], cells=tuple(one["cells"]), image=one["image"],
-            prompt=one["prompt"], expansion=one["expansion"], take=one["take"], id=one["id"],
-        )  # fmt: skip
-        if identity_of(row, settings) != one["identity"]:
+        identity, positions = one["identity"], one["positions"]
+        row = Row(position=positions[0], cells=tuple(one["cells"]), **one["row"])
+        if identity_of(row, settings) != identity:
             raise ConfigurationError(
                 "This worker is set up for another provider or model than the run: "
                 "give every worker the same VIBEDREAM_BASE_URL and REELSHEET_MODEL."
             )
-        groups[one["identity"]] = RowGroup(
-            one["identity"], row, list(one["positions"]), warnings=list(one["warnings"]), fingerprint=one["fingerprint"]
-        )
-    manifest = Manifest(
-        packed["source"], tuple(packed["columns"]), tuple(group.row for group in groups.values()), packed["roles"]
+        groups[identity] = RowGroup(identity, row, positions, warnings=one["warnings"], fingerprint=one["fingerprint"])
+    rows = tuple(group.row for group in groups.values())
+    return Plan(
+        Manifest(packed["source"], tuple(packed["columns"]), rows, packed["roles"]), groups, settings.price_cents
     )
-    return Plan(manifest, groups, settings.price_cents)
