@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from reelsheet.redaction import clean_url
+from reelsheet.redaction import clean_url, visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +24,11 @@ OUTPUT: Final = Group("Output", sort_key=4)
 NOT_FLOW_PARAMETERS: Final = frozenset({"verb", "source", "destination", "results"})  # flows name their own
 
 
+def flag(help: str, group: Group, value: str | None = None, **more: Any) -> Parameter:  # noqa: A002 - as cyclopts has it
+    """A flag with its sentence; `value` stands for what is written after it."""
+    return Parameter(help=help, group=group, metavar=value, **more)
+
+
 def _dollars(_: object, tokens: "Sequence[Token]") -> float:
     from reelsheet.money import cents
 
@@ -33,7 +38,6 @@ def _dollars(_: object, tokens: "Sequence[Token]") -> float:
 def _is_csv(_: object, path: str | None) -> None:
     """A table under a workbook's name opens nowhere, and might overwrite the very sheet that was read."""
     from reelsheet.errors import UsageError
-    from reelsheet.redaction import visible
 
     if path is not None and path.lower().endswith((".xlsx", ".xlsm", ".xls", ".ods")):
         raise UsageError(
@@ -42,10 +46,7 @@ def _is_csv(_: object, path: str | None) -> None:
         )
 
 
-Results = Annotated[
-    str | None,
-    Parameter(metavar="FILE", validator=_is_csv, group=OUTPUT, help="Write the results table here as well."),
-]
+Results = Annotated[str | None, flag("Write the results table here as well.", OUTPUT, "FILE", validator=_is_csv)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,49 +55,31 @@ class PlanOptions:
 
     max_cost_usd: Annotated[
         float | None,
-        Parameter(
-            name="--max-cost", metavar="USD", converter=_dollars, validator=Number(gte=0, lte=1_000_000), group=MONEY,
-            help="The most that this run may spend, in US dollars; without it, the plan's total.",
-        ),
+        flag("The most that this run may spend, in US dollars; without it, the plan's total.", MONEY, "USD",
+             name="--max-cost", converter=_dollars, validator=Number(gte=0, lte=1_000_000)),
     ] = None  # fmt: skip
-    limit: Annotated[
-        int | None,
-        Parameter(metavar="N", validator=Number(gte=1), group=MONEY, help="Only the first N rows that need work."),
-    ] = None
-    concurrency: Annotated[
-        int | None,
-        Parameter(
-            metavar="N", validator=Number(gte=1, lte=10_000), group=PACE,
-            help="At most N predictions in flight; without it, as many as the account allows.",
-        ),
-    ] = None  # fmt: skip
-    fresh: Annotated[
-        bool,
-        Parameter(group=MONEY, help="Pay again, once, for rows that were paid for before; the old clips are kept."),
-    ] = False
-    retry_unknown: Annotated[
-        bool, Parameter(group=MONEY, help="Submit rows again whose answer was lost; they may then be charged twice.")
-    ] = False
-    preflight: Annotated[
-        bool,
-        Parameter(negative="--no-preflight", group=SHEET, help="Check every picture before anything is spent."),
-    ] = True
-    sheet: Annotated[
-        str | None, Parameter(metavar="NAME", group=SHEET, help="The sheet of a workbook; without it, the first.")
-    ] = None
-    image_column: Annotated[
-        str | None, Parameter(metavar="NAME", group=SHEET, help="The column with the pictures' addresses.")
-    ] = None
-    prompt_column: Annotated[
-        str | None, Parameter(metavar="NAME", group=SHEET, help="The column with the prompts.")
-    ] = None
-    id_column: Annotated[str | None, Parameter(metavar="NAME", group=SHEET, help="The column that names the rows.")] = (
+    limit: Annotated[int | None, flag("Only the first N rows that need work.", MONEY, "N", validator=Number(gte=1))] = (
         None
     )
-    name: Annotated[
-        str | None,
-        Parameter(metavar="TEMPLATE", group=OUTPUT, help="How the clips are named, such as {campaign}/{sku}."),
-    ] = None
+    concurrency: Annotated[
+        int | None,
+        flag("At most N predictions in flight; without it, as many as the account allows.", PACE, "N",
+             validator=Number(gte=1, lte=10_000)),
+    ] = None  # fmt: skip
+    fresh: Annotated[
+        bool, flag("Pay again, once, for rows that were paid for before; the old clips are kept.", MONEY)
+    ] = False
+    retry_unknown: Annotated[
+        bool, flag("Submit rows again whose answer was lost; they may then be charged twice.", MONEY)
+    ] = False
+    preflight: Annotated[
+        bool, flag("Check every picture before anything is spent.", SHEET, negative="--no-preflight")
+    ] = True
+    sheet: Annotated[str | None, flag("The sheet of a workbook; without it, the first.", SHEET, "NAME")] = None
+    image_column: Annotated[str | None, flag("The column with the pictures' addresses.", SHEET, "NAME")] = None
+    prompt_column: Annotated[str | None, flag("The column with the prompts.", SHEET, "NAME")] = None
+    id_column: Annotated[str | None, flag("The column that names the rows.", SHEET, "NAME")] = None
+    name: Annotated[str | None, flag("How the clips are named, such as {campaign}/{sku}.", OUTPUT, "TEMPLATE")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +88,8 @@ class RunOptions(PlanOptions):
 
     deadline_seconds: Annotated[
         float,
-        Parameter(
-            name="--deadline", metavar="SECONDS", validator=Number(gte=0, lte=86_400), group=PACE,
-            help="How long to wait for one prediction, by default 1800 seconds; a later run can still fetch it.",
-        ),
+        flag("How long to wait for one prediction, by default 1800 seconds; a later run can still fetch it.", PACE,
+             "SECONDS", name="--deadline", validator=Number(gte=0, lte=86_400)),
     ] = 1800.0  # fmt: skip
     results: Results = None
 
@@ -122,33 +103,29 @@ class Options(RunOptions):
     destination: str | None = None
     shard_size: Annotated[
         int,
-        Parameter(
-            validator=Number(gte=1, lte=10_000), help="Rows in one shard; a larger manifest is split into several."
-        ),
+        flag("Rows in one shard; a larger manifest is split into several.", PACE, validator=Number(gte=1, lte=10_000)),
     ] = 2000
     approve_above_usd: Annotated[
         float | None,
-        Parameter(
-            validator=Number(gte=0),
-            help="Pause for a person's approval where the plan costs more US dollars than this; without it, never.",
-        ),
-    ] = None
+        flag("Pause for a person's approval where the plan costs more US dollars than this; without it, never.", MONEY,
+             validator=Number(gte=0)),
+    ] = None  # fmt: skip
 
     @classmethod
     def of(cls, verb: str, source: str, destination: str | None, flags: PlanOptions) -> "Options":
         """A command's options."""
         return cls(verb=verb, source=source, destination=destination, **vars(flags))
 
-    def shown(self) -> "Options":
-        """These options as they may be kept: a web address without its signature."""
-        on_the_web = self.source.strip().lower().startswith(("http://", "https://"))
-        return replace(self, source=clean_url(self.source)) if on_the_web else self
-
     @classmethod
     def from_record(cls, recorded: "Mapping[str, Any]", **changes: Any) -> "Options":
         """Options as the ledger keeps them beside other things of the run, with `changes`."""
         names = {option.name for option in fields(cls)}
         return cls(**{name: value for name, value in recorded.items() if name in names} | changes)
+
+    def shown(self) -> "Options":
+        """These options as they may be kept: a web address without its signature."""
+        on_the_web = self.source.strip().lower().startswith(("http://", "https://"))
+        return replace(self, source=clean_url(self.source)) if on_the_web else self
 
     def for_flow(self) -> "Options":
         """These options as a flow gets them from the command line: without a signature, and without --results."""

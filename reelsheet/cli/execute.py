@@ -56,7 +56,8 @@ async def _execute(
         prepared.close()
         print_message("Nothing was spent.")
         return 2
-    with display.waiting("Starting Prefect …"):
+    with display.status_line() as write:
+        write("Starting Prefect … ")
         await asyncio.to_thread(server.ready)
         flow, parameters = await asyncio.to_thread(_flow, options)
     with start.reuse_preparation(prepared) as handover:

@@ -23,26 +23,18 @@ _PLAN_DEFAULTS: Final = PlanOptions()
 _RUN_DEFAULTS: Final = RunOptions()
 _RUN: Final = "A run's id or its beginning"
 
-Manifest = Annotated[
-    str,
-    Parameter(
-        name="MANIFEST", help="A CSV or Excel file, s3://bucket/key, an https:// address or a Google Sheets link."
-    ),
-]
+_SHEETS: Final = "A CSV or Excel file, s3://bucket/key, an https:// address or a Google Sheets link."
+Manifest = Annotated[str, Parameter(name="MANIFEST", help=_SHEETS)]
 To = Annotated[str | None, Parameter(metavar="DEST", help="Where the clips go: s3://bucket/prefix or a folder.")]
 Yes = Annotated[bool, Parameter(name=["--yes", "-y"], help="Spend up to the plan's total without asking.", group=MONEY)]
+PlanFlags = Annotated[PlanOptions, _FLAGS]
+RunFlags = Annotated[RunOptions, _FLAGS]
 Json = Annotated[bool, Parameter(name="--json", help="The summary as one JSON object on stdout.", group=OUTPUT)]
 
 
 @app.command(sort_key=4)
 def run(
-    manifest: Manifest,
-    /,
-    *,
-    to: To = None,
-    flags: Annotated[RunOptions, _FLAGS] = _RUN_DEFAULTS,
-    yes: Yes = False,
-    as_json: Json = False,
+    manifest: Manifest, /, *, to: To = None, flags: RunFlags = _RUN_DEFAULTS, yes: Yes = False, as_json: Json = False
 ) -> int:
     """Make the clips of MANIFEST and store them under --to.
 
@@ -64,7 +56,7 @@ def retry(
     /,
     *,
     to: To = None,
-    flags: Annotated[RunOptions, _FLAGS] = _RUN_DEFAULTS,
+    flags: RunFlags = _RUN_DEFAULTS,
     yes: Yes = False,
     as_json: Json = False,
 ) -> int:
@@ -81,14 +73,7 @@ def retry(
 
 
 @app.command(sort_key=3)
-def plan(
-    manifest: Manifest,
-    /,
-    *,
-    to: To = None,
-    flags: Annotated[PlanOptions, _FLAGS] = _PLAN_DEFAULTS,
-    as_json: Json = False,
-) -> int:
+def plan(manifest: Manifest, /, *, to: To = None, flags: PlanFlags = _PLAN_DEFAULTS, as_json: Json = False) -> int:
     """Check every row, and say what a run would do and cost.
 
     It checks every picture, spends nothing and needs no key. The exit code is 0 whatever it finds, and 2
@@ -104,7 +89,7 @@ def plan(
 @app.command(sort_key=0)
 def demo(
     *,
-    flags: Annotated[RunOptions, _FLAGS] = _RUN_DEFAULTS,
+    flags: RunFlags = _RUN_DEFAULTS,
     yes: Yes = False,  # noqa: ARG001 - it never asks; taken so that a `run` line can be tried as a demo
     as_json: Json = False,
 ) -> int:
@@ -161,11 +146,7 @@ def status(
 
 @app.command(sort_key=7)
 def report(
-    run_id: Annotated[str, Parameter(name="RUN", help=f"{_RUN}.")],
-    /,
-    *,
-    results: Results = None,
-    as_json: Json = False,
+    run_id: Annotated[str, Parameter(name="RUN", help=f"{_RUN}.")], /, *, results: Results = None, as_json: Json = False
 ) -> int:
     """Write a run's results and gallery again, with fresh links.
 
@@ -185,12 +166,10 @@ class SandboxOptions:
     latency: Annotated[float, Parameter(metavar="SECONDS", help="How long a clip takes; by default 5.")] = 5.0
     latency_sigma: Annotated[float, Parameter(metavar="SIGMA", help="Spread of a log-normal latency.")] = 0.0
     capacity: Annotated[int | None, Parameter(metavar="N", help="At most N in flight, beyond that 429.")] = None
-    per_minute: Annotated[int | None, Parameter(metavar="N", help="At most N accepted a minute, beyond that 429.")] = (
-        None
-    )
+    per_minute: Annotated[int | None, Parameter(metavar="N", help="At most N a minute, beyond that 429.")] = None
     fail_rate: Annotated[float, Parameter(metavar="SHARE", help="Share of the predictions that fail, 0 to 1.")] = 0.0
     clips: Annotated[str, Parameter(metavar="KIND", help="real: made from the picture; tiny: one small clip.")] = "real"
-    state: Annotated[str | None, Parameter(metavar="FOLDER", help="Predictions outlive the process here.")] = None
+    state: Annotated[str | None, Parameter(metavar="FOLDER", help="Keep predictions here between two starts.")] = None
 
 
 _SANDBOX_DEFAULTS: Final = SandboxOptions()

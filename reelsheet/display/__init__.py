@@ -10,6 +10,6 @@ closing       what was made, what it cost, and what to do next
 from reelsheet.display.closing import show_closing
 from reelsheet.display.live import watch
 from reelsheet.display.plan_screen import plan_json, show_plan
-from reelsheet.display.terminal import preparing, waiting
+from reelsheet.display.terminal import preparing, status_line
 
-__all__ = ["plan_json", "preparing", "show_closing", "show_plan", "waiting", "watch"]
+__all__ = ["plan_json", "preparing", "show_closing", "show_plan", "status_line", "watch"]

@@ -48,40 +48,35 @@ def is_live(stream: IO[str] | None = None) -> bool:
 
 
 @contextmanager
-def preparing() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress of the preparation, on one line of stderr."""
+def status_line() -> Iterator[Callable[[str], None]]:
+    """A function that shows a text on one line of stderr, which is cleared at the end; nothing where it cannot be."""
     live = is_live()
-    shown = 0.0
 
-    def show(what: str, done: int, of: int) -> None:
-        nonlocal shown
-        now = time.monotonic()
-        if live and (done == of or now - shown >= REDRAW_S):
-            shown = now
-            sys.stderr.write(f"{_CLEAR_LINE}Checking {what}: {done:,} of {of:,} ")
+    def write(text: str) -> None:
+        if live:
+            sys.stderr.write(f"{_CLEAR_LINE}{text}")
             sys.stderr.flush()
 
     try:
-        yield show
+        yield write
     finally:
-        if live:
-            sys.stderr.write(_CLEAR_LINE)
-            sys.stderr.flush()
+        write("")
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Show `what` on a line of its own until it is over; nothing where the line could not be cleared."""
-    live = is_live()
-    if live:
-        sys.stderr.write(f"{_CLEAR_LINE}{what} ")
-        sys.stderr.flush()
-    try:
-        yield
-    finally:
-        if live:
-            sys.stderr.write(_CLEAR_LINE)
-            sys.stderr.flush()
+def preparing() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress of the preparation: what is checked, how many are done, how many there are."""
+    shown = 0.0
+    with status_line() as write:
+
+        def progress(what: str, done: int, total: int) -> None:
+            nonlocal shown
+            now = time.monotonic()
+            if done == total or now - shown >= REDRAW_S:
+                shown = now
+                write(f"Checking {what}: {done:,} of {total:,} ")
+
+        yield progress
 
 
 def safe(text: str, style: str = "") -> Text:
