@@ -159,9 +159,9 @@ class Claims:
         """Every output is completely stored under its destination."""
         self._db.committed(attempts.add_deliveries, attempt.id, deliveries, overwrite=True)
 
-    def forget_deliveries(self, gone: Iterable[tuple[str, str]]) -> None:
-        """(destination, key) pairs whose objects are no longer there."""
-        self._db.committed(_delete_deliveries, list(gone))
+    def forget_deliveries(self, destination: str, keys: Iterable[str]) -> None:
+        """Delete the deliveries of objects that are no longer at the destination."""
+        self._db.committed(_delete_deliveries, destination, list(keys))
 
     # What nobody answered
 
@@ -226,7 +226,7 @@ def _duplicate_id(holder: Attempt, attempt: Attempt, prediction_id: str) -> str:
     )
 
 
-def _delete_deliveries(connection: Connection, gone: Sequence[tuple[str, str]]) -> None:
+def _delete_deliveries(connection: Connection, destination: str, keys: Sequence[str]) -> None:
     d = s.deliveries.c
-    for destination, key in gone:
+    for key in keys:
         connection.execute(delete(s.deliveries).where(d.destination == destination, d.key == key))

@@ -1,7 +1,7 @@
-"""What the results tables under a destination say of attempts, taken over into this ledger."""
+"""What the results tables under a destination say of attempts, taken into this ledger."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection, delete, insert, select
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, insert, select
 from reelsheet.ledger import attempts
 from reelsheet.ledger import schema as s
 from reelsheet.ledger.database import Database
-from reelsheet.ledger.records import Attempt, Delivery
+from reelsheet.ledger.records import Attempt, Delivery, ImportedAttempt
 from reelsheet.ledger.schema import VACANT, State
 
 _VERDICTS = (State.COMPLETED, State.FAILED)
@@ -21,41 +21,37 @@ class Imports:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def imported(self, destination: str) -> dict[str, str]:
+    def import_attempts(self, imports: Iterable[ImportedAttempt]) -> int:
+        """Take in what a destination says of attempts; how many were news.
+
+        An attempt of ours without an id takes the id that the destination knows for it, one that was submitted the
+        verdict. Nothing else of ours changes.
+        """
+        ordered = sorted(imports, key=lambda one: (one.attempt.identity, one.attempt.number))
+        known = self._db.committed(_add_new, ordered)
+        # One by one: a transaction that locks several rows and then counters may deadlock with another.
+        return len(ordered) - len(known) + sum(self._db.committed(_merge, *one) for one in known)
+
+    def imported_tables(self, destination: str) -> dict[str, str]:
         """key → version of the run tables under a destination that were read already."""
         i = s.imports.c
         query = select(i.key, i.version).where(i.destination == destination)
         return {row.key: row.version for row in self._db.fetch(query)}
 
-    def import_attempts(
-        self, found: Iterable[tuple[Attempt, Sequence[Delivery]]], destination: str, tables: Mapping[str, str]
-    ) -> int:
-        """Take in what a destination says of attempts, and remember its `tables`; how many attempts were news.
-
-        An attempt of ours without an id takes the id that the destination knows for it, one that was submitted the
-        verdict. Nothing else of ours changes.
-        """
-        theirs = sorted(found, key=lambda pair: (pair[0].identity, pair[0].number))
-        known = self._db.committed(_add_new, theirs)
-        news = len(theirs) - len(known)
-        for attempt, deliveries in known:  # one by one: who locks several rows and then counters may meet others
-            news += self._db.committed(_merge, attempt, deliveries)
-        if tables:
-            self._db.committed(_remember, destination, tables)
-        return news
+    def remember_table(self, destination: str, key: str, version: str) -> None:
+        """Another table needs no reading again while its version is this one."""
+        self._db.committed(_remember, destination, key, version)
 
 
-def _add_new(
-    connection: Connection, theirs: Sequence[tuple[Attempt, Sequence[Delivery]]]
-) -> list[tuple[Attempt, Sequence[Delivery]]]:
+def _add_new(connection: Connection, imports: Sequence[ImportedAttempt]) -> list[ImportedAttempt]:
     """Insert what this ledger does not have; the rest."""
     known = []
-    for attempt, deliveries in theirs:
-        if _same(connection, attempt) is not None:
-            known.append((attempt, deliveries))
+    for one in imports:
+        if _same(connection, one.attempt) is not None:
+            known.append(one)
             continue
-        ours = attempts.add(connection, replace(attempt, imported=True))
-        attempts.add_deliveries(connection, ours.id, deliveries, overwrite=False)
+        ours = attempts.add(connection, replace(one.attempt, imported=True))
+        attempts.add_deliveries(connection, ours.id, one.deliveries, overwrite=False)
     return known
 
 
@@ -109,8 +105,7 @@ def _same(connection: Connection, theirs: Attempt) -> Attempt | None:
     return None if row is None else Attempt(*row)
 
 
-def _remember(connection: Connection, destination: str, tables: Mapping[str, str]) -> None:
+def _remember(connection: Connection, destination: str, key: str, version: str) -> None:
     i = s.imports.c
-    for key, version in tables.items():
-        connection.execute(delete(s.imports).where(i.destination == destination, i.key == key))
-        connection.execute(insert(s.imports).values(destination=destination, key=key, version=version))
+    connection.execute(delete(s.imports).where(i.destination == destination, i.key == key))
+    connection.execute(insert(s.imports).values(destination=destination, key=key, version=version))

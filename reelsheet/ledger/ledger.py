@@ -64,8 +64,9 @@ class Ledger:
         self.notes = runs.notes
         self.forget_notes = runs.forget_notes
 
-        self.imported = imports.imported
         self.import_attempts = imports.import_attempts
+        self.imported_tables = imports.imported_tables
+        self.remember_table = imports.remember_table
 
     @classmethod
     def open(cls, url: str | None = None) -> Self:

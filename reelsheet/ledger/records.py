@@ -3,9 +3,9 @@
 Money in cents, times in seconds since 1970 UTC.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from reelsheet.ledger.schema import PAID, VACANT, State
 
@@ -100,16 +100,23 @@ class IdentityHistory:
     def delivered(self, destination: str, number: int | None = None) -> tuple[Delivery, ...]:
         """All outputs of an attempt (the latest) at a destination, in order; () unless every one is there."""
         number = self.latest.number if number is None else number
-        found = sorted(
+        outputs = sorted(
             (d for d in self.deliveries if d.destination == destination and d.attempt == number),
             key=lambda d: d.output,
         )
-        return tuple(found) if found and len(found) == found[0].outputs else ()
+        return tuple(outputs) if outputs and len(outputs) == outputs[0].outputs else ()
 
     def elsewhere(self, destination: str) -> tuple[tuple[Delivery, ...], ...]:
         """The latest attempt's complete deliveries under other destinations."""
         others = dict.fromkeys(d.destination for d in self.deliveries if d.destination != destination)
-        return tuple(found for other in others if (found := self.delivered(other)))
+        return tuple(outputs for other in others if (outputs := self.delivered(other)))
+
+
+class ImportedAttempt(NamedTuple):
+    """An attempt as a destination tells of it, with its deliveries."""
+
+    attempt: Attempt
+    deliveries: Sequence[Delivery] = ()
 
 
 def counting(attempts: tuple[Attempt, ...] | list[Attempt]) -> Attempt | None:
@@ -147,7 +154,7 @@ class OverBudget:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a run has to say of a row beyond its attempts; an empty status takes an earlier word back."""
+    """What a run reports of a row beyond its attempts; an empty status withdraws an earlier note."""
 
     position: int
     status: str

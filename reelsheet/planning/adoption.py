@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Sequence
 
-from reelsheet.ledger import Attempt, Delivery, Ledger, State
+from reelsheet.ledger import Attempt, Delivery, ImportedAttempt, Ledger, State
 from reelsheet.options import Options
 from reelsheet.planning.permissions import MayRepay
 from reelsheet.planning.plan import Plan, RowGroup, Step, object_key
@@ -36,7 +36,7 @@ def adopt_clips(
         proven = [(n, outputs) for n, outputs in stored if _is_attempt(group, n, [clip for _, clip in outputs])]
         if proven:
             imports = [_attempt(plan, group, n, outputs, destination.address) for n, outputs in proven]
-            ledger.import_attempts(imports, destination.address, {})
+            ledger.import_attempts(imports)
             group.history = ledger.history(group.identity)
             group.replan(destination.address, objects, may_repay=may_repay(group))
 
@@ -69,7 +69,7 @@ def _is_attempt(group: RowGroup, number: int, clips: Sequence[StoredObject]) -> 
 
 def _attempt(
     plan: Plan, group: RowGroup, number: int, outputs: Sequence[tuple[str, StoredObject]], destination: str
-) -> tuple[Attempt, list[Delivery]]:
+) -> ImportedAttempt:
     first = outputs[0][1]
     price = first.metadata.get("cost-cents", "")
     cents = int(price) if re.fullmatch(r"\d{1,7}", price) else plan.price_cents
@@ -87,4 +87,4 @@ def _attempt(
         )
         for output, (key, clip) in enumerate(outputs)
     ]  # fmt: skip
-    return attempt, deliveries
+    return ImportedAttempt(attempt, deliveries)

@@ -96,7 +96,7 @@ async def _prepare(
     identities = await asyncio.to_thread(_identities, manifest, settings)
     if options.verb == "retry" and destination is not None:
         await asyncio.to_thread(retry_source.import_table, ledger, options.source, destination)
-        await asyncio.to_thread(retry_source.import_rows, ledger, manifest, identities, settings, destination)
+        await asyncio.to_thread(retry_source.import_rows, ledger, manifest, identities, settings)
     command = permissions.command_key(options, destination.address if destination else "")
     shared = ledger.shared_permissions(command) if permissions.asks_to_repay(options) else None
     may_repay = permissions.from_options(options, shared, manifest)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reelsheet.errors import ManifestError, UsageError
-from reelsheet.ledger import Ledger, RunRecord
+from reelsheet.ledger import ImportedAttempt, Ledger, RunRecord
 from reelsheet.manifest import columns, table
 from reelsheet.manifest.rows import Manifest
 from reelsheet.options import Options
@@ -97,9 +97,7 @@ def import_table(ledger: Ledger, source: str, destination: Destination) -> None:
         earlier.take_over_rows(ledger, content, destination)
 
 
-def import_rows(
-    ledger: Ledger, manifest: Manifest, identities: Mapping[int, str], settings: Settings, destination: Destination
-) -> None:
+def import_rows(ledger: Ledger, manifest: Manifest, identities: Mapping[int, str], settings: Settings) -> None:
     """The attempts that only the rows themselves name: those of an earlier workbook, say."""
     known = ledger.histories(identities.values())
     past = {
@@ -111,4 +109,4 @@ def import_rows(
         and row.earlier.identity == identity
     }
     attempts = (earlier.attempt_of(identity, row, settings.price_cents) for identity, row in past.items())
-    ledger.import_attempts([(one, ()) for one in attempts if one is not None], destination.address, {})
+    ledger.import_attempts(ImportedAttempt(attempt) for attempt in attempts if attempt is not None)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
-from reelsheet.ledger import Attempt, Delivery, Ledger, State
+from reelsheet.ledger import Attempt, Delivery, ImportedAttempt, Ledger, State
 from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, Status
 from reelsheet.provider.classification import usable_id
 from reelsheet.redaction import clean
@@ -72,7 +72,7 @@ def read_table(content: bytes) -> Iterator[PastResult]:
 
 def import_from_destination(ledger: Ledger, destination: "Destination") -> int:
     """Read the tables under a destination that this ledger has not seen; how many attempts were new to it."""
-    seen = ledger.imported(destination.address)
+    seen = ledger.imported_tables(destination.address)
     listed = {
         key: str(size)
         for key, size in destination.listing("runs/").items()
@@ -89,23 +89,22 @@ def import_from_destination(ledger: Ledger, destination: "Destination") -> int:
             rows = list(read_table(content))
             # A table that may still change, and to the same length at that, is read again the next time.
             version = unread[key] if all(row.status in _FINAL for row in rows) else ""
-            new += ledger.import_attempts(_attempts(rows, ledger, destination), destination.address, {key: version})
+            new += ledger.import_attempts(_attempts(rows, ledger, destination))
+            ledger.remember_table(destination.address, key, version)
     return new
 
 
 def take_over_rows(ledger: Ledger, content: bytes, destination: "Destination") -> int:
     """The same for one results table that a person hands over."""
-    return ledger.import_attempts(_attempts(list(read_table(content)), ledger, destination), destination.address, {})
+    return ledger.import_attempts(_attempts(list(read_table(content)), ledger, destination))
 
 
 def seen_now(ledger: Ledger, destination: "Destination", key: str, size: int) -> None:
     """A table that this ledger wrote itself needs no reading."""
-    ledger.import_attempts((), destination.address, {key: str(size)})
+    ledger.remember_table(destination.address, key, str(size))
 
 
-def _attempts(
-    rows: Sequence[PastResult], ledger: Ledger, destination: "Destination"
-) -> Iterator[tuple[Attempt, Sequence[Delivery]]]:
+def _attempts(rows: Sequence[PastResult], ledger: Ledger, destination: "Destination") -> Iterator[ImportedAttempt]:
     known = ledger.histories(row.identity for row in rows)
     first: dict[str, PastResult] = {}
     for row in rows:
@@ -135,7 +134,7 @@ def _attempts(
             completed_at=row.completed_at,
             imported=True,
         )
-        yield attempt, _deliveries(row, destination)
+        yield ImportedAttempt(attempt, _deliveries(row, destination))
 
 
 def _deliveries(row: PastResult, destination: "Destination") -> Sequence[Delivery]:

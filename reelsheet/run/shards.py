@@ -195,13 +195,13 @@ async def _forget_missing(run: Run) -> None:
     """A delivery whose object is gone is no delivery: shards ask the ledger, not the bucket."""
     here = run.context.destination.address
     missing = [
-        (here, delivery.key)
+        delivery.key
         for group in run.plan.at_step(Step.COPY)
         if group.history is not None
         for delivery in group.history.delivered(here)
     ]
     if missing:
-        await run.ledger_session.call(run.context.ledger.forget_deliveries, missing)
+        await run.ledger_session.call(run.context.ledger.forget_deliveries, here, missing)
 
 
 async def take_in(run: Run, *, leave: AbstractSet[str] = frozenset()) -> None:

@@ -39,7 +39,7 @@ def test_a_delivery_counts_only_when_every_output_is_there(ledger, registers, id
     assert ledger.history(identity(1)).delivered("/d") == ()
     ledger.record_deliveries(attempt, [stored(attempt, output=1, outputs=2)])
     assert len(ledger.history(identity(1)).delivered("/d")) == 2
-    ledger.forget_deliveries([("/d", "videos/1.mp4")])
+    ledger.forget_deliveries("/d", ["videos/1.mp4"])
     assert ledger.history(identity(1)).delivered("/d") == ()
 
 

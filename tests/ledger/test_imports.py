@@ -2,7 +2,7 @@
 
 import pytest
 
-from reelsheet.ledger import Attempt, Delivery, Found, State
+from reelsheet.ledger import Attempt, Delivery, Found, ImportedAttempt, State
 
 
 def told(identity="a", number=1, state=State.COMPLETED, prediction="p1", run="elsewhere", cents=54):
@@ -19,7 +19,7 @@ def delivery(key="videos/a.mp4", number=1):
 
 
 def take(process, *attempts, deliveries=()):
-    return process.ledger.import_attempts([(attempt, deliveries) for attempt in attempts], "/d", {})
+    return process.ledger.import_attempts(ImportedAttempt(attempt, deliveries) for attempt in attempts)
 
 
 def test_what_is_new_is_taken_over_and_never_paid_again(process):
@@ -128,10 +128,10 @@ def test_a_claim_in_flight_is_left_alone(process):
 
 
 def test_tables_are_remembered_by_what_they_were(process):
-    process.ledger.import_attempts([], "/d", {"runs/1/results.csv": "10"})
-    process.ledger.import_attempts([], "/d", {"runs/1/results.csv": "11"})
-    assert process.ledger.imported("/d") == {"runs/1/results.csv": "11"}
-    assert process.ledger.imported("/other") == {}
+    process.ledger.remember_table("/d", "runs/1/results.csv", "10")
+    process.ledger.remember_table("/d", "runs/1/results.csv", "11")
+    assert process.ledger.imported_tables("/d") == {"runs/1/results.csv": "11"}
+    assert process.ledger.imported_tables("/other") == {}
 
 
 def test_two_processes_take_over_the_same_tables_at_once(opens, at_once):

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sqlalchemy import text
 
 from reelsheet.errors import LedgerError
-from reelsheet.ledger import Attempt, Claimed, Ledger, State, schema
+from reelsheet.ledger import Attempt, Claimed, ImportedAttempt, Ledger, State, schema
 
 IDENTITIES = ("a", "b", "c")
 PRICE = 50
@@ -142,7 +142,7 @@ class Processes(RuleBasedStateMachine):
             price_cents=PRICE, quoted_cents=None if prediction is None else PRICE, prediction_id=prediction,
             claimed_at=1.0, imported=True,
         )  # fmt: skip
-        ledger.import_attempts([(told, ())], "/d", {})
+        ledger.import_attempts([ImportedAttempt(told)])
         taken = ledger.history(identity)
         if prediction is not None and any(a.prediction_id == prediction for a in taken.attempts):
             self.ids[prediction] = identity
