@@ -18,9 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-START_SECONDS = 120.0
-DRAIN_SECONDS = 60.0
-STOP_SECONDS = 10.0
+START_LIMIT_S = 120.0
+DRAIN_LIMIT_S = 60.0
+DRAIN_IDLE_S = 15.0  # without a change: nothing more is coming
+STOP_LIMIT_S = 10.0
 RESTARTS = 3
 
 BATCHES = {
@@ -63,11 +64,11 @@ class EmbeddedServer:
         import tomllib
 
         try:
-            told = tomllib.loads(profiles.read_text(encoding="utf-8"))
+            content = tomllib.loads(profiles.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return True
-        active = os.environ.get("PREFECT_PROFILE") or told.get("active", "")
-        return not told.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+        active = os.environ.get("PREFECT_PROFILE") or content.get("active", "")
+        return not content.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
 
     def __enter__(self) -> Self:
         self.start()
@@ -117,7 +118,7 @@ class EmbeddedServer:
             if self._stopping.is_set() or self._socket is None:
                 return
             if left == 0:
-                self._socket.close()  # whoever waits is told at once
+                self._socket.close()  # so that nobody waits for it
                 return
             self._process = self._spawn(self._socket.fileno())
 
@@ -125,12 +126,12 @@ class EmbeddedServer:
         """Wait until it answers. Raises ConfigurationError where it does not."""
         if self._process is None:
             return
-        until = time.monotonic() + START_SECONDS
+        until = time.monotonic() + START_LIMIT_S
         url = f"{self.api_url}/health"
         while time.monotonic() < until and self._socket is not None and self._socket.fileno() >= 0:
             # The listening socket is ours already, so that the first request simply waits for its answer.
-            patience = until - time.monotonic()
-            with suppress(OSError), urllib.request.urlopen(url, timeout=patience) as answer:  # noqa: S310 - loopback
+            left_s = until - time.monotonic()
+            with suppress(OSError), urllib.request.urlopen(url, timeout=left_s) as answer:  # noqa: S310 - loopback
                 if answer.status == 200:
                     return
             time.sleep(0.05)
@@ -158,19 +159,18 @@ class EmbeddedServer:
         """Wait until every task run of a flow run and its shards is recorded as ended; how many are."""
         if self._process is None or flow_run_id is None or expected == 0:
             return expected
-        until = time.monotonic() + DRAIN_SECONDS
-        done = -1
-        changed = time.monotonic()
+        until = time.monotonic() + DRAIN_LIMIT_S
+        ended, changed_at = -1, time.monotonic()
         while time.monotonic() < until and self._process.poll() is None:
-            found = self._ended(flow_run_id)
-            if found >= expected:
-                return found
-            if found != done:
-                done, changed = found, time.monotonic()
-            elif time.monotonic() - changed > 15.0:  # nothing more is coming
+            now_ended = self._ended(flow_run_id)
+            if now_ended >= expected:
+                return now_ended
+            if now_ended != ended:
+                ended, changed_at = now_ended, time.monotonic()
+            elif time.monotonic() - changed_at > DRAIN_IDLE_S:
                 break
             time.sleep(0.1)
-        return done
+        return ended
 
     def _ended(self, flow_run_id: str) -> int:
         body = json.dumps(
@@ -198,7 +198,7 @@ class EmbeddedServer:
         if self._process is not None:
             self._process.terminate()
             try:
-                self._process.wait(STOP_SECONDS)
+                self._process.wait(STOP_LIMIT_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -235,7 +235,7 @@ def _end_with_parent(pipe: IO[bytes]) -> None:
     import signal
 
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(STOP_SECONDS)
+    time.sleep(STOP_LIMIT_S)
     os._exit(1)
 
 

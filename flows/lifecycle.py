@@ -15,7 +15,7 @@ from reelsheet.run.start import start_run
 from tasks.prepare_run import prepare_run
 from tasks.publish_results import publish_results
 
-MAX_STARTS = 10  # of one flow run; a crash that always comes again must not go on for ever
+MAX_STARTS = 10  # of one flow run; a crash that always comes again must not repeat for ever
 
 
 async def execute_run(options: Options) -> states.Outcome:

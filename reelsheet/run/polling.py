@@ -103,9 +103,8 @@ class Poller:
         """Ask the provider where a finished clip is; False (and said so) where it does not say."""
         polled = self._polled(attempt)
         result = await self._until_final(group, polled, by_schedule=False)
-        if (
-            result is not None and result.phase is Phase.FAILED
-        ):  # its first verdict stands; there is no clip all the same
+        if result is not None and result.phase is Phase.FAILED:
+            # Its first verdict stands, but there is no clip.
             error = messages.no_link(polled.prediction_id, result.message)
             group.set_outcome(Status.UNDELIVERED, ErrorCode.ASSET_UNAVAILABLE, error)
             return False
