@@ -270,7 +270,8 @@ def _boxes(content: memoryview) -> list[tuple[bytes, memoryview]]:
                 raise CorruptMp4("The video's index is damaged: it ends within a box.")
             break  # some encoders end a list of boxes with zeros
         kind, header_bytes, size = header
-        size = size or len(content)
+        if not size and header_bytes == _HEADER_BYTES:
+            size = len(content)
         if not header_bytes <= size <= len(content) or len(boxes) == BOXES_LIMIT:
             raise CorruptMp4(f"The video's index is damaged: its {_letters(kind)} box claims an impossible size.")
         boxes.append((kind, content[header_bytes:size]))

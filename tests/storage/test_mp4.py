@@ -213,6 +213,7 @@ def test_a_stranger_is_named(content, what, piece):
         (FTYP + moov(video_track(), timescale=0) + MDAT, "clock"),
         (FTYP + moov(video_track()) * 2 + MDAT, "two indexes"),
         (FTYP + moov(video_track(), more=struct.pack(">I4s", 2**31, b"udta")) + MDAT, "impossible size"),
+        (FTYP + moov(video_track(), more=struct.pack(">I4sQ", 1, b"udta", 0)) + MDAT, "impossible size"),
         (FTYP + struct.pack(">I4s", 4, b"mdat") + bytes(100), "no box of a video starts"),
         (FTYP + b"\0\0\0\x20\0\1\2\3" + bytes(24), "no box of a video starts"),
         (FTYP + struct.pack(">I4sQ", 1, b"mdat", 2**63), "short of the end of its mdat box"),
