@@ -28,13 +28,12 @@ from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.pacing.congestion_window import CongestionWindow, Gate
-from reelsheet.planning import plan, preparation
+from reelsheet.planning import preparation
 from reelsheet.planning.plan import Plan, RowGroup, RowOutcome, Step
 from reelsheet.results.publication import Files
 from reelsheet.run.row_status import Stage
 from reelsheet.run.run import RunMonitor
 from reelsheet.run.stop_control import StopControl
-from reelsheet.storage import object_names
 
 RUN = "20260115-120000-abcdef"
 ESCAPE = "\x1b[31mred\x1b[2J"
@@ -223,18 +222,6 @@ def test_a_ceiling_makes_the_wait_longer():
     assert ObservedPace(60.0, 8).estimate_s(16) == 120.0
     assert ObservedPace(60.0, 8).estimate_s(16, concurrency=2) == 480.0
     assert ObservedPace(60.0, 8).estimate_s(0) == 0.0
-
-
-def test_names_that_two_identities_would_share_get_more_of_the_identity():
-    alike = [RowGroup(f"{'a' * 8}{n}" + "0" * 55, Row(n, n, (), prompt="same"), [n]) for n in range(2)]
-    other = RowGroup("b" * 64, Row(2, 2, (), prompt="same"), [2])
-
-    def name_of(one: RowGroup) -> str:
-        return object_names.default_name("", one.row.prompt, one.identity, width=one.name_width)
-
-    assert plan.lengthen_shared_names([*alike, other], name_of) == 2
-    assert len({name_of(one) for one in (*alike, other)}) == 3
-    assert other.name_width == object_names.WIDTH
 
 
 # The tally
