@@ -9,7 +9,7 @@
     ├── StorageError              3  a bucket or folder did not do what was asked (its kinds: storage/errors.py)
     └── Stopped                   3  key refused, no balance, provider or storage down
 
-What goes wrong for one row is no exception: it is that row's outcome (`reelsheet.outcomes`).
+What goes wrong for one row is not an exception, but that row's outcome (`reelsheet.outcomes`).
 """
 
 
@@ -20,7 +20,7 @@ class ReelsheetError(Exception):
 
 
 class UsageError(ReelsheetError):
-    """The command cannot be meant like this."""
+    """The flags do not fit together, or consent is missing."""
 
 
 class ManifestError(ReelsheetError):

@@ -23,7 +23,7 @@ def dollars(cents: int) -> str:
 def cents(amount: str | float | Decimal) -> int:
     """ "1.08" → 108. A fraction of a cent is rounded down, so that a cap is never widened.
 
-    Raises UsageError where it is no finite amount of zero or more.
+    Raises UsageError where it is not a finite amount of zero or more.
     """
     text = str(amount).strip()
     try:
@@ -32,7 +32,7 @@ def cents(amount: str | float | Decimal) -> int:
     except InvalidOperation:
         value = Decimal("nan")
     if not value.is_finite() or value < 0 or value > 10_000_000:
-        raise UsageError(f"{amount!r} is no amount in US dollars; write it like 12.50.")
+        raise UsageError(f"{amount!r} is not an amount in US dollars; write it like 12.50.")
     return int(value * 100)
 
 

@@ -69,7 +69,7 @@ def test_an_amount_is_whole_cents_and_a_fraction_is_not_spent(amount, found):
 def test_what_is_no_amount_is_refused_by_name(amount):
     with pytest.raises(UsageError) as wrong:
         cents(amount)
-    assert str(wrong.value) == f"{amount!r} is no amount in US dollars; write it like 12.50."
+    assert str(wrong.value) == f"{amount!r} is not an amount in US dollars; write it like 12.50."
 
 
 @given(st.integers(0, 10**9))

@@ -84,7 +84,7 @@ def configuration(current: "Settings") -> Iterator[Finding]:
 def _suggestion(name: str, known: Iterable[str]) -> str:
     import difflib
 
-    close = difflib.get_close_matches(name, list(known), n=1)
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.8)
     return f"Did you mean {close[0]}?" if close else "Remove it."
 
 

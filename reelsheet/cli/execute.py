@@ -12,7 +12,6 @@ from reelsheet import messages, money, settings
 from reelsheet.cli import print_json, print_message
 from reelsheet.errors import ConfigurationError, UsageError
 from reelsheet.options import Options
-from reelsheet.redaction import visible
 
 Closing = Callable[[Any, Mapping[str, Any]], None]
 
@@ -161,4 +160,4 @@ class _MessageHandler(logging.Handler):
     """Each record as one line on the present sys.stderr, which the live display replaces."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print_message(visible(record.getMessage()))
+        print_message(record.getMessage())

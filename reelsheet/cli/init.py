@@ -1,4 +1,4 @@
-"""`init`: a folder to start from. What is there already is left as it is."""
+"""`init`: a folder to start from. Files that exist already stay as they are."""
 
 import os
 import sys
@@ -28,13 +28,13 @@ VIBEDREAM_API_KEY=
 # An S3 other than Amazon's:
 # AWS_ENDPOINT_URL_S3=
 
-# No day costs more than this, over all runs (UTC days).
+# The most that all runs of one UTC day may spend.
 # REELSHEET_DAILY_CAP_USD=100
 
-# Told when a run is done: an Apprise address (Slack, Teams, mail, a JSON webhook).
+# Gets a message when a run is finished: an Apprise address (Slack, Teams, mail, a JSON webhook).
 # REELSHEET_NOTIFY_URL=
 
-# Where it is kept what was paid for; without it, in a file of this user on this machine.
+# The database of what was paid for; without it, a file of this user on this machine.
 # REELSHEET_LEDGER_URL=postgresql://reelsheet:password@db.example.com/reelsheet
 """
 
@@ -43,18 +43,18 @@ README: Final = """\
 
 1. Put your rows into `manifest.csv`, or use an Excel file: a picture's address and what should move in it.
 2. Put the provider's key into `.env`.
-3. `reelsheet doctor` says what is missing; `reelsheet demo` shows the whole way without an account.
+3. `reelsheet doctor` says what is missing; `reelsheet demo` does the whole job without an account.
 4. `reelsheet plan manifest.csv` checks every row and says what it would cost. It spends nothing.
 5. `reelsheet run manifest.csv --to s3://bucket/prefix` (or `--to clips`) shows the plan, asks, and makes the clips.
 6. Look through `gallery.html` in the run's folder; `results.csv` has one line for each row.
-7. The same command again pays for nothing twice; `reelsheet retry clips` tries again what failed.
+7. The same command again pays for nothing twice; `reelsheet retry clips` resumes the unfinished rows.
 """
 
 FILES: Final = {"manifest.csv": MANIFEST, ".env": ENV, "README.md": README}
 
 
 def write_starter(folder: str) -> int:
-    """Write what is not there yet, and say what was written and what was left. Raises UsageError."""
+    """Write the files that do not exist yet, and say which were written. Raises UsageError."""
     home = Path(folder).expanduser()
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -63,17 +63,17 @@ def write_starter(folder: str) -> int:
             written[".gitignore"] = _write(home / ".gitignore", ".env\n")
     except OSError as error:
         raise UsageError(f"{home} cannot be written ({error.strerror}); name another folder.") from error
-    for name, done in written.items():
-        sys.stdout.write(f"{home / name}{'' if done else ' was there already and stays as it is'}\n")
+    for name, is_new in written.items():
+        sys.stdout.write(f"{home / name}{'' if is_new else ' exists already and stays as it is'}\n")
     if not written.get(".gitignore", True) and not _ignores_env(home / ".gitignore"):
         sys.stdout.write(f"Add a line `.env` to {home / '.gitignore'}, so that the key stays out of git.\n")
-    there = "" if home.resolve() == Path.cwd() else f" in {home}, where .env is read,"
-    sys.stdout.write(f"Next: put your rows into manifest.csv and the key into .env, then{there} `reelsheet doctor`.\n")
+    where = "" if home.resolve() == Path.cwd() else f" in {home}, where .env is read"
+    sys.stdout.write(f"Next: put your rows into manifest.csv and the key into .env. Run `reelsheet doctor`{where}.\n")
     return 0
 
 
 def _write(path: Path, content: str) -> bool:
-    """Only where there is nothing of that name, not even a link that leads nowhere."""
+    """Only where nothing has that name, not even a broken link."""
     mode = 0o600 if path.name == ".env" else 0o666
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -99,7 +99,9 @@ def _unknown_identity(row: str, ledger: "Ledger", current: "Settings") -> str:
     candidates = {named.identity: named for named in matches if named.identity in unknown}
     if len(candidates) > 1:
         listed = "; ".join(str(named) for named in list(candidates.values())[:CANDIDATES_SHOWN])
-        raise UsageError(f"{row!r} fits {len(candidates)} unknown rows: {listed}. Give the eight characters of one.")
+        raise UsageError(
+            f"{row!r} fits {len(candidates)} unknown rows: {listed}. Give the eight characters of one of them."
+        )
     if not candidates:
         raise UsageError(_why_not_unknown(row, matches, ledger, any_unknown=bool(unknown)))
     return next(iter(candidates))

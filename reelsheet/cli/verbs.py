@@ -29,7 +29,7 @@ To = Annotated[str | None, Parameter(metavar="DEST", help="Where the clips go: s
 Yes = Annotated[bool, Parameter(name=["--yes", "-y"], help="Spend up to the plan's total without asking.", group=MONEY)]
 PlanFlags = Annotated[PlanOptions, _FLAGS]
 RunFlags = Annotated[RunOptions, _FLAGS]
-Json = Annotated[bool, Parameter(name="--json", help="The summary as one JSON object on stdout.", group=OUTPUT)]
+Json = Annotated[bool, Parameter(name="--json", help="Print the result as one JSON object on stdout.", group=OUTPUT)]
 
 
 @app.command(sort_key=4)
@@ -190,11 +190,14 @@ def sandbox(*, flags: Annotated[SandboxOptions, _FLAGS] = _SANDBOX_DEFAULTS) -> 
 
 @app.command(sort_key=1)
 def init(
-    folder: Annotated[str, Parameter(name="FOLDER", help="Made where there is none; by default this folder.")] = ".", /
+    folder: Annotated[
+        str, Parameter(name="FOLDER", help="Created if it does not exist; by default this folder.")
+    ] = ".",
+    /,
 ) -> int:
     """Write a starter manifest, .env and README.
 
-    What is there already stays as it is.
+    Files that exist already stay as they are.
 
     Example: `reelsheet init spring`
     """
@@ -207,7 +210,7 @@ def init(
 def doctor(
     *,
     to: To = None,
-    as_json: Annotated[bool, Parameter(name="--json", help="The findings as one JSON object on stdout.")] = False,
+    as_json: Json = False,
 ) -> int:
     """Find what is wrong with the setup, and how to fix it.
 

@@ -31,7 +31,7 @@ _NUMBERS: Final = re.compile(r"\d[\d,.]*|'[^']*'")
 
 
 class Problem(NamedTuple):
-    """A row that cannot run, and why."""
+    """A row that cannot work, and why."""
 
     row: Row
     error: str
@@ -210,7 +210,7 @@ def _counts(prepared: "Preparation", plan: Facts) -> Table:
         (plan.unknown, "may have been charged, left alone", "yellow", "`reelsheet resolve` settles it"),
         (plan.left_alone, "left alone", "", ""),
         (plan.over_limit, "left out", "", f"--limit {prepared.options.limit}"),
-        (len(plan.problems), "cannot run", "red", "costs nothing"),
+        (len(plan.problems), "cannot work", "red", "costs nothing"),
     )
     table = Table.grid(Column(justify="right"), Column(), Column(overflow="fold", style="dim"), padding=(0, 2))
     for count, words, style, note in lines:
@@ -231,7 +231,7 @@ def _problems(problems: list[Problem]) -> RenderableType:
         table.add_row(Padding(name, (0, 0, 0, 2)), safe(error))
     if len(problems) > PROBLEMS_SHOWN:
         table.add_row("", Text(f"and {len(problems) - PROBLEMS_SHOWN:,} more; --json lists all of them", style="dim"))
-    return Group(Text("Cannot run", style="red"), table)
+    return Group(Text("Cannot work", style="red"), table)
 
 
 def _warnings(kinds: list[WarningKind]) -> RenderableType:

@@ -83,7 +83,10 @@ def test_the_version_is_told(capsys):
         (("run", "x", "--concurrency"), "--concurrency needs a value after it."),
         (("plan", "x", "--limit", "0"), "--limit must be at least 1."),
         (("run", "x", "--to", "y", "--deadline", "1e9"), "--deadline must be at most 86400."),
-        (("run", "x", "--to", "y", "--max-cost", "lots"), "'lots' is no amount in US dollars; write it like 12.50."),
+        (
+            ("run", "x", "--to", "y", "--max-cost", "lots"),
+            "'lots' is not an amount in US dollars; write it like 12.50.",
+        ),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_2(words, sentence, capsys):

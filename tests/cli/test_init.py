@@ -43,16 +43,16 @@ def test_nothing_that_is_there_is_touched(tmp_path, capsys):
     assert (tmp_path / "manifest.csv").read_text() == "mine"
     assert not (tmp_path / "nowhere").exists()
     told = capsys.readouterr().out
-    assert "manifest.csv was there already and stays as it is" in told
+    assert "manifest.csv exists already and stays as it is" in told
     assert f"{tmp_path / 'README.md'}\n" in told
 
 
 def test_it_says_where_the_settings_are_read(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_starter("spring")
-    assert "then in spring, where .env is read, `reelsheet doctor`" in capsys.readouterr().out
+    assert "Run `reelsheet doctor` in spring, where .env is read." in capsys.readouterr().out
     write_starter(".")
-    assert ".env, then `reelsheet doctor`" in capsys.readouterr().out
+    assert ".env. Run `reelsheet doctor`." in capsys.readouterr().out
 
 
 def test_a_second_time_changes_nothing(tmp_path):
