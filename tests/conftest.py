@@ -132,6 +132,7 @@ def postgresql() -> Iterator[str]:
         pytest.skip(told)
     with connection:
         connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
+        connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')  # type: ignore[arg-type]
     yield server.set(database=name).render_as_string(hide_password=False)
     with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')  # type: ignore[arg-type]
@@ -159,14 +160,13 @@ def sqlite_url(migrated: "Path", tmp_path: "Path") -> str:
 @pytest.fixture
 def postgresql_url(postgresql: str) -> str:
     """The address of an empty ledger on PostgreSQL."""
-    from sqlalchemy import text
-
     from reelsheet.ledger import schema
     from reelsheet.ledger.database import Database
 
     database = Database.open(postgresql)
     with database.write() as connection:
-        connection.execute(text(f"TRUNCATE {', '.join(schema.metadata.tables)} RESTART IDENTITY"))
+        for table in reversed(schema.metadata.sorted_tables):
+            connection.execute(table.delete())  # much quicker than TRUNCATE, which makes new files
     database.close()
     return postgresql
 
