@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from reelsheet.errors import LedgerError
 from reelsheet.ledger import budget
-from reelsheet.ledger.records import Attempt, Delivery, cents_of
+from reelsheet.ledger.records import Attempt, Delivery, Money
 from reelsheet.ledger.schema import State, attempts, deliveries
 
 _OF_IDENTITY = (
@@ -73,9 +73,8 @@ def move(connection: Connection, attempt: Attempt, state: State, **values: Any) 
     moved = replace(attempt, state=state, **values)
     connection.execute(_CHANGE, {"_id": attempt.id, "state": state, **values})
     if not attempt.imported:
-        before = cents_of(attempt.state, attempt.price_cents, attempt.quoted_cents)
-        after = cents_of(moved.state, moved.price_cents, moved.quoted_cents)
-        budget.shift(connection, attempt.run_id, attempt.day, {name: after[name] - before[name] for name in after})
+        change = Money(*[after - before for before, after in zip(attempt.money, moved.money, strict=True)])
+        budget.shift(connection, attempt.run_id, attempt.day, change)
     return moved
 
 

@@ -1,15 +1,12 @@
 """The money of runs and days inside a transaction: reserve within the caps, shift between the three counters."""
 
-from collections.abc import Mapping
-
 from sqlalchemy import ColumnElement, Connection, Table, Update, bindparam, insert, select, update
 
 from reelsheet.errors import LedgerError
-from reelsheet.ledger.records import OverBudget
+from reelsheet.ledger.records import Money, OverBudget
 from reelsheet.ledger.schema import days, runs
 
 NO_CAP_CENTS = 2**62
-COUNTERS = ("confirmed_cents", "reserved_cents", "at_risk_cents")
 
 
 class PastCap(Exception):
@@ -21,7 +18,7 @@ class PastCap(Exception):
 
 
 def _shift(table: Table, key: str) -> Update:
-    values = {name: table.c[name] + bindparam(f"_{name}") for name in COUNTERS}
+    values = {name: table.c[name] + bindparam(f"_{name}") for name in Money._fields}
     return update(table).where(table.c[key] == bindparam("_key")).values(values)
 
 
@@ -40,12 +37,12 @@ _RESERVE_RUN = _reserve(runs, "run_id").where(runs.c.cap_cents.is_(None) | (_wit
 _RESERVE_DAY = _reserve(days, "day").where(_with_price(days) <= bindparam("_cap"))
 
 
-def shift(connection: Connection, run_id: str, day: str, change_cents: Mapping[str, int]) -> None:
-    """Add to the counters of a run and a day; `change_cents` maps each of COUNTERS to a difference."""
-    if any(change_cents.values()):
-        change = {f"_{name}": cents for name, cents in change_cents.items()}
-        connection.execute(_SHIFT_RUN, {"_key": run_id, **change})
-        connection.execute(_SHIFT_DAY, {"_key": day, **change})
+def shift(connection: Connection, run_id: str, day: str, change: Money) -> None:
+    """Add `change` to the counters of a run and a day."""
+    if any(change):
+        cents = {f"_{name}": difference for name, difference in change._asdict().items()}
+        connection.execute(_SHIFT_RUN, {"_key": run_id, **cents})
+        connection.execute(_SHIFT_DAY, {"_key": day, **cents})
 
 
 def reserve(connection: Connection, run_id: str, day: str, price_cents: int, daily_cap_cents: int | None) -> None:

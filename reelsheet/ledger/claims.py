@@ -21,7 +21,7 @@ from reelsheet.ledger import schema as s
 from reelsheet.ledger.database import Database
 from reelsheet.ledger.histories import load_histories
 from reelsheet.ledger.lease import Lease
-from reelsheet.ledger.records import Attempt, Claimed, Delivery, Found, IdentityHistory, OverBudget, Wait, counting
+from reelsheet.ledger.records import Attempt, Claimed, Delivery, IdentityHistory, Known, OverBudget, Wait, counting
 from reelsheet.ledger.schema import PAID, VACANT, State
 
 _UNANSWERED = (State.CLAIMED, State.UNKNOWN)
@@ -49,7 +49,7 @@ class Claims:
         price_cents: int,
         daily_cap_cents: int | None = None,
         fingerprint: str | None = None,
-    ) -> Claimed | Found | Wait | OverBudget:
+    ) -> Claimed | Known | Wait | OverBudget:
         """Claim an identity and reserve its price, or say how it stands. One committed transaction.
 
         A claim of this very process that it no longer awaits (`mark_unawaited`) is `unknown`, like a dead one's.
@@ -68,7 +68,7 @@ class Claims:
         self._awaited.add(answer.id)
         return Claimed(answer, post_by)
 
-    def _claim(self, connection: Connection, wanted: Attempt, daily_cap_cents: int | None) -> Attempt | Found | Wait:
+    def _claim(self, connection: Connection, wanted: Attempt, daily_cap_cents: int | None) -> Attempt | Known | Wait:
         earlier = attempts.of_identity(connection, wanted.identity)
         for position, attempt in enumerate(earlier):
             if attempt.state == State.CLAIMED:
@@ -77,7 +77,7 @@ class Claims:
                 earlier[position] = _give_up(connection, attempt)
         in_force = counting(earlier)
         if in_force and not grants.is_granted(connection, wanted.run_id, wanted.identity, in_force.number):
-            return Found(load_histories(connection, [wanted.identity])[wanted.identity])
+            return Known(load_histories(connection, [wanted.identity])[wanted.identity])
         now = self._db.now(connection)
         claim = replace(wanted, day=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d"), claimed_at=now)
         last = earlier[-1] if earlier else None

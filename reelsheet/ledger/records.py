@@ -1,4 +1,4 @@
-"""What stands in the ledger, as it travels: attempts, deliveries, standings, runs, and what a claim is answered with.
+"""What the ledger takes and gives: attempts, deliveries, histories, runs, and the answers to a claim.
 
 Money in cents, times in seconds since 1970 UTC.
 """
@@ -8,6 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from reelsheet.ledger.schema import PAID, VACANT, State
+
+
+class Money(NamedTuple):
+    """The three counters that runs and days have, and that each attempt's money stands in one of."""
+
+    confirmed_cents: int = 0
+    reserved_cents: int = 0
+    at_risk_cents: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +41,32 @@ class Attempt:
     imported: bool = False
 
     @property
+    def money(self) -> Money:
+        return money_of(self.state, self.price_cents, self.quoted_cents)
+
+    @property
     def paid_cents(self) -> int:
         """What is confirmed for it."""
-        return cents_of(self.state, self.price_cents, self.quoted_cents)["confirmed_cents"]
+        return self.money.confirmed_cents
 
     @property
     def risk_cents(self) -> int:
         """What may have been charged without an answer, or is about to be."""
-        money = cents_of(self.state, self.price_cents, self.quoted_cents)
-        return money["at_risk_cents"] + money["reserved_cents"]
+        return self.money.at_risk_cents + self.money.reserved_cents
 
 
-def cents_of(state: State, price: int, quoted: int | None) -> dict[str, int]:
-    """Where an attempt's money stands: in exactly one of three counters, or in none."""
-    return {
-        "reserved_cents": price if state == State.CLAIMED else 0,
-        "at_risk_cents": price if state == State.UNKNOWN else 0,
-        "confirmed_cents": (price if quoted is None else quoted) if state in PAID else 0,
-    }
+def money_of(state: State, price_cents: int, quoted_cents: int | None) -> Money:
+    """Where an attempt's money stands: in exactly one of the three counters, or in none."""
+    return Money(
+        confirmed_cents=(price_cents if quoted_cents is None else quoted_cents) if state in PAID else 0,
+        reserved_cents=price_cents if state == State.CLAIMED else 0,
+        at_risk_cents=price_cents if state == State.UNKNOWN else 0,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One output of one attempt, stored whole under one destination."""
+    """One output of one attempt, completely stored under one destination."""
 
     attempt: int  # its number
     destination: str
@@ -133,7 +144,7 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Known:
     """No claim is needed or allowed: this is how the identity stands."""
 
     history: IdentityHistory
@@ -141,7 +152,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A living run is at it: ask again soon."""
+    """A living run is submitting it: ask again soon."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from reelsheet import messages
 from reelsheet.errors import LedgerError, Stopped
 from reelsheet.images import preflight
-from reelsheet.ledger import Attempt, Claimed, Found, IdentityHistory, OverBudget, State, Wait
+from reelsheet.ledger import Attempt, Claimed, IdentityHistory, Known, OverBudget, State, Wait
 from reelsheet.ledger.lease import awake_and_asleep
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.pacing.congestion_window import Gate
@@ -145,10 +145,10 @@ class Submitter:
     def _skip(self, group: RowGroup) -> None:
         group.set_outcome(Status.SKIPPED, *self._stops.skip_reason())
 
-    async def _unclaimed(self, group: RowGroup, claim: Found | Wait | OverBudget) -> IdentityHistory | None:
+    async def _unclaimed(self, group: RowGroup, claim: Known | Wait | OverBudget) -> IdentityHistory | None:
         """The history that makes a POST needless; None: ask again, unless the row says why not."""
         match claim:
-            case Found():
+            case Known():
                 return claim.history
             case Wait():
                 history = await self._settled(group)

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from reelsheet.ledger import Attempt, Claimed, Ledger, RunRecord, State
 from reelsheet.ledger import database as database_module
 from reelsheet.ledger import schema as s
-from reelsheet.ledger.records import cents_of
+from reelsheet.ledger.records import Money
 
 PRICE = 54
 
@@ -107,9 +107,9 @@ def assert_adds_up(ledger: Ledger) -> None:
         for table, key in ((s.runs, "run_id"), (s.days, "day")):
             for row in connection.execute(select(table)).all():
                 own = [a for a in attempts if not a.imported and getattr(a, key) == getattr(row, key)]
-                sums = [cents_of(a.state, a.price_cents, a.quoted_cents) for a in own]
-                for name in ("confirmed_cents", "reserved_cents", "at_risk_cents"):
-                    assert getattr(row, name) == sum(money[name] for money in sums), (row, name)
+                sums = [a.money for a in own]
+                for name in Money._fields:
+                    assert getattr(row, name) == sum(getattr(money, name) for money in sums), (row, name)
         live = select(s.attempts.c.identity).where(s.attempts.c.state == State.CLAIMED)
         twice = live.group_by(s.attempts.c.identity).having(func.count() > 1)
         assert connection.execute(twice).all() == []

@@ -6,7 +6,7 @@ from dataclasses import astuple, replace
 import pytest
 
 from reelsheet.errors import LedgerError
-from reelsheet.ledger import Claimed, Delivery, Found, OverBudget, State
+from reelsheet.ledger import Claimed, Delivery, Known, OverBudget, State
 
 
 def stored(attempt, destination="/d", output=0, outputs=1):
@@ -29,7 +29,7 @@ def test_a_clip_is_claimed_submitted_completed_and_delivered_with_its_money_in_o
     assert [one.key for one in history.delivered("/d")] == ["videos/0.mp4"]
     assert history.delivered("/elsewhere") == ()
     assert [astuple(day)[1:] for day in ledger.days()] == [(54, 0, 0)]
-    assert isinstance(ledger.claim(identity(1), run_id="r1", price_cents=54), Found)
+    assert isinstance(ledger.claim(identity(1), run_id="r1", price_cents=54), Known)
 
 
 def test_a_delivery_counts_only_when_every_output_is_there(ledger, registers, identity):
@@ -74,7 +74,7 @@ def test_an_unknown_row_is_never_claimed_without_permission(ledger, registers, i
     ledger.record_unknown(attempt, "lost")
     for run_id in ("r1", "r2"):
         registers(ledger, run_id)
-        assert isinstance(ledger.claim(identity(1), run_id=run_id, price_cents=54), Found)
+        assert isinstance(ledger.claim(identity(1), run_id=run_id, price_cents=54), Known)
     assert money(ledger) == (0, 0, 54)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reelsheet.ledger import Attempt, Delivery, Found, ImportedAttempt, State
+from reelsheet.ledger import Attempt, Delivery, ImportedAttempt, Known, State
 
 
 def told(identity="a", number=1, state=State.COMPLETED, prediction="p1", run="elsewhere", cents=54):
@@ -24,7 +24,7 @@ def take(process, *attempts, deliveries=()):
 
 def test_what_is_new_is_taken_over_and_never_paid_again(process):
     assert take(process, told(), deliveries=[delivery()]) == 1
-    assert isinstance(process.claim(), Found)
+    assert isinstance(process.claim(), Known)
     history = process.ledger.history("a")
     assert history.delivered("/d")[0].key == "videos/a.mp4"
     assert history.total_cents == 54
@@ -33,7 +33,7 @@ def test_what_is_new_is_taken_over_and_never_paid_again(process):
 @pytest.mark.parametrize("state", [State.UNKNOWN, State.FAILED, State.SUBMITTED])
 def test_lost_answers_verdicts_and_running_predictions_are_taken_over(process, state):
     take(process, told(state=state))
-    assert isinstance(process.claim(), Found)
+    assert isinstance(process.claim(), Known)
     assert process.state() == state
 
 
@@ -61,7 +61,7 @@ def test_what_was_refused_here_but_paid_elsewhere_is_not_paid_again(process):
     """Two ledgers, one destination: ours was refused for want of balance, the other one's went through."""
     process.ledger.record_refused(process.claimed(), None, None)
     assert take(process, told(), deliveries=[delivery()]) == 1
-    assert isinstance(process.claim(), Found)
+    assert isinstance(process.claim(), Known)
     assert process.ledger.history("a").delivered("/d")
     assert process.ledger.run("r1").confirmed_cents == 0
 
@@ -70,7 +70,7 @@ def test_what_was_abandoned_here_but_has_an_id_elsewhere_is_paid(process):
     process.unknown()
     process.ledger.resolve("a", None)
     take(process, told())
-    assert isinstance(process.claim(), Found)
+    assert isinstance(process.claim(), Known)
 
 
 def test_a_persons_word_stands_against_an_old_unknown(process):
@@ -83,7 +83,7 @@ def test_a_persons_word_stands_against_an_old_unknown(process):
 def test_an_unknown_elsewhere_stands_against_a_refusal_here(process):
     process.ledger.record_refused(process.claimed(), None, None)
     take(process, told(state=State.UNKNOWN))
-    assert isinstance(process.claim(), Found)
+    assert isinstance(process.claim(), Known)
 
 
 def test_an_old_table_of_our_own_does_not_bring_an_unknown_back(process):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import update
 
-from reelsheet.ledger import Found, State, Wait
+from reelsheet.ledger import Known, State, Wait
 from reelsheet.ledger import lease as lease_module
 from reelsheet.ledger import schema as s
 from reelsheet.ledger.lease import LEASE_SECONDS, MARGIN_SECONDS, Owner, awake_and_asleep
@@ -21,14 +21,14 @@ def test_a_process_that_this_machine_knows_to_be_gone_is_dead_at_once(process, o
     other = opens("r2")
     process.claimed()
     owned(process, pid=2**22 - 3, started="1")
-    assert isinstance(other.claim(), Found)
+    assert isinstance(other.claim(), Known)
 
 
 def test_a_reboot_kills_every_owner(process, opens):
     other = opens("r2")
     process.claimed()
     owned(process, boot="another boot")
-    assert isinstance(other.claim(), Found)
+    assert isinstance(other.claim(), Known)
 
 
 def test_a_process_elsewhere_lives_as_long_as_its_lease(process, opens):
@@ -57,7 +57,7 @@ def test_a_jump_of_the_calendar_neither_ends_nor_lengthens_a_lease(opens, proces
         return  # PostgreSQL's own clock counts from here on
     awake = awake_and_asleep()
     monkeypatch.setattr(lease_module, "awake_and_asleep", lambda: awake + LEASE_SECONDS + 1)
-    assert isinstance(other.claim(), Found)
+    assert isinstance(other.claim(), Known)
 
 
 def test_a_missing_owner_is_a_dead_one(process, opens):
@@ -65,7 +65,7 @@ def test_a_missing_owner_is_a_dead_one(process, opens):
     process.claimed()
     with process.ledger.database.write() as connection:
         connection.execute(s.owners.delete().where(s.owners.c.id == process.ledger.lease.owner.id))
-    assert isinstance(other.claim(), Found)
+    assert isinstance(other.claim(), Known)
 
 
 def test_old_owners_are_forgotten_unless_they_hold_a_claim(process, opens, expires):
@@ -84,7 +84,7 @@ def test_a_claim_left_by_a_process_that_ended_is_taken_over_at_once(process, ope
     other = opens("r2")
     process.claimed()
     process.ledger.close()  # it gives its lease back, not its claim
-    assert isinstance(other.claim(), Found)
+    assert isinstance(other.claim(), Known)
     assert other.state() == "unknown"
 
 
@@ -105,7 +105,7 @@ def test_a_claim_that_nobody_awaits_any_more_is_unknown(ledger, registers, ident
     assert isinstance(ledger.claim(identity(1), run_id="r1", price_cents=54), Wait)
     ledger.mark_unawaited(attempt)
     found = ledger.claim(identity(1), run_id="r1", price_cents=54)
-    assert isinstance(found, Found)
+    assert isinstance(found, Known)
     assert found.history.latest.state == State.UNKNOWN
 
 
@@ -118,7 +118,7 @@ def test_a_living_owner_is_waited_for_and_its_result_shared(opened, registers, i
     assert mine.expire_dead_claims() == 0
     theirs.record_id(claim.attempt, "p", 54)
     found = mine.claim(identity(1), run_id="r2", price_cents=54)
-    assert isinstance(found, Found)
+    assert isinstance(found, Known)
     assert found.history.latest.prediction_id == "p"
 
 
@@ -131,7 +131,7 @@ def test_a_claim_whose_lease_ran_out_is_unknown_and_its_price_at_risk(opened, re
     assert mine.history(identity(1)).latest.state == State.CLAIMED
     expires(mine, theirs)
     assert mine.history(identity(1)).latest.state == State.UNKNOWN, "also before anybody settles it"
-    assert isinstance(mine.claim(identity(1), run_id="r2", price_cents=54), Found)
+    assert isinstance(mine.claim(identity(1), run_id="r2", price_cents=54), Known)
     assert money(mine) == (0, 54, 54)
     assert [mine.expire_dead_claims() for _ in range(2)] == [1, 0]
     assert money(mine) == (0, 0, 108)

@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from reelsheet.ledger import Found, Ledger, OverBudget, State, Wait
+from reelsheet.ledger import Known, Ledger, OverBudget, State, Wait
 
 CLAIMS = """
     import json, sys
@@ -126,7 +126,7 @@ def test_a_killed_process_leaves_its_claim_unknown_at_once_and_nobody_pays_again
     holder.process.wait()
     assert mine.expire_dead_claims() == 1
     answer = mine.claim("a", run_id="r1", price_cents=54)
-    assert isinstance(answer, Found)
+    assert isinstance(answer, Known)
     assert answer.history.latest.state == State.UNKNOWN
     assert mine.run("r1").at_risk_cents == 54
     adds_up(mine)

@@ -3,7 +3,7 @@
 import pytest
 
 from reelsheet.errors import LedgerError
-from reelsheet.ledger import Claimed, Found, State
+from reelsheet.ledger import Claimed, Known, State
 
 
 def test_an_id_makes_it_paid(process):
@@ -20,7 +20,7 @@ def test_abandoned_leaves_an_earlier_verdict_in_force(opens):
     again = opens("r2", permissions={"a": 1})
     again.unknown()
     assert again.ledger.resolve("a", None).latest.state == State.FAILED
-    assert isinstance(opens("r3").claim("a"), Found)
+    assert isinstance(opens("r3").claim("a"), Known)
     assert isinstance(again.claim("a"), Claimed)  # its permission was not spent after all
 
 

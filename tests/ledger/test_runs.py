@@ -1,6 +1,6 @@
 """Runs are found by id, keep their rows, and stay themselves when a flow run is repeated."""
 
-from reelsheet.ledger import Found, OverBudget, Sheet
+from reelsheet.ledger import Known, OverBudget, Sheet
 
 
 def test_the_same_flow_run_is_the_same_run_with_its_money_and_cap(process, registers):
@@ -11,7 +11,7 @@ def test_the_same_flow_run_is_the_same_run_with_its_money_and_cap(process, regis
     process.ledger.finish_run("f1", exit_code=3, summary={})
     again = registers(process.ledger, "f2", flow_run_id="flow", cap_cents=10_000, permissions={"a": 1})
     assert (again.run_id, again.resumed, again.cap_cents, again.finished_at) == ("f1", True, 54, None)
-    assert isinstance(process.ledger.claim("a", run_id="f1", price_cents=54), Found)  # a retry gives no new permission
+    assert isinstance(process.ledger.claim("a", run_id="f1", price_cents=54), Known)  # a retry gives no new permission
     assert process.ledger.claim("b", run_id="f1", price_cents=54) == OverBudget("run", 54)
 
 

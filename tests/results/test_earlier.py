@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reelsheet.ledger import Found, Ledger, State
+from reelsheet.ledger import Known, Ledger, State
 from reelsheet.outcomes import RESULT_COLUMNS
 from reelsheet.results import earlier
 from reelsheet.storage.folder_destination import FolderDestination
@@ -156,4 +156,4 @@ def test_what_a_table_says_is_paid_is_never_claimed(ledger, place, registers):
     earlier.take_over_rows(ledger, table(paid(A), paid(B, "unknown", prediction_id="")), place)
     registers(ledger, "r1")
     for identity in (A, B):
-        assert isinstance(ledger.claim(identity, run_id="r1", price_cents=54), Found)
+        assert isinstance(ledger.claim(identity, run_id="r1", price_cents=54), Known)
