@@ -391,3 +391,11 @@ def test_a_run_leaves_the_files_that_the_readme_shows(sandbox, tmp_path):
     left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file() and path.suffix != ".mp4"}
     assert left == named
     assert len(list((tmp_path / "out" / "videos").iterdir())) == 1
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_every_file_of_ours_that_a_page_names_is_there(page):
+    for path in re.findall(
+        r"`((?:reelsheet|flows|tasks|tests|scripts|deployments|data)/[\w./-]*\w)/?[`:,]", text_of(page)
+    ):
+        assert (ROOT / path).exists() or path == "deployments/compose.env", f"{name_of(page)}: {path}"
