@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from reelsheet import settings
 from reelsheet.cli import print_json
-from reelsheet.errors import ReelsheetError, UsageError
+from reelsheet.errors import UsageError
 from reelsheet.money import dollars
 
 if TYPE_CHECKING:
-    from reelsheet.ledger import Attempt, IdentityHistory, Ledger, RunRecord
-    from reelsheet.settings import Settings
+    from reelsheet.ledger import Attempt, IdentityHistory, Ledger
 
 RECENT_RUNS: Final = 20  # whose rows can be given by their name
 CANDIDATES_SHOWN: Final = 5
@@ -41,10 +40,9 @@ def resolve(row: str, *, prediction_id: str | None, abandon: bool, as_json: bool
             "Say what the provider's dashboard shows: --id PREDICTION, or --abandon where it shows none for this row."
         )
     usable = None if prediction_id is None else _usable_id(prediction_id)
-    current = settings.load()
-    with closing(Ledger.open(current.ledger_url)) as ledger:
+    with closing(Ledger.open(settings.load().ledger_url)) as ledger:
         ledger.expire_dead_claims()
-        identity = _unknown_identity(row.strip(), ledger, current)
+        identity = _unknown_identity(row.strip(), ledger)
         history = ledger.resolve(identity, usable)
     next_step = _next_step(history, usable)
     if as_json:
@@ -86,16 +84,16 @@ def _next_step(history: "IdentityHistory", prediction_id: str | None) -> str:
     return "Another attempt of this row stands, and its clip stays the row's."
 
 
-def _unknown_identity(row: str, ledger: "Ledger", current: "Settings") -> str:
+def _unknown_identity(row: str, ledger: "Ledger") -> str:
     """The identity of the one unknown row that `row` names. Raises UsageError where there is none, or several."""
     unknown = ledger.unknown_attempts()
     run_id, colon, line = row.rpartition(":")
     if colon and line.isascii() and line.isdigit() and (record := ledger.run(run_id)) is not None:
-        matches = [named for named in _rows_of(record, ledger, current) if named.line == int(line)]
+        matches = [named for named in _rows_of(record.run_id, ledger) if named.line == int(line)]
         if not matches:
             raise UsageError(f"Run {record.run_id} has no row in line {line}; lines count from 1, with the header.")
     else:
-        matches = _by_identity(row, unknown) or list(_by_name(row, unknown, ledger, current))
+        matches = _by_identity(row, unknown) or list(_by_name(row, unknown, ledger))
     candidates = {named.identity: named for named in matches if named.identity in unknown}
     if len(candidates) > 1:
         listed = "; ".join(str(named) for named in list(candidates.values())[:CANDIDATES_SHOWN])
@@ -118,35 +116,21 @@ def _by_identity(row: str, unknown: "Mapping[str, Attempt]") -> list[NamedRow]:
     ]
 
 
-def _by_name(row: str, unknown: "Mapping[str, Attempt]", ledger: "Ledger", current: "Settings") -> Iterator[NamedRow]:
+def _by_name(row: str, unknown: "Mapping[str, Attempt]", ledger: "Ledger") -> Iterator[NamedRow]:
     """Rows of that name in the runs that lost an answer, and in the latest ones."""
     wanted = row.casefold()
-    recent = {record.run_id: record for record in ledger.recent_runs(RECENT_RUNS)}
+    recent = [record.run_id for record in ledger.recent_runs(RECENT_RUNS)]
     for run_id in dict.fromkeys((*(attempt.run_id for attempt in unknown.values()), *recent)):
-        record = recent.get(run_id) or ledger.run(run_id)
-        if record is None:
-            continue  # of another machine's ledger: its rows have only their identities here
-        try:
-            rows = _rows_of(record, ledger, current)
-        except ReelsheetError:
-            continue  # its folder is gone; other runs may have the row
+        rows = _rows_of(run_id, ledger)
         yield from (named for named in rows if wanted in {named.name.casefold(), f"row {named.line}"})
 
 
-def _rows_of(record: "RunRecord", ledger: "Ledger", current: "Settings") -> list[NamedRow]:
-    """Every row of a run, from the ledger, else from its manifest. Raises ReelsheetError where that is gone."""
-    sheet = ledger.sheet(record.run_id)
-    if sheet is not None:
-        rows = zip(sheet.lines, sheet.names, sheet.identities, strict=True)
-        return [NamedRow(record.run_id, line, name, identity) for line, name, identity in rows]
-    from reelsheet.manifest.identity import identity_of
-    from reelsheet.run.rebuild import as_recorded, manifest_of
-
-    recorded = as_recorded(record, current)
-    return [
-        NamedRow(record.run_id, row.line, row.name, "" if row.problems else identity_of(row, recorded))
-        for row in manifest_of(record, recorded).rows
-    ]
+def _rows_of(run_id: str, ledger: "Ledger") -> list[NamedRow]:
+    sheet = ledger.sheet(run_id)
+    if sheet is None:
+        return []  # of another machine's ledger: its rows have only their identities here
+    rows = zip(sheet.lines, sheet.names, sheet.identities, strict=True)
+    return [NamedRow(run_id, line, name, identity) for line, name, identity in rows]
 
 
 def _why_not_unknown(row: str, matches: Sequence[NamedRow], ledger: "Ledger", *, any_unknown: bool) -> str:

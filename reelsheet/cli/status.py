@@ -62,26 +62,16 @@ def find_run(run_id: str | None, ledger: "Ledger") -> "RunRecord":
 
 
 def row_counts(record: "RunRecord", ledger: "Ledger") -> dict[str, int]:
-    """How many rows of each kind there are now, without kinds that no row has.
-
-    Where the ledger does not hold the run's sheet, a finished run has the counts it ended with; of an unfinished one,
-    rows without an attempt or a note are `other`.
-    """
+    """How many rows of each kind there are now, without kinds that no row has."""
     sheet, notes = ledger.sheet(record.run_id), ledger.notes(record.run_id)
-    if sheet is None and record.finished_at is not None and record.summary:
-        return {str(kind): count for kind in Status if (count := record.summary.get(str(kind)))}
-    identities = sheet.identities if sheet is not None else ledger.identities_of_run(record.run_id)
+    identities = sheet.identities if sheet is not None else ()
     histories = ledger.histories(identity for identity in identities if identity)
     first_position: dict[str, int] = {}
     counts: Counter[str] = Counter()
     for position, identity in enumerate(identities):
-        note = notes.get(first_position.setdefault(identity, position)) if sheet is not None else None
+        note = notes.get(first_position.setdefault(identity, position))
         counts[_kind(histories.get(identity), note, record) if identity else Status.INVALID] += 1
-    if sheet is None:
-        noted = Counter(note.status for note in notes.values())
-        counts.update({kind: noted[kind] for kind in (Status.SKIPPED, Status.INVALID)})
-        counts["other"] = max(0, record.rows - counts.total())
-    return {str(kind): count for kind, count in counts.items() if count}
+    return {str(kind): count for kind, count in counts.items()}
 
 
 def _kind(history: "IdentityHistory | None", note: "Note | None", record: "RunRecord") -> str:

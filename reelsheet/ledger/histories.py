@@ -60,10 +60,6 @@ class Histories:
             for identity, history in self.histories(identities).items()
         }
 
-    def identities_of_run(self, run_id: str) -> list[str]:
-        """Every identity that a run has an attempt of, in no order."""
-        return self._identities(s.attempts.c.run_id == run_id)
-
     def unanswered_streak(self, run_id: str, limit: int) -> int:
         """How many of the run's latest submissions, from whichever process, have no definite answer (up to `limit`)."""
         a = s.attempts.c

@@ -47,7 +47,6 @@ class Ledger:
         self.history = histories.history
         self.find = histories.find
         self.unknown_attempts = histories.unknown_attempts
-        self.identities_of_run = histories.identities_of_run
         self.unanswered_streak = histories.unanswered_streak
         self.counts = histories.counts
 

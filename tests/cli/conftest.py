@@ -41,8 +41,8 @@ def ids():
 def ran(ledger, home, ids, registers):
     """A run that was killed: mug is stored, dress's answer was lost."""
 
-    def run(run_id=RUN, *, sheet=False):
-        rows = Sheet((2, 3, 4), ("mug", "dress", "bad"), (*ids, "")) if sheet else None
+    def run(run_id=RUN):
+        rows = Sheet((2, 3, 4), ("mug", "dress", "bad"), (*ids, ""))
         registers(ledger, run_id, destination=str(home), options=PROVIDER, rows=3, sheet=rows, cap_cents=200)
         folder = home / "runs" / run_id
         folder.mkdir(parents=True)

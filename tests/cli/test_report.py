@@ -50,17 +50,21 @@ def test_a_report_tells_how_a_row_was_settled_since(killed, home, ledger, ids, c
     assert "never charged" in row["error"]
 
 
-def test_a_row_that_was_invalid_in_the_sheet_stays_so(killed, home, capsys):
-    """Its copy is squared to the header, and shows no more what was wrong."""
-    call(["report", RUN])
-    path = home / "runs" / RUN / "results.csv"
+def test_a_row_that_was_invalid_stays_so_where_the_ledger_has_no_sheet(killed, ledger, home, registers):
+    """The copy of the sheet has as many cells as the header, and no longer shows what was wrong."""
+    run_id = "20260116-120000-aaaaaa"
+    registers(ledger, run_id, destination=str(home), options=PROVIDER, rows=3)
+    path = home / "runs" / run_id / "results.csv"
+    path.parent.mkdir()
+    (path.parent / "manifest.csv").write_bytes((home / "runs" / RUN / "manifest.csv").read_bytes())
+    call(["report", run_id])
     rows = table(path)
     rows[1] |= {"status": "invalid", "error_code": "invalid_row", "error": "Row 3 has 9 cells where the header has 3."}
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
-    call(["report", RUN])
+    call(["report", run_id])
     assert table(path)[1]["error"] == "Row 3 has 9 cells where the header has 3."
 
 

@@ -4,14 +4,10 @@ import json
 
 import pytest
 
-from reelsheet import settings
 from reelsheet.cli import call
-from reelsheet.manifest.identity import identity_of
-from reelsheet.manifest.rows import parse
+from reelsheet.ledger import Sheet
 
 RUN = "20260115-120000-1f3a9c"
-SHEET = b"sku,image,prompt\r\nmug,https://shop.test/mug.jpg,turn\r\ndress,https://shop.test/dress.jpg,walk\r\nbad,,\r\n"
-PROVIDER = {"base_url": "https://api.vibedream.ai", "model": "i2v-pro"}
 
 
 @pytest.mark.parametrize("flags", [[], ["--id", "pred-x", "--abandon"]])
@@ -20,10 +16,9 @@ def test_resolve_wants_either_an_id_or_abandon(ran, capsys, flags):
     assert "--id PREDICTION, or --abandon" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("sheet", [False, True])
 @pytest.mark.parametrize("way", ["identity", "beginning", "upper", "name", "line", "row"])
-def test_a_row_is_named_by_identity_name_or_line(ran, ledger, ids, capsys, way, sheet):
-    later = ran("20260116-120000-aaaaaa", sheet=sheet)
+def test_a_row_is_named_by_identity_name_or_line(ran, ledger, ids, capsys, way):
+    later = ran("20260116-120000-aaaaaa")
     row = {
         "identity": ids[1], "beginning": ids[1][:8], "upper": ids[1][:12].upper(), "name": "Dress",
         "line": f"{later}:3", "row": "row 3",
@@ -63,17 +58,13 @@ def test_a_row_that_is_not_unknown_says_how_it_stands(ran, capsys, row, told):
     assert told in capsys.readouterr().err
 
 
-def test_a_name_that_fits_several_unknown_rows_says_which(ledger, home, registers, capsys):
-    two = SHEET.replace(b"mug,https", b"dress,https")
-    registers(ledger, RUN, destination=str(home), options=PROVIDER, rows=3)
-    (home / "runs" / RUN).mkdir(parents=True)
-    (home / "runs" / RUN / "manifest.csv").write_bytes(two)
-    both = [identity_of(row, settings.Settings()) for row in parse(two, "m.csv").rows if not row.problems]
-    for identity in both:
+def test_a_name_that_fits_several_unknown_rows_says_which(ledger, ids, registers, capsys):
+    registers(ledger, RUN, rows=2, sheet=Sheet((2, 3), ("dress", "dress"), tuple(ids)))
+    for identity in ids:
         ledger.record_unknown(ledger.claim(identity, run_id=RUN, price_cents=54).attempt, "lost")
     assert call(["resolve", "dress", "--abandon"]) == 2
     told = capsys.readouterr().err
-    assert all(identity[:8] in told for identity in both)
+    assert all(identity[:8] in told for identity in ids)
     assert ledger.run(RUN).at_risk_cents == 108
 
 
