@@ -262,7 +262,7 @@ async def test_after_five_tries_the_row_waits_for_a_rerun_and_nothing_is_left(ho
     assert leftovers(place) == []
 
 
-async def test_the_server_s_wish_to_wait_is_heard_within_a_minute(host, copy, naps):
+async def test_a_retry_after_is_obeyed_up_to_a_minute(host, copy, naps):
     later = [reply(b"", "503 Busy", Retry_After=wait) for wait in ("7", "9000")]
     await copy(host.serve(*later, reply(FILM)))
     assert naps == [7.0, 60.0]
@@ -326,7 +326,7 @@ async def test_an_open_end_that_differs_is_not_believed(host, copy, place):
     assert leftovers(place) == []
 
 
-# What is told at once
+# What is reported at once
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found", "410 Gone"])
@@ -351,12 +351,12 @@ async def test_an_expired_link_asks_for_a_fresh_one(host, copy, naps, status):
 async def test_a_page_in_place_of_a_clip_is_quoted_without_secrets(host, copy, place, kind, body):
     with pytest.raises(ClipError, match="instead of a clip") as caught:
         await copy(host.serve(reply(body, kind=kind)), place)
-    told = str(caught.value)
+    message = str(caught.value)
     assert caught.value.expired
     assert caught.value.code is ErrorCode.ASSET_UNAVAILABLE
-    assert "abcdef0123" not in told
-    assert "\x1b" not in told
-    assert len(told) < 600
+    assert "abcdef0123" not in message
+    assert "\x1b" not in message
+    assert len(message) < 600
     assert leftovers(place) == []
 
 
@@ -430,7 +430,7 @@ async def test_our_own_object_that_is_not_whole_is_written_again(host, copy, pla
 
 
 @pytest.mark.parametrize("name", ["identity", "attempt", "prediction-id"])
-async def test_another_s_clip_is_left_as_it_is(host, copy, place, name):
+async def test_a_clip_of_another_row_is_never_overwritten(host, copy, place, name):
     upload = place.open_upload(KEY, "video/mp4", {**MINE, name: "2"})
     upload.part(b"theirs")
     upload.complete()
@@ -441,11 +441,11 @@ async def test_another_s_clip_is_left_as_it_is(host, copy, place, name):
     assert host.gets == (1 if place.refuses_overwrite else 0)
 
 
-async def test_a_stored_clip_can_be_looked_into(host, copy, place):
+async def test_a_stored_clip_can_be_inspected(host, copy, place):
     assert await copy(host.serve(reply(FILM)), place) == await clip_copy.in_thread(clip_copy.inspect, place, KEY)
 
 
-async def test_a_nameless_object_is_taken_when_it_is_the_clip_and_else_left(host, copy, place):
+async def test_an_object_without_metadata_is_kept_if_equal_else_a_conflict(host, copy, place):
     url = host.serve(reply(FILM))
     place.write(KEY, FILM, "video/mp4")
     assert (await copy(url, place)).sha256 == hashlib.sha256(FILM).hexdigest()

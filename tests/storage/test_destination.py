@@ -46,7 +46,7 @@ def test_a_folder_is_absolute_and_knows_the_home_folder(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "message"),
     [
         ("", "no destination"),
         ("s3://", "names no bucket"),
@@ -64,8 +64,8 @@ def test_a_folder_is_absolute_and_knows_the_home_folder(monkeypatch, tmp_path):
         ("~nobody-here/clips", "home folder"),
     ],
 )
-def test_an_address_that_cannot_be_written_to_is_refused(address, told):
-    with pytest.raises(ConfigurationError, match=told):
+def test_an_address_that_cannot_be_written_to_is_refused(address, message):
+    with pytest.raises(ConfigurationError, match=message):
         open_destination(address)
 
 
@@ -204,7 +204,7 @@ def test_a_source_that_changed_is_not_copied(place, tmp_path):
     assert place.listing() == {}
 
 
-def test_another_s_clip_is_never_overwritten(place, tmp_path, upload):
+def test_a_clip_of_another_row_is_never_overwritten(place, tmp_path, upload):
     other = open_destination(str(tmp_path / "elsewhere"))
     upload(other, "videos/a.mp4", b"film")
     upload(place, "videos/a.mp4", b"something", OTHERS)
@@ -213,7 +213,7 @@ def test_another_s_clip_is_never_overwritten(place, tmp_path, upload):
     assert place.read("videos/a.mp4") == b"something"
 
 
-def test_a_nameless_object_with_the_same_content_is_taken(place, tmp_path, upload):
+def test_an_object_without_metadata_is_kept_if_equal_else_a_conflict(place, tmp_path, upload):
     other = open_destination(str(tmp_path / "elsewhere"))
     upload(other, "videos/a.mp4", b"film")
     place.write("videos/a.mp4", b"film", "video/mp4")

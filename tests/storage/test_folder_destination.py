@@ -44,7 +44,7 @@ def test_a_nearly_full_disk_is_a_warning(in_folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("number", "told", "systemic"),
+    ("number", "message", "systemic"),
     [
         (errno.ENOSPC, "is full; make room", True),
         (errno.EDQUOT, "is full; make room", True),
@@ -53,21 +53,21 @@ def test_a_nearly_full_disk_is_a_warning(in_folder, monkeypatch):
         (errno.ENAMETOOLONG, "shorter --name", False),
     ],
 )
-def test_trouble_with_the_disk_is_a_sentence_and_leaves_nothing(in_folder, monkeypatch, number, told, systemic):
+def test_a_disk_error_is_explained_and_leaves_no_file(in_folder, monkeypatch, number, message, systemic):
     def fail(_):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", fail)
     up = in_folder.open_upload("videos/a.mp4", "video/mp4", MINE)
     up.part(b"film")
-    with pytest.raises(StorageError, match=told) as caught:
+    with pytest.raises(StorageError, match=message) as caught:
         up.complete()
     up.abort()
     assert caught.value.systemic is systemic
     assert [path for path in in_folder.root.rglob("*") if path.is_file()] == []
 
 
-def test_metadata_is_a_nicety_where_the_file_system_has_none(in_folder, monkeypatch, upload):
+def test_a_file_system_without_metadata_is_enough(in_folder, monkeypatch, upload):
     def unsupported(*_):
         raise OSError(errno.ENOTSUP, "not supported")
 

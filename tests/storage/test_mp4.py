@@ -78,7 +78,7 @@ def walk(content: bytes, piece: int = 1 << 16) -> Mp4:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         (PLAIN, Mp4(5.0, 1920, 1080, "avc1", length_proven=True)),
         (INDEX_LAST, Mp4(5.0, 1920, 1080, "avc1", length_proven=True)),
@@ -94,8 +94,8 @@ def walk(content: bytes, piece: int = 1 << 16) -> Mp4:
     ],
 )
 @pytest.mark.parametrize("piece", [1, 7, 4096])
-def test_a_whole_file_tells_its_size_duration_and_codec(content, told, piece):
-    assert walk(content, piece) == told
+def test_a_complete_file_gives_its_size_duration_and_codec(content, expected, piece):
+    assert walk(content, piece) == expected
 
 
 def test_fragments_without_an_index_at_the_end_prove_no_length():
@@ -149,10 +149,10 @@ def test_damage_anywhere_never_crashes(content, data):
             st.sampled_from([b"\0\0\0\0", b"\xff\xff\xff\xff", b"\0\0\0\1", b"\x7f\xff\xff\xff"])
         )
     try:
-        told = walk(bytes(damaged))
+        film = walk(bytes(damaged))
     except Mp4Error:
         return
-    assert told.width > 0 and told.height > 0  # noqa: PT018 - one statement about one thing
+    assert film.width > 0 and film.height > 0  # noqa: PT018 - one statement about one thing
 
 
 boxes = st.recursive(
@@ -199,7 +199,7 @@ def test_a_stranger_is_named(content, what, piece):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "empty"),
         (b"\0\0", "cut after 2 bytes"),
@@ -224,8 +224,8 @@ def test_a_stranger_is_named(content, what, piece):
         (FRAGMENTS[: len(FRAGMENTS) // 3] + MDAT, "damaged|cut"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_a_sentence(content, told):
-    with pytest.raises(CorruptMp4, match=told):
+def test_a_bad_file_is_refused_with_its_reason(content, message):
+    with pytest.raises(CorruptMp4, match=message):
         walk(content)
 
 
@@ -273,10 +273,10 @@ def test_a_real_encoder_s_files_pass(options, tmp_path):
             container.mux(stream.encode(av.VideoFrame(320, 180, "yuv420p")))
         container.mux(stream.encode())
     content = path.read_bytes()
-    told = walk(content)
-    assert (told.width, told.height, told.codec, told.length_proven) == (320, 180, "avc1", True)
+    film = walk(content)
+    assert (film.width, film.height, film.codec, film.length_proven) == (320, 180, "avc1", True)
     if "empty_moov" not in options.get("movflags", ""):
-        assert told.duration_s == pytest.approx(2.0, abs=0.1)
+        assert film.duration_s == pytest.approx(2.0, abs=0.1)
         for length in range(1, len(content), 97):
             with pytest.raises(Mp4Error):
                 walk(content[:length])

@@ -92,11 +92,11 @@ def test_a_client_that_cannot_be_built_is_a_matter_of_configuration(s3_client, m
     ],
 )
 def test_a_problem_of_every_row_is_systemic_and_says_how_to_fix_it(error, words):
-    told = s3.explain(error, "s3:PutObject", "b", "p/x.mp4")
-    assert told.startswith("S3: writing s3://b/p/x.mp4 ")
-    assert words in told
-    assert "hunter2" not in told
-    assert "u:p" not in told
+    message = s3.explain(error, "s3:PutObject", "b", "p/x.mp4")
+    assert message.startswith("S3: writing s3://b/p/x.mp4 ")
+    assert words in message
+    assert "hunter2" not in message
+    assert "u:p" not in message
     assert s3.is_systemic(error)
 
 
@@ -141,7 +141,7 @@ def test_a_refusal_says_the_region_as_well_and_is_remembered(s3_client, monkeypa
     assert asked == ["pictures"] * (2 if again else 1)
 
 
-def test_an_endpoint_that_says_moved_without_saying_where_is_told_as_that(s3, monkeypatch):
+def test_a_redirect_without_a_region_is_reported_as_another_region(s3, monkeypatch):
     """botocore asks such an endpoint where, gets the same answer, and asks again until Python stops it."""
 
     class Moved(BaseHTTPRequestHandler):
@@ -166,20 +166,20 @@ def test_an_endpoint_that_says_moved_without_saying_where_is_told_as_that(s3, mo
         thread.join()
 
 
-def test_a_skewed_clock_is_told_by_how_much():
+def test_the_skew_of_the_clock_is_named():
     error = refusal("RequestTimeTooSkewed", headers={"date": "Mon, 01 Jan 2001 00:00:00 GMT"})
     assert "minutes ahead; set the clock" in s3.explain(error, "s3:PutObject", "b")
     assert "more than S3 tolerates" in s3.explain(refusal("RequestTimeTooSkewed"), "s3:PutObject", "b")
 
 
 def test_the_variable_that_mends_a_wrong_region_is_one_that_boto3_reads(s3, monkeypatch):
-    told = explain(refusal("PermanentRedirect", status=301), "s3:PutObject", "b")
+    message = explain(refusal("PermanentRedirect", status=301), "s3:PutObject", "b")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    monkeypatch.setenv(re.search(r"set (AWS_\w+) to it", told)[1], "eu-west-3")
+    monkeypatch.setenv(re.search(r"set (AWS_\w+) to it", message)[1], "eu-west-3")
     assert s3_module_client().meta.region_name == "eu-west-3"
 
 
 def test_listing_is_permitted_on_the_bucket_not_on_objects():
-    told = s3.explain(refusal("AccessDenied"), "s3:ListBucket", "b", "clips/")
-    assert "listing s3://b/clips is denied" in told
-    assert "s3:ListBucket on arn:aws:s3:::b." in told
+    message = s3.explain(refusal("AccessDenied"), "s3:ListBucket", "b", "clips/")
+    assert "listing s3://b/clips is denied" in message
+    assert "s3:ListBucket on arn:aws:s3:::b." in message

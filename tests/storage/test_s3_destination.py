@@ -177,7 +177,7 @@ def test_a_new_upload_leaves_what_is_there(in_bucket):
     assert in_bucket.read("videos/a.mp4") == b"theirs"
 
 
-def test_an_endpoint_that_does_not_verify_checksums_is_told(in_bucket):
+def test_an_endpoint_that_does_not_verify_checksums_is_a_warning(in_bucket):
     """The simulated S3 is one of these."""
     assert any("does not verify checksums" in warning for warning in in_bucket.probe())
 
@@ -204,7 +204,7 @@ def test_an_endpoint_that_corrupts_is_refused(in_bucket, monkeypatch):
         in_bucket.probe()
 
 
-def test_an_endpoint_that_forgets_metadata_is_told(in_bucket, monkeypatch):
+def test_an_endpoint_that_forgets_metadata_is_a_warning(in_bucket, monkeypatch):
     client = s3_module.client(attempts=3)
     put = client.put_object
     monkeypatch.setattr(client, "put_object", lambda **asked: put(**{**asked, "Metadata": {}}))
@@ -224,7 +224,7 @@ def test_a_bucket_that_is_not_there_is_refused(s3):
         ("list_objects_v2", r"listing s3://clips-\w+/spring/clips is denied; .*s3:ListBucket"),
     ],
 )
-def test_a_permission_that_lacks_is_named(in_bucket, monkeypatch, call, action):
+def test_a_missing_permission_is_named(in_bucket, monkeypatch, call, action):
     def deny(**_):
         raise ClientError({"Error": {"Code": "AccessDenied"}}, call)
 

@@ -46,7 +46,7 @@ class Storage:
     ):
         self.verifies, self.unframes, self.spoil = verifies, unframes, spoil
         self.forgets, self.deletes, self.echoes = forgets, deletes, echoes
-        self.told: str | None = None  # the checksum that came with the last body
+        self.checksum: str | None = None  # the checksum that came with the last body
         self.objects: dict[str, tuple[bytes, dict[str, str]]] = {}
         self.parts: dict[int, bytes] = {}
         self.begun: dict[str, str] = {}
@@ -56,9 +56,9 @@ class Storage:
         raw = received(handler)
         framed = "aws-chunked" in (handler.headers.get("Content-Encoding") or "")
         body, trailer = unframed(raw) if framed else (raw, {})
-        told = trailer.get("x-amz-checksum-crc32") or handler.headers.get("x-amz-checksum-crc32")
-        self.told = told
-        if self.verifies and told not in {None, base64.b64encode(zlib.crc32(body).to_bytes(4)).decode()}:
+        checksum = trailer.get("x-amz-checksum-crc32") or handler.headers.get("x-amz-checksum-crc32")
+        self.checksum = checksum
+        if self.verifies and checksum not in {None, base64.b64encode(zlib.crc32(body).to_bytes(4)).decode()}:
             return None
         return self.spoil(body if self.unframes or not framed else raw)
 
@@ -114,7 +114,7 @@ def handler_of(storage: Storage) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
                 storage.parts[int(number[0])] = body
             else:
                 storage.objects[parts.path] = body, self.metadata()
-            echo = {"x-amz-checksum-crc32": storage.told} if storage.echoes and storage.told else {}
+            echo = {"x-amz-checksum-crc32": storage.checksum} if storage.echoes and storage.checksum else {}
             self.answer(200, headers={"ETag": f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'} | echo)
 
         def do_POST(self) -> None:

@@ -25,10 +25,10 @@ def swift() -> Iterator[dict[str, str]]:
         assert process.stdout
         line = process.stdout.readline()
         if not line:
-            told = f"OpenStack Swift could not be set up (scripts/swift-up ended with {process.wait()}); see above."
+            message = f"OpenStack Swift could not be set up (scripts/swift-up ended with {process.wait()}); see above."
             if os.environ.get("CI", "").lower() in {"1", "true"}:
-                pytest.fail(told)
-            pytest.skip(told)
+                pytest.fail(message)
+            pytest.skip(message)
         yield json.loads(line)
         process.stdin.close()
         process.wait(30)

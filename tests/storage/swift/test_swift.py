@@ -118,18 +118,18 @@ def test_a_presigned_link_works_for_who_has_no_key(place, swift):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [("AWS_SECRET_ACCESS_KEY", "wrong", "key is not accepted"), ("AWS_ACCESS_KEY_ID", "nobody", "S3: ")],
 )
-def test_a_wrong_key_is_told_before_anything_is_spent(place, monkeypatch, name, value, told):
+def test_a_wrong_key_is_reported_before_anything_is_spent(place, monkeypatch, name, value, message):
     monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigurationError, match=told):
+    with pytest.raises(ConfigurationError, match=message):
         place.probe()
     with pytest.raises(StorageError):
         place.stat("videos/a.mp4")
 
 
-def test_a_bucket_that_is_not_there_is_told(stranger):
+def test_a_missing_bucket_is_reported(stranger):
     with pytest.raises(ConfigurationError, match="there is no bucket"):
         open_destination("s3://nothere/x").probe()
 
