@@ -6,7 +6,7 @@ To add another kind of destination:
    inherit from anything. Raise the exceptions of `storage.errors`, use `checked_key` and `portable_metadata` of
    `storage.stored_object`.
 2. Add its scheme to `open_destination`.
-3. Add it to the fixture `place` in tests/storage/test_destination.py: what all kinds must do is tested there.
+3. Add it to the fixture `place` in tests/storage/conftest.py: what all kinds must do is tested with it.
 
 Keys are relative and use "/" on every system ("videos/dress-3fa91c02.mp4"). An object becomes visible only when it is
 complete and correct. All methods block (callers use threads) and may be called from several threads at once. They raise
