@@ -298,7 +298,7 @@ class ShardDispatcher:
 
     async def _process_own(self, number: int, groups: list[Any]) -> None:
         await process_shard(self.run, number, groups)
-        await self.run.write_notes()
+        await self.run.write_notes(is_last=True)
         await _in_ledger(self.run, self.ledger.finish, number)
 
     async def _end_own(self) -> None:

@@ -73,11 +73,14 @@ class LedgerSession:
             self.fail(error)
             return replace(attempt, state=to, completed_at=time.time())
 
-    async def write_notes(self, notes: Iterable[Note]) -> None:
-        """What this run says of its rows, as far as it is new to the ledger; what no longer holds is taken back."""
+    async def write_notes(self, notes: Iterable[Note], *, is_last: bool = False) -> None:
+        """What this run says of its rows, as far as it is new to the ledger; what no longer holds is taken back.
+
+        `is_last`: everything is written again, since another process of the run may have removed some.
+        """
         said = {note.position: note for note in notes}
         said |= {position: Note(position, "", None, "") for position in self._noted if position not in said}
-        new = [note for note in said.values() if self._noted.get(note.position) != note]
+        new = [note for note in said.values() if is_last or self._noted.get(note.position) != note]
         await self.call(self.ledger.write_notes, self._run_id, new)
         for note in new:
             if note.status or note.warnings:

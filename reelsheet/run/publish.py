@@ -45,7 +45,7 @@ async def publish(run: Run) -> Published:
         summary = replace(summary, exit_code=exit_code)
     run.monitor.files = files
     with suppress(LedgerError):
-        await run.write_notes()
+        await run.write_notes(is_last=True)
         await run.ledger_session.call(
             context.ledger.finish_run, run.run_id, exit_code=exit_code, summary=summary.as_json()
         )

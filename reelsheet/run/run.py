@@ -212,9 +212,9 @@ class Run:
             if group.outcome is not None or group.warnings
         ]
 
-    async def write_notes(self) -> None:
+    async def write_notes(self, *, is_last: bool = False) -> None:
         """This run's notes into the ledger."""
-        await self.ledger_session.write_notes(self.notes())
+        await self.ledger_session.write_notes(self.notes(), is_last=is_last)
 
     async def refresh(self) -> None:
         """Read every row's history from the ledger once more: what the results say is what it says.

@@ -55,7 +55,7 @@ class Shard:
         """Say what happened to every row and give the shard back: finished, or for another process."""
         if self._publishing:
             await asyncio.gather(*self._publishing, return_exceptions=True)
-        await self.run.write_notes()
+        await self.run.write_notes(is_last=True)
         shards = self._ledger.shards
         await self._call(shards.finish if self.run.stops.signal is None else shards.give_back, self.number)
 

@@ -19,10 +19,6 @@ CAP_EXIT = 4
 ANSWER_GRACE_S = 20.0  # for POSTs on their way when a signal comes
 
 
-class Interrupted(Stopped):
-    """A signal asked for the end."""
-
-
 class StopControl:
     """The reasons to stop, the first of each kind; `interrupted` is set by a signal.
 
@@ -72,7 +68,7 @@ class StopControl:
         if self.signal is not None:
             return
         self.signal = signal
-        self._close_gate(Interrupted("Interrupted; run the same command again to go on."))
+        self._close_gate(Stopped(messages.interrupted()))
         self.interrupted.set()
         loop = asyncio.get_running_loop()
         loop.call_later(ANSWER_GRACE_S, self._on_grace_over)
