@@ -1,34 +1,24 @@
-"""What people see: the plan, the live display, the closing lines."""
+"""What people see of a run: the tally, the live display, the closing lines."""
 
 import asyncio
 import io
-import json
 import os
 import pty
-import re
-import time
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.text import Text
 
-from reelsheet import settings
-from reelsheet.display import closing, live, plan_json, preparing, show_plan, status_line
-from reelsheet.display.plan_screen import facts
+from reelsheet.display import closing, live
 from reelsheet.display.tally import Tally
-from reelsheet.display.terminal import about, is_live, length, safe, show, terminal
-from reelsheet.ledger import Attempt, Delivery, IdentityHistory, Ledger, State
-from reelsheet.ledger.pace_history import ObservedPace
+from reelsheet.display.terminal import terminal
+from reelsheet.ledger import Attempt, Delivery, IdentityHistory, State
 from reelsheet.manifest.rows import Manifest, Row
-from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.pacing.congestion_window import CongestionWindow, Gate
-from reelsheet.planning import preparation
 from reelsheet.planning.plan import Plan, RowGroup, RowOutcome, Step
 from reelsheet.results.publication import Files
 from reelsheet.run.row_status import Stage
@@ -37,30 +27,6 @@ from reelsheet.run.stop_control import StopControl
 
 RUN = "20260115-120000-abcdef"
 ESCAPE = "\x1b[31mred\x1b[2J"
-
-
-def sheet(tmp_path: Path, rows: list[str], header: str = "sku,image,prompt") -> str:
-    path = tmp_path / "sheet.csv"
-    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
-    return str(path)
-
-
-def row(n: int, prompt: str = "") -> str:
-    return f"S{n},https://example.com/{n}.jpg,{prompt or f'push in {n}'}"
-
-
-async def prepared(tmp_path: Path, rows: list[str], **options) -> preparation.Preparation:
-    options = {"preflight": False, **options}
-    asked = Options(source=sheet(tmp_path, rows), **options)
-    return await preparation.prepare(asked, settings.Settings(), spending=False)
-
-
-async def screen(tmp_path: Path, rows: list[str], **options) -> str:
-    found = await prepared(tmp_path, rows, **options)
-    stream = io.StringIO()
-    show_plan(found, stream)
-    found.close()
-    return stream.getvalue()
 
 
 def attempt(identity: str, state: State, *, number: int = 1, run_id: str = RUN) -> Attempt:
@@ -87,141 +53,6 @@ def plan_of(*groups: RowGroup, invalid: int = 0) -> Plan:
     count = sum(len(w.positions) for w in groups) + invalid
     rows = tuple(Row(n, n + 2, ("",)) for n in range(count))
     return Plan(Manifest("sheet.csv", ("image",), rows, {"image": 0}), {w.identity: w for w in groups}, 54)
-
-
-# The plan
-
-
-async def test_the_counts_of_a_plan_add_up_to_the_rows(tmp_path):
-    found = await prepared(tmp_path, [row(1), row(1), row(2), "S9,,nothing", row(3), row(4)], limit=2)
-    told = plan_json(found)
-    parts = ("pay", "poll", "copy", "reuse", "report", "duplicates", "invalid", "limited")
-    assert sum(told[name] for name in parts) == told["rows"] == 6
-    assert (told["pay"], told["duplicates"], told["invalid"], told["limited"]) == (2, 1, 1, 2)
-    found.close()
-
-
-async def test_a_cap_says_how_many_rows_it_pays_for_and_which_it_leaves_out(tmp_path):
-    found = await prepared(tmp_path, [row(n) for n in range(40)], max_cost_usd=6.5)
-    told = plan_json(found)
-    assert (told["cost_usd"], told["cap_usd"], told["left_out"]) == (21.6, 6.5, 28)
-    found.close()
-    text = await screen(tmp_path, [row(n) for n in range(40)], max_cost_usd=6.5)
-    assert "$21.60 (40 × $0.54), --max-cost $6.50; pays for the first 12 of 40 rows" in text  # noqa: RUF001
-
-
-async def test_what_the_days_cap_leaves_is_told(tmp_path, monkeypatch):
-    monkeypatch.setenv("REELSHEET_DAILY_CAP_USD", "1.00")
-    text = await screen(tmp_path, [row(n) for n in range(3)])
-    assert "$1.00 left of the day's $1.00" in text
-    assert "pays for the first 1 of 3 rows" in text
-
-
-async def test_the_first_bad_rows_are_named_with_their_line_and_the_others_counted(tmp_path):
-    text = await screen(tmp_path, [f"B{n},,x" for n in range(11)] + [row(1)])
-    assert "B0 (line 2)" in text
-    assert "B8" not in text
-    assert "and 3 more" in text
-
-
-async def test_warnings_of_one_kind_are_told_once_with_their_count(tmp_path):
-    text = await screen(tmp_path, [row(n, "word " * (401 + n)) for n in range(5)])
-    assert len(re.findall("are often refused", text)) == 1
-    assert re.search(r"5 ×  .*\(S0, S1, S2 and 2 more\)", " ".join(text.split()).replace("× ", "×  "))  # noqa: RUF001
-
-
-async def test_no_cell_reaches_the_terminal_with_its_control_characters(tmp_path):
-    text = await screen(tmp_path, [f"{ESCAPE},https://example.com/1.jpg,x", f"T\x07,,{ESCAPE}"])
-    assert "\x1b" not in text
-    assert "\x07" not in text
-
-
-async def test_rich_markup_in_a_cell_stays_text(tmp_path):
-    text = await screen(tmp_path, ["[bold]B[/],,x"])
-    assert "[bold]B[/]" in text
-
-
-async def test_a_plan_fits_into_eighty_columns(tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    rows = [f"{'long-' * 30}{n},https://example.com/{'a' * 200}{n}.jpg,{'word ' * 500}" for n in range(3)]
-    text = await screen(tmp_path, [*rows, f"{'x' * 200},,y"])
-    assert max(map(len, text.splitlines())) <= 80
-
-
-async def test_lines_in_a_file_have_no_colour_and_no_blanks_at_their_ends(tmp_path):
-    text = await screen(tmp_path, [row(1), "B,,x"])
-    assert "\x1b" not in text
-    assert all(line == line.rstrip() for line in text.splitlines())
-
-
-async def test_a_plan_where_nothing_is_to_be_paid_says_so(tmp_path):
-    assert "nothing to pay for" in await screen(tmp_path, ["B,,x"])
-
-
-async def test_the_plan_as_json_is_json_and_lists_every_problem(tmp_path):
-    found = await prepared(tmp_path, [f"B{n},,x" for n in range(30)])
-    told = json.loads(json.dumps(plan_json(found)))
-    assert [problem["line"] for problem in told["problems"]] == list(range(2, 32))
-    found.close()
-
-
-async def test_the_names_shown_are_those_that_the_template_gives(tmp_path):
-    found = await prepared(tmp_path, [row(7)], name="spring/{sku}")
-    identity = next(iter(found.plan.groups))
-    assert plan_json(found)["names"] == [f"videos/spring/S7-{identity[:8]}.mp4"]
-    found.close()
-
-
-async def test_the_next_attempt_has_the_name_that_is_shown(tmp_path):
-    found = await prepared(tmp_path, [row(7)])
-    only = next(iter(found.plan.groups.values()))
-    only.history = IdentityHistory((attempt(only.identity, State.FAILED),))
-    assert facts(found).names[0].endswith("-2.mp4")
-    found.close()
-
-
-async def test_time_is_told_at_the_pace_seen_so_far(tmp_path):
-    first = await prepared(tmp_path, [row(1)])
-    assert plan_json(first)["eta_seconds"] is None
-    assert "not known yet" in await screen(tmp_path, [row(1)])
-    predict(first.ledger, 4, 60.0)
-    told = plan_json(first)
-    assert (told["seconds_per_clip"], told["at_once"], told["eta_seconds"]) == (60.0, 4, 60.0)
-    first.close()
-    text = await screen(tmp_path, [row(n) for n in range(9)])
-    assert "about 3 min at the pace so far (1 min 0 s a clip, 4 at once)" in text
-
-
-def predict(ledger: Ledger, count: int, seconds: float) -> None:
-    """`count` predictions at once in a run of `ledger`, each of so many seconds."""
-    record = ledger.open_run(
-        run_id=RUN,
-        verb="run",
-        source="s",
-        destination="d",
-        command="c",
-        flow_run_id=None,
-        options={},
-        rows=count,
-        cap_cents=None,
-    )
-    for n in range(count):
-        claim = ledger.claim(f"{n:064x}", run_id=record.run_id, price_cents=54)
-        taken = ledger.record_id(claim.attempt, f"p{n}", 54)
-        ledger.record_completed(taken, time.time() + seconds)
-        ledger.mark_unawaited(taken)
-
-
-def test_the_pace_of_a_ledger_without_predictions_is_not_known(tmp_path):
-    ledger = Ledger.open(f"sqlite:///{tmp_path}/l.db")
-    assert ledger.observed_pace() is None
-    ledger.close()
-
-
-def test_a_ceiling_makes_the_wait_longer():
-    assert ObservedPace(60.0, 8).estimate_s(16) == 120.0
-    assert ObservedPace(60.0, 8).estimate_s(16, concurrency=2) == 480.0
-    assert ObservedPace(60.0, 8).estimate_s(0) == 0.0
 
 
 # The tally
@@ -487,71 +318,6 @@ def test_results_that_the_destination_did_not_take_are_told_where_they_are():
     text = last_lines(ended(succeeded=1), fallback="/home/me/results.csv")
     assert "Results  /home/me/results.csv (the destination did not take them)" in text
     assert "Gallery" not in text
-
-
-# Words and terminals
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [(0, "0 s"), (5.4, "5 s"), (64, "1 min 4 s"), (3600, "1 h 0 min"), (9000, "2 h 30 min"), (200_000, "2 days 7 h")],
-)
-def test_lengths_are_said_in_the_units_that_people_use(seconds, told):
-    assert length(seconds) == told
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [(0, "about 5 s"), (52, "about 50 s"), (58, "about 1 min"), (134, "about 2 min"), (5400, "about 1 h 30 min")],
-)
-def test_what_is_about_does_not_claim_to_be_exact(seconds, told):
-    assert about(seconds) == told
-
-
-@given(st.text())
-def test_no_text_can_make_the_terminal_obey(text):
-    shown = safe(text).plain
-    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202e\u2066]", shown)
-
-
-def test_only_a_terminal_that_can_go_back_is_drawn_over(monkeypatch):
-    assert not is_live(io.StringIO())
-    stream = io.StringIO()
-    stream.isatty = lambda: True
-    monkeypatch.setenv("TERM", "dumb")
-    assert not is_live(stream)
-    monkeypatch.setenv("TERM", "xterm")
-    assert is_live(stream)
-
-
-def test_no_color_is_heeded(monkeypatch):
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm-256color")
-    stream = io.StringIO()
-    stream.isatty = lambda: True
-    show(Text("x", style="red"), stream)
-    assert stream.getvalue() == "x\n"
-
-
-def test_progress_is_not_written_where_nobody_looks(capsys):
-    with preparing() as progress, status_line() as write:
-        write("Starting")
-        progress("pictures", 1, 2)
-    assert capsys.readouterr().err == ""
-
-
-def test_progress_is_wiped_before_anything_else_is_shown(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    stream = io.StringIO()
-    stream.isatty = lambda: True
-    monkeypatch.setattr("sys.stderr", stream)
-    with preparing() as progress:
-        for done in range(1, 1001):
-            progress("pictures", done, 1000)
-    shown = stream.getvalue()
-    assert "1,000 of 1,000" in shown
-    assert 1 <= shown.count("Checking") < 20
-    assert shown.endswith("\r\x1b[K")
 
 
 def delivered(identity: str) -> IdentityHistory:
