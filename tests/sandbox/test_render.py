@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from reelsheet.sandbox import render
+from reelsheet.sandbox.clips import Clips
 from reelsheet.sandbox.samples import demo_manifest
 from reelsheet.storage.mp4 import BoxWalk
 
@@ -162,11 +163,13 @@ def poll_long(finish, identifier):
     raise AssertionError("not rendered")
 
 
-@pytest.mark.slow
-def test_a_picture_that_cannot_be_fetched_is_a_card_and_no_failure(sandbox, submit, finish):
-    sandbox.settings(clips="real")
-    state = poll_long(finish, submit(image="http://127.0.0.1:9/none.jpg").json()["id"])
-    assert state["status"] == "completed"
+async def test_a_picture_that_cannot_be_fetched_is_a_card_and_no_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(render, "FRAMES", 3)
+    clips = Clips(tmp_path)
+    path = await clips.rendered("http://127.0.0.1:9/none.jpg", "")
+    clips.close()
+    with av.open(str(path)) as container:
+        assert [(frame.width, frame.height) for frame in container.decode(video=0)] == [(1920, 1080)] * 3
 
 
 def test_a_tiny_clip_is_a_whole_mp4(submit, finish, plain):
