@@ -198,7 +198,7 @@ class RepayPermission:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run as the ledger keeps it. `resumed`: the same run goes on, after a kill or by a Prefect retry."""
+    """A run as the ledger keeps it. `alive`: its process lives and has not finished it."""
 
     run_id: str
     verb: str
@@ -217,7 +217,6 @@ class RunRecord:
     exit_code: int | None
     owner: str
     summary: dict[str, Any] | None = None
-    resumed: bool = False
     continues: str | None = None  # the unfinished run whose permission to pay again this one shares
     alive: bool = field(default=False, compare=False)
 

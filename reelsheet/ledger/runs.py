@@ -62,7 +62,7 @@ class Runs:
             reopened = {"owner": self._lease.owner.id, "finished_at": None, "exit_code": None}
             connection.execute(update(s.runs).where(s.runs.c.run_id == known.run_id).values(**reopened))
             _keep_sheet(connection, known.run_id, sheet)
-            return replace(_run(known), resumed=True, owner=self._lease.owner.id, finished_at=None, exit_code=None)
+            return replace(_run(known), owner=self._lease.owner.id, finished_at=None, exit_code=None)
         unfinished = grants.unfinished_run(connection, command)
         permit = run_id if unfinished is None else unfinished.permit
         grants.grant(connection, permit, permissions)

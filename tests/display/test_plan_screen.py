@@ -10,7 +10,6 @@ from reelsheet import settings
 from reelsheet.display import plan_json, show_plan
 from reelsheet.display.plan_screen import facts
 from reelsheet.ledger import Attempt, IdentityHistory, Ledger, State
-from reelsheet.ledger.pace_history import ObservedPace
 from reelsheet.options import Options
 from reelsheet.planning import preparation
 
@@ -174,15 +173,3 @@ def predict(ledger: Ledger, count: int, seconds: float) -> None:
         taken = ledger.record_id(claim.attempt, f"p{n}", 54)
         ledger.record_completed(taken, time.time() + seconds)
         ledger.mark_unawaited(taken)
-
-
-def test_the_pace_of_a_ledger_without_predictions_is_not_known(tmp_path):
-    ledger = Ledger.open(f"sqlite:///{tmp_path}/l.db")
-    assert ledger.observed_pace() is None
-    ledger.close()
-
-
-def test_a_ceiling_makes_the_wait_longer():
-    assert ObservedPace(60.0, 8).estimate_s(16) == 120.0
-    assert ObservedPace(60.0, 8).estimate_s(16, concurrency=2) == 480.0
-    assert ObservedPace(60.0, 8).estimate_s(0) == 0.0
