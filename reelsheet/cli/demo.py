@@ -88,15 +88,15 @@ class _BucketFiles:
         self._index = {}
         for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket):
             for item in page.get("Contents", ()):
-                found = self._s3.get_object(Bucket=self._bucket, Key=item["Key"])
-                content = found["Body"].read()
+                stored = self._s3.get_object(Bucket=self._bucket, Key=item["Key"])
+                content = stored["Body"].read()
                 path = OUT / self._bucket / item["Key"]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
                 self._index[item["Key"]] = {
                     "sha256": hashlib.sha256(content).hexdigest(),
-                    "type": found["ContentType"],
-                    "metadata": found["Metadata"],
+                    "type": stored["ContentType"],
+                    "metadata": stored["Metadata"],
                 }
         self.INDEX.write_text(json.dumps(self._index))
 

@@ -196,6 +196,6 @@ def _card(note: str) -> Image.Image:
     draw = ImageDraw.Draw(card)
     draw.text((LONG / 2, SHORT / 2 - 40), "sandbox", "#f2c879", ImageFont.load_default(96), anchor="mm")
     for number, line in enumerate([note[start : start + 70] for start in range(0, min(len(note), 210), 70)]):
-        at = (LONG / 2, SHORT / 2 + 60 + 48 * number)
-        draw.text(at, line, "#c6d0e4", ImageFont.load_default(34), anchor="mm")
+        position = (LONG / 2, SHORT / 2 + 60 + 48 * number)
+        draw.text(position, line, "#c6d0e4", ImageFont.load_default(34), anchor="mm")
     return card
