@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from reelsheet.errors import LedgerError
 from reelsheet.ledger import Attempt, Claimed, ImportedAttempt, Ledger, State, schema
+from reelsheet.ledger.database import Database
 
 IDENTITIES = ("a", "b", "c")
 PRICE = 50
@@ -23,22 +24,24 @@ quotes = st.sampled_from([None, 0, 40, 50])  # never above the price, so that th
 class Processes(RuleBasedStateMachine):
     """Two processes with a ledger each on one database; POSTs whose answers come, come late, or never."""
 
-    url: str
+    database: Database  # shared: what the processes have of their own is their lease
     adds_up: Any
 
     def __init__(self) -> None:
         super().__init__()
-        first = Ledger.open(self.url)
-        with first.database.write() as connection:
+        with self.database.write() as connection:
             for table in schema.metadata.tables:
                 connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608 - our own names
-        first.close()
-        self.ledgers = [Ledger.open(self.url), Ledger.open(self.url)]
-        self.dead: list[Ledger] = []
+        self.ledgers = [self._process(), self._process()]
         self.in_flight: list[tuple[Ledger, Attempt]] = []
         self.ids: dict[str, str] = {}  # every id that the provider gave → identity
         self.count = 0
         self.runs = [self._run(0, {}), self._run(1, {})]
+
+    def _process(self) -> Ledger:
+        ledger = Ledger(self.database)
+        ledger.heartbeat()
+        return ledger
 
     def _run(self, process: int, permissions: dict[str, int], command: str | None = None) -> str:
         self.count += 1
@@ -95,8 +98,7 @@ class Processes(RuleBasedStateMachine):
                 .where(schema.owners.c.id == old.lease.owner.id)
                 .values(expires_at=0.0, awake_until=0.0)
             )
-        self.dead.append(old)
-        self.ledgers[process] = Ledger.open(self.url)
+        self.ledgers[process] = self._process()
         self.runs[process] = self._run(process, {})
 
     @rule(process=processes)
@@ -172,10 +174,6 @@ class Processes(RuleBasedStateMachine):
         """A late id, or one that a person gives, is money spent already: it may pass a cap, a claim never does."""
         return cap if row.confirmed_cents <= cap else row.confirmed_cents + row.reserved_cents + row.at_risk_cents
 
-    def teardown(self) -> None:
-        for ledger in (*self.ledgers, *self.dead):
-            ledger.close()
-
 
 @pytest.mark.parametrize("examples", [25, pytest.param(400, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_the_ledger_keeps_its_promises_in_every_order(ledger_url, adds_up, quick_disk, examples):
@@ -183,5 +181,7 @@ def test_the_ledger_keeps_its_promises_in_every_order(ledger_url, adds_up, quick
         max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck),
         print_blob=True,
     )  # fmt: skip
-    kind = type("Processes", (Processes,), {"url": ledger_url, "adds_up": staticmethod(adds_up)})
+    database = Database.open(ledger_url)
+    kind = type("Processes", (Processes,), {"database": database, "adds_up": staticmethod(adds_up)})
     run_state_machine_as_test(kind, settings=quick)
+    database.close()
