@@ -10,8 +10,8 @@ from sqlalchemy import URL, Connection, Engine, Executable, Row, Select, create_
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from reelsheet.errors import LedgerError
+from reelsheet.ledger.durability import file_of
 from reelsheet.redaction import clean
-from reelsheet.settings import state_home
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 30.0  # that a writer waits for another process's transaction
@@ -122,7 +122,7 @@ class Database:
                 raise
             raise LedgerError(
                 f"The ledger at {self.shown} cannot be used ({_reason(error.__cause__)}); without it nothing is spent. "
-                "Check REELSHEET_LEDGER_URL, its rights and its disk."
+                "Check REELSHEET_LEDGER_URL, its permissions and its disk."
             ) from error
 
     def _upgrade(self) -> None:
@@ -146,19 +146,18 @@ class Database:
 
 
 def newest_revision() -> str:
-    """The migration that a ledger should be at, by the files' names: Alembic would take longer to say it."""
+    """The migration that a ledger should be at, by the files' names: Alembic takes longer to find it."""
     return max(path.stem.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 def _engine(url: str | None) -> tuple[Engine, str]:
-    if url is None:
-        return _sqlite(state_home() / "ledger.db")
-    scheme, _, rest = url.partition("://")
+    scheme, _, rest = (url or "").partition("://")
     if scheme in {"postgresql", "postgres", "postgresql+psycopg"}:
         return _postgresql(rest)
-    if scheme != "sqlite" or not rest.startswith("/") or len(rest) < 2:
+    path = file_of(url)
+    if path is None:
         raise LedgerError(NO_URL)
-    return _sqlite(Path(rest[1:]))
+    return _sqlite(path)
 
 
 def _postgresql(rest: str) -> tuple[Engine, str]:
@@ -192,7 +191,7 @@ def _sqlite(path: Path) -> tuple[Engine, str]:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions begin where we say so
+    connection.isolation_level = None  # transactions begin with _begin_sqlite
     cursor = connection.cursor()
     pragmas = (f"busy_timeout={BUSY_SECONDS * 1000:.0f}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
     for pragma in pragmas:

@@ -24,11 +24,11 @@ def check(ledger_url: str | None) -> None:
 
 
 def file_of(ledger_url: str | None) -> Path | None:
-    """The file of a SQLite ledger; None where it is a server's."""
+    """The file of a SQLite ledger; None where it is a server's, or the address is wrong."""
     if ledger_url is None:
         return state_home() / "ledger.db"
     scheme, _, rest = ledger_url.partition("://")
-    return Path(rest[1:]) if scheme == "sqlite" and rest.startswith("/") else None
+    return Path(rest[1:]) if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1 else None
 
 
 def in_container() -> bool:
