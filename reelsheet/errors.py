@@ -6,8 +6,11 @@
     ├── ConfigurationError        2  key, bucket, ledger or address not usable; nothing was spent
     │   └── LedgerError           2  the ledger cannot be opened, read or trusted
     ├── BlockedAddress            2  an address that must never be fetched
+    ├── UnknownHost               2  a host name that does not resolve (web/addresses.py)
+    ├── FetchError                2  an address that could not be fetched (web/guarded_http.py)
     ├── StorageError              3  a bucket or folder did not do what was asked (its kinds: storage/errors.py)
     └── Stopped                   3  key refused, no balance, provider or storage down
+        └── Interrupted              by a signal (run/stop_control.py)
 
 What goes wrong for one row is not an exception, but that row's outcome (`reelsheet.outcomes`).
 """

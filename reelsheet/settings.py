@@ -6,31 +6,52 @@ A flag beats the environment beats `.env`. AWS_* and PREFECT_* are read by boto3
 import ipaddress
 import os
 import re
-from functools import cached_property
 from pathlib import Path
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, AliasGenerator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from reelsheet.errors import ConfigurationError, ReelsheetError
+from reelsheet.money import cents
 
 DOTENV = Path(".env")
+
+
+_ENV_NAMES: Final = {
+    "api_key": "VIBEDREAM_API_KEY",
+    "base_url": "VIBEDREAM_BASE_URL",
+    "daily_cap_cents": "REELSHEET_DAILY_CAP_USD",
+}
+
+
+def env_name(field: str) -> str:
+    """The environment variable of a field of Settings."""
+    return _ENV_NAMES.get(field, f"REELSHEET_{field.upper()}")
+
+
+def _aliases(field: str) -> AliasChoices:
+    return AliasChoices(env_name(field), field)  # the second one for callers in Python
 
 
 class Settings(BaseSettings):
     """The settings of this process. `env_name` says how a field is named in the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix="REELSHEET_", env_ignore_empty=True, populate_by_name=True, extra="ignore", frozen=True
+        alias_generator=AliasGenerator(validation_alias=_aliases),
+        case_sensitive=True,  # else MODEL or API_KEY of another program would be read
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
     )
 
-    api_key: SecretStr | None = Field(None, validation_alias="VIBEDREAM_API_KEY")
-    base_url: str = Field("https://api.vibedream.ai", validation_alias="VIBEDREAM_BASE_URL")
+    api_key: SecretStr | None = None
+    base_url: str = "https://api.vibedream.ai"
     model: str = Field("i2v-pro", pattern=r"^[\w.:-]+$")
     ledger_url: str | None = None
     price_cents: int = Field(54, ge=0)
-    daily_cap_usd: str | None = None
+    daily_cap_cents: int | None = None
     submit_timeout: float = Field(60, gt=0)
     notify_url: SecretStr | None = None
     allow_private_hosts: bool = False
@@ -47,23 +68,13 @@ class Settings(BaseSettings):
             raise ValueError("VIBEDREAM_BASE_URL must start with https:// (http:// is accepted on this machine only)")
         return f"{parts.scheme.lower()}://{parts.netloc.lower()}{parts.path}"
 
-    @field_validator("daily_cap_usd")
+    @field_validator("daily_cap_cents", mode="before")
     @classmethod
-    def _is_money(cls, value: str | None) -> str | None:
-        from reelsheet.money import cents
-
+    def _cents(cls, dollars: str | None) -> int | None:
         try:
-            _ = value is None or cents(value)
+            return None if dollars is None else cents(dollars)
         except ReelsheetError as error:
             raise ValueError(str(error).rstrip(".")) from None
-        return value
-
-    @cached_property
-    def daily_cap_cents(self) -> int | None:
-        """REELSHEET_DAILY_CAP_USD in cents; None where there is none."""
-        from reelsheet.money import cents
-
-        return None if self.daily_cap_usd is None else cents(self.daily_cap_usd)
 
 
 def _is_plain(parts: SplitResult) -> bool:
@@ -110,16 +121,10 @@ def load() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = "; ".join(
-            f"{env_name(str(problem['loc'][0]))}: {problem['msg'].removeprefix('Value error, ')}"
+            f"{problem['loc'][0]}: {problem['msg'].removeprefix('Value error, ')}"
             for problem in error.errors(include_input=False, include_url=False)
         )
         raise ConfigurationError(f"The settings cannot be used: {problems}.") from None
-
-
-def env_name(field: str) -> str:
-    """The environment variable of a field of Settings (or that variable itself)."""
-    info = Settings.model_fields.get(field)
-    return field if info is None else str(info.validation_alias or f"REELSHEET_{field.upper()}")
 
 
 def env_names() -> frozenset[str]:

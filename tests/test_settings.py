@@ -37,7 +37,9 @@ def test_dotenv_is_read_as_people_write_it(here):
     assert (told.api_key.get_secret_value(), told.price_cents, told.model) == ("a$b", 60, "i2v-pro")
 
 
-@pytest.mark.parametrize("name", ["API_KEY", "BASE_URL", "MODEL", "PRICE_CENTS", "LEDGER_URL"])
+@pytest.mark.parametrize(
+    "name", ["API_KEY", "BASE_URL", "MODEL", "PRICE_CENTS", "REELSHEET_API_KEY", "REELSHEET_DAILY_CAP_CENTS"]
+)
 def test_a_variable_of_another_program_is_not_read(here, name):
     before = settings.load()
     os.environ[name] = "9"
