@@ -2,13 +2,9 @@
 
 import csv
 import io
-import shutil
-import socket
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -22,47 +18,6 @@ pytestmark = pytest.mark.slow
 ROWS = 40
 
 
-class OwnRedis:
-    """A Redis of this test's own, to be killed."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.folder = folder
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        program = shutil.which("redis-server")
-        assert program is not None
-        self.process = subprocess.Popen(
-            [program, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder), "--save", ""],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        raise AssertionError("redis-server did not start")
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server on this machine")
-    server = OwnRedis(tmp_path)
-    server.start()
-    yield server
-    server.kill()
-
-
 @pytest.fixture
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
     with SandboxProcess(clips="tiny", latency=3, capacity=8, cache=tmp_path_factory.mktemp("clips")) as process:
@@ -71,9 +26,9 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProces
 
 @pytest.mark.timeout(720)
 def test_whatever_database_goes_away_the_next_run_finishes_the_night(
-    stack: Callable[..., Any], provider: SandboxProcess, own_redis: OwnRedis
+    stack: Callable[..., Any], provider: SandboxProcess
 ) -> None:
-    one = stack(redis_url=f"redis://127.0.0.1:{own_redis.port}/0", **provider.environment())
+    one = stack(**provider.environment())
     one.up(workers=1)
     one.hurry("heartbeat", 75)
 
@@ -86,9 +41,9 @@ def test_whatever_database_goes_away_the_next_run_finishes_the_night(
 
     prompts = [f"redis {n}" for n in range(ROWS)]
     flow_run = begun(one, provider, "forgotten", prompts)
-    own_redis.kill()
+    one.redis.kill()
     time.sleep(5)
-    own_redis.start()
+    one.redis.start()
     one.until(lambda: one.ended(flow_run), 120, "the run that lost Redis to end")
     finished(one, provider, "forgotten", prompts)
 

@@ -24,7 +24,7 @@ from reelsheet.run.start import start_run
 from reelsheet.sandbox.process import SandboxProcess
 from reelsheet.settings import Settings, load
 
-POSTGRES = os.environ.get("REELSHEET_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
+POSTGRES = os.environ.get("TEST_POSTGRESQL_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
 
 
 @pytest.fixture(scope="module")
