@@ -99,7 +99,7 @@ def test_a_refusal_that_comes_after_the_takeover_still_frees_the_money(opened, r
     assert money(mine) == (0, 0, 0)
 
 
-def test_a_late_id_whose_place_was_taken_anew_gets_one_beside_it(opened, registers, identity, money, expires):
+def test_a_late_id_whose_place_was_claimed_again_gets_one_beside_it(opened, registers, identity, money, expires):
     mine, theirs = opened(), opened()
     registers(theirs)
     registers(mine, "r2")
@@ -107,11 +107,11 @@ def test_a_late_id_whose_place_was_taken_anew_gets_one_beside_it(opened, registe
     expires(mine, theirs)
     mine.expire_dead_claims()
     mine.resolve(identity(1), None)  # the dashboard showed nothing yet
-    anew = mine.claim(identity(1), run_id="r2", price_cents=54)
-    assert anew.attempt.number == 1
+    again = mine.claim(identity(1), run_id="r2", price_cents=54)
+    assert again.attempt.number == 1
     late = theirs.record_id(stalled.attempt, "late", 54)
     assert (late.number, late.state) == (2, State.SUBMITTED)
-    mine.record_id(anew.attempt, "mine", 54)
+    mine.record_id(again.attempt, "mine", 54)
     assert {a.number: a.prediction_id for a in mine.history(identity(1)).attempts} == {1: "mine", 2: "late"}
     assert (money(mine), money(mine, "r2")) == ((54, 0, 0), (54, 0, 0))
 

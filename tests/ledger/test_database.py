@@ -164,7 +164,7 @@ def test_a_writer_that_never_ends_is_said_in_the_end(sqlite_url, monkeypatch):
     ledger.close()
 
 
-def test_a_server_that_was_restarted_is_connected_to_anew(postgresql_url):
+def test_a_server_that_was_restarted_is_connected_to_again(postgresql_url):
     import psycopg
 
     ledger = Ledger.open(postgresql_url)
@@ -178,7 +178,7 @@ def test_a_server_that_was_restarted_is_connected_to_anew(postgresql_url):
 
 
 def test_a_deadlock_is_tried_again(postgresql_url, registers, at_once):
-    """The database undoes one of two that wait for each other; that one begins anew."""
+    """The database undoes one of two that wait for each other; that one begins again."""
     ledger = Ledger.open(postgresql_url)
     ids = [registers(ledger, name, rows=1).run_id for name in ("x", "y")]
     both = threading.Barrier(2, timeout=20)

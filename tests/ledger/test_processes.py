@@ -15,7 +15,7 @@ CLAIMS = """
     from reelsheet.ledger import Claimed, Ledger
     ledger = Ledger.open(sys.argv[1])
     print("ready", flush=True)
-    for line in sys.stdin:  # alive until the others are done: their claims are not to be taken over
+    for line in sys.stdin:  # alive until the others are done: their claims must not expire
         told = json.loads(line)
         won = 0
         for n in range(8):
@@ -132,7 +132,7 @@ def test_a_killed_process_leaves_its_claim_unknown_at_once_and_nobody_pays_again
     adds_up(mine)
 
 
-def test_a_disk_without_room_stops_claims_and_the_ledger_stays_whole(sqlite_url, registers, child):
+def test_a_disk_without_room_stops_claims_and_the_ledger_stays_consistent(sqlite_url, registers, child):
     ledger = Ledger.open(sqlite_url)
     registers(ledger, cap_cents=54 * 90)
     full = child(NO_ROOM, sqlite_url, sqlite_url.removeprefix("sqlite:///"))
