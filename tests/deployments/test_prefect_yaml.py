@@ -141,7 +141,7 @@ def test_prefect_reads_every_key_of_an_automation(rule: dict[str, Any]) -> None:
 def test_a_run_that_ended_under_any_of_our_names_is_not_taken_for_a_crashed_one() -> None:
     """The rule about heartbeats must know every name that a state of ours can have, or it would crash what is done."""
     source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "flows").rglob("*.py"))
-    ours = set(re.findall(r'name="([A-Z]\w+)"', source))
+    ours = set(re.findall(r'name ?= ?"([A-Z]\w+)"', source))
     assert {"Incomplete", "Stopped", "NotStarted", "NotApproved", "Refused", "Elsewhere"} <= ours
     rule = next(rule for rule in RULES if "heartbeat" in rule["name"])
     ends = {"Completed", "Failed", "Crashed", "Cancelled", "TimedOut", "Paused", "Suspended"}
