@@ -1,4 +1,4 @@
-"""Settings: the environment beats `.env`, and what cannot be meant is told before anything is asked of anybody."""
+"""Settings: the environment beats `.env`, and what cannot work is refused before any request."""
 
 import os
 
@@ -21,10 +21,10 @@ def test_the_environment_beats_dotenv_beats_the_default(here, monkeypatch):
         "VIBEDREAM_API_KEY=from-the-file\nREELSHEET_MODEL=from-the-file\nAWS_DEFAULT_REGION=eu-west-3\n"
     )
     os.environ["REELSHEET_MODEL"] = "from-the-environment"
-    told = settings.load()
-    assert told.api_key is not None
-    assert told.api_key.get_secret_value() == "from-the-file"
-    assert (told.model, told.price_cents) == ("from-the-environment", 54)
+    loaded = settings.load()
+    assert loaded.api_key is not None
+    assert loaded.api_key.get_secret_value() == "from-the-file"
+    assert (loaded.model, loaded.price_cents) == ("from-the-environment", 54)
     assert os.environ["AWS_DEFAULT_REGION"] == "eu-west-3"  # for boto3
 
 
@@ -32,9 +32,9 @@ def test_dotenv_is_read_as_people_write_it(here):
     (here / ".env").write_bytes(
         b"\xef\xbb\xbfexport VIBEDREAM_API_KEY='a$b'  # the key\r\nREELSHEET_PRICE_CENTS = 60\r\nREELSHEET_MODEL=\r\n"
     )
-    told = settings.load()
-    assert told.api_key is not None
-    assert (told.api_key.get_secret_value(), told.price_cents, told.model) == ("a$b", 60, "i2v-pro")
+    loaded = settings.load()
+    assert loaded.api_key is not None
+    assert (loaded.api_key.get_secret_value(), loaded.price_cents, loaded.model) == ("a$b", 60, "i2v-pro")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_dotenv_that_is_no_text_is_told(here):
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "expected"),
     [
         ("api.vibedream.ai", "must be an address like"),
         ("http://api.vibedream.ai", "must start with https://"),
@@ -70,9 +70,9 @@ def test_a_dotenv_that_is_no_text_is_told(here):
         ("https://api.vibedream.ai/api/v1/", "without the /api/v1"),
     ],
 )
-def test_an_address_that_cannot_be_the_api_s_is_refused(here, address, told):
+def test_an_address_that_cannot_be_the_api_s_is_refused(here, address, expected):
     os.environ["VIBEDREAM_BASE_URL"] = address
-    with pytest.raises(ConfigurationError, match=told) as wrong:
+    with pytest.raises(ConfigurationError, match=expected) as wrong:
         settings.load()
     assert "password" not in str(wrong.value)
 

@@ -27,10 +27,10 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+def command(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     code = call(list(words))
-    told = capsys.readouterr()
-    return code, told.out, told.err
+    output = capsys.readouterr()
+    return code, output.out, output.err
 
 
 # Help
@@ -43,7 +43,7 @@ def test_nothing_heavy_is_imported_for_help():
 
 
 def test_alone_it_shows_its_verbs(capsys):
-    code, out, _ = said(capsys)
+    code, out, _ = command(capsys)
     assert code == 0
     assert all(re.search(rf"│ {verb}\b", out) for verb in VERBS)
 
@@ -54,7 +54,7 @@ def test_the_verbs_are_those_of_the_contract():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_and_every_flag_a_sentence(verb, capsys):
-    code, out, _ = said(capsys, verb, "--help")
+    code, out, _ = command(capsys, verb, "--help")
     assert code == 0
     assert "[default" not in out
     for argument in app[verb].assemble_argument_collection():
@@ -63,7 +63,7 @@ def test_every_verb_has_help_and_every_flag_a_sentence(verb, capsys):
 
 
 def test_the_version_is_told(capsys):
-    assert said(capsys, "--version") == (0, f"reelsheet {__version__}\n", "")
+    assert command(capsys, "--version") == (0, f"reelsheet {__version__}\n", "")
 
 
 # What is not meant like that
@@ -90,14 +90,14 @@ def test_the_version_is_told(capsys):
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_2(words, sentence, capsys):
-    code, out, err = said(capsys, *words)
+    code, out, err = command(capsys, *words)
     assert (code, out) == (2, "")
     assert err.startswith(f"reelsheet: {sentence}")
     assert err.count("\n") == 1
 
 
 def test_the_hint_names_the_verb(capsys):
-    assert "See `reelsheet run --help`." in said(capsys, "run")[2]
+    assert "See `reelsheet run --help`." in command(capsys, "run")[2]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_flags_may_come_before_the_verb(words, meant):
 
 
 def test_without_a_destination_a_run_is_refused(capsys):
-    code, _, err = said(capsys, "run", "m.csv", "--yes")
+    code, _, err = command(capsys, "run", "m.csv", "--yes")
     assert code == 2
     assert "--to" in err
 
@@ -127,14 +127,14 @@ def test_a_table_is_not_written_under_a_workbook_s_name(capsys, tmp_path):
     sheet = tmp_path / "spring.xlsx"
     sheet.write_bytes(b"the sheet itself")
     for words in (("run", str(sheet), "--to", "out", "--yes"), ("report", "20260115")):
-        code, _, err = said(capsys, *words, "--results", str(sheet))
+        code, _, err = command(capsys, *words, "--results", str(sheet))
         assert (code, "ends in .csv" in err) == (2, True)
     assert sheet.read_bytes() == b"the sheet itself"
 
 
 def test_without_a_terminal_a_run_wants_consent_before_it_looks_at_anything(capsys, monkeypatch):
     monkeypatch.setenv("VIBEDREAM_API_KEY", "a-key-of-some-length")
-    code, out, err = said(capsys, "run", "there-is-no-such.csv", "--to", "clips")
+    code, out, err = command(capsys, "run", "there-is-no-such.csv", "--to", "clips")
     assert (code, out) == (2, "")
     assert "--yes, or --max-cost USD. Nothing was spent." in err
     assert not Path("clips").exists()
@@ -142,7 +142,7 @@ def test_without_a_terminal_a_run_wants_consent_before_it_looks_at_anything(caps
 
 def test_without_a_key_a_run_is_refused_before_prefect_is_started(capsys, monkeypatch):
     monkeypatch.setattr("subprocess.Popen", None)  # nothing may be started
-    code, _, err = said(capsys, "run", "m.csv", "--to", "clips", "--yes")
+    code, _, err = command(capsys, "run", "m.csv", "--to", "clips", "--yes")
     assert code == 2
     assert "VIBEDREAM_API_KEY" in err
 
@@ -154,7 +154,7 @@ def test_ctrl_c_is_told_in_a_sentence(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(execute, "show_plan", interrupted)
-    code, _, err = said(capsys, "plan", "m.csv")
+    code, _, err = command(capsys, "plan", "m.csv")
     assert code == 130
     assert "Interrupted." in err
     assert "pays for nothing twice" in err
@@ -200,27 +200,29 @@ def sheet(*rows: str) -> str:
 
 
 def test_a_plan_needs_no_key_and_no_destination(capsys):
-    code, out, err = said(capsys, "plan", sheet("A,https://example.com/a.jpg,push in"), "--no-preflight")
+    code, out, err = command(capsys, "plan", sheet("A,https://example.com/a.jpg,push in"), "--no-preflight")
     assert (code, err) == (0, "")
     assert "m.csv: 1 row" in out
     assert "$0.54 (1 × $0.54)" in out  # noqa: RUF001
 
 
 def test_a_plan_with_bad_rows_is_still_a_plan(capsys):
-    code, out, _ = said(capsys, "plan", sheet("A,,push in"), "--no-preflight", "--json")
+    code, out, _ = command(capsys, "plan", sheet("A,,push in"), "--no-preflight", "--json")
     assert code == 0
-    told = json.loads(out)
-    assert (told["invalid"], told["problems"][0]["line"]) == (1, 2)
+    output = json.loads(out)
+    assert (output["invalid"], output["problems"][0]["line"]) == (1, 2)
 
 
 def test_a_manifest_that_cannot_be_read_is_exit_2(capsys):
-    code, out, err = said(capsys, "plan", "there-is-no-such.csv")
+    code, out, err = command(capsys, "plan", "there-is-no-such.csv")
     assert (code, out) == (2, "")
     assert err.startswith("reelsheet: ")
 
 
 def test_a_template_over_columns_that_are_not_there_is_exit_2(capsys):
-    code, _, err = said(capsys, "plan", sheet("A,https://example.com/a.jpg,x"), "--no-preflight", "--name", "{brand}")
+    code, _, err = command(
+        capsys, "plan", sheet("A,https://example.com/a.jpg,x"), "--no-preflight", "--name", "{brand}"
+    )
     assert code == 2
     assert "{brand}" in err
     assert "{sku}" in err

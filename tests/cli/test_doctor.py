@@ -79,21 +79,21 @@ def worst(about: str, to: str | None = None) -> Finding:
 
 def test_a_working_setup_exits_0_and_never_shows_the_key(api, tmp_path, capsys):
     assert doctor.doctor(str(tmp_path / "clips"), as_json=False) == 0
-    told = capsys.readouterr().out
-    assert "✗" not in told
-    assert "A run can work." in told
-    assert KEY not in told
-    assert "vd-3…1c (23 characters) is accepted" in told
+    output = capsys.readouterr().out
+    assert "✗" not in output
+    assert "A run can work." in output
+    assert KEY not in output
+    assert "vd-3…1c (23 characters) is accepted" in output
 
 
 def test_as_json_it_is_one_object(api, capsys):
     assert doctor.doctor(None, as_json=True) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["ok"] is True
+    output = json.loads(capsys.readouterr().out)
+    assert output["ok"] is True
     assert {"Settings", "Provider", "API key", "Clock", "S3", "Ledger", "Prefect", "Disk", "Notification"} <= {
-        check["about"] for check in told["checks"]
+        check["about"] for check in output["checks"]
     }
-    assert KEY not in json.dumps(told)
+    assert KEY not in json.dumps(output)
 
 
 def test_a_missing_key_is_told_with_the_fix(api, monkeypatch):
@@ -106,9 +106,9 @@ def test_a_missing_key_is_told_with_the_fix(api, monkeypatch):
 def test_a_refused_key_is_told_with_the_providers_words(api, monkeypatch, capsys):
     monkeypatch.setenv("VIBEDREAM_API_KEY", "another-key-that-is-long-enough")
     assert doctor.doctor(None, as_json=False) == 2
-    told = capsys.readouterr().out
-    assert "is refused (Invalid API key)" in told
-    assert "another-key" not in told
+    output = capsys.readouterr().out
+    assert "is refused (Invalid API key)" in output
+    assert "another-key" not in output
 
 
 def test_the_key_is_not_sent_where_only_the_clock_is_asked(api):

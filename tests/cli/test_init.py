@@ -42,9 +42,9 @@ def test_nothing_that_is_there_is_touched(tmp_path, capsys):
     assert write_starter(str(tmp_path)) == 0
     assert (tmp_path / "manifest.csv").read_text() == "mine"
     assert not (tmp_path / "nowhere").exists()
-    told = capsys.readouterr().out
-    assert "manifest.csv exists already and stays as it is" in told
-    assert f"{tmp_path / 'README.md'}\n" in told
+    output = capsys.readouterr().out
+    assert "manifest.csv exists already and stays as it is" in output
+    assert f"{tmp_path / 'README.md'}\n" in output
 
 
 def test_it_says_where_the_settings_are_read(tmp_path, monkeypatch, capsys):

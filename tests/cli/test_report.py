@@ -69,16 +69,16 @@ def test_a_row_that_was_invalid_stays_so_where_the_ledger_has_no_sheet(killed, l
 
 
 def test_a_report_has_every_row_with_the_words_that_it_was_read_with(ledger, home, registers, capsys):
-    """Of the first row no text is left in the copy, and of the encoding of the second nothing can be told any more."""
+    """Of the first row no text is left in the copy, and of the encoding of the second nothing is known any more."""
     read = parse("sku,image,prompt\n\n,,,left\nmug,https://shop.test/mug.jpg,Tässe\nbad,,\n".encode("cp1252"), "m.csv")
-    told = Sheet(
+    recorded = Sheet(
         tuple(row.line for row in read.rows),
         tuple(row.name for row in read.rows),
         ("", identity_of(read.rows[1], settings.Settings()), ""),
         {row.position: row.problems for row in read.rows if row.problems},
         {row.position: row.warnings for row in read.rows if row.warnings},
     )
-    registers(ledger, RUN, destination=str(home), options=PROVIDER, rows=3, sheet=told, cap_cents=200)
+    registers(ledger, RUN, destination=str(home), options=PROVIDER, rows=3, sheet=recorded, cap_cents=200)
     (home / "runs" / RUN).mkdir(parents=True)
     (home / "runs" / RUN / "manifest.csv").write_bytes(manifest_csv(read))
     assert call(["report", RUN]) == 1
@@ -109,9 +109,9 @@ def test_a_finished_run_keeps_its_exit_code(killed, ledger, home, capsys):
 def test_a_run_without_its_manifest_is_a_sentence(killed, home, capsys):
     (home / "runs" / RUN / "manifest.csv").unlink()
     assert call(["report", RUN]) == 2
-    told = capsys.readouterr().err
-    assert "manifest.csv is not there" in told
-    assert f"reelsheet status {RUN}" in told
+    output = capsys.readouterr().err
+    assert "manifest.csv is not there" in output
+    assert f"reelsheet status {RUN}" in output
 
 
 def test_a_destination_that_cannot_be_reached_is_a_sentence(ledger, registers, capsys, monkeypatch):
@@ -122,6 +122,6 @@ def test_a_destination_that_cannot_be_reached_is_a_sentence(ledger, registers, c
         monkeypatch.setenv(name, value)
     registers(ledger, RUN, destination="s3://bucket/prefix", options=PROVIDER)
     assert call(["report", RUN]) == 3
-    told = capsys.readouterr().err
-    assert "bucket" in told
-    assert "Traceback" not in told
+    output = capsys.readouterr().err
+    assert "bucket" in output
+    assert "Traceback" not in output

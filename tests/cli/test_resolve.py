@@ -24,10 +24,10 @@ def test_a_row_is_named_by_identity_name_or_line(ran, ledger, ids, capsys, way):
         "line": f"{later}:3", "row": "row 3",
     }[way]  # fmt: skip
     assert call(["resolve", row, "--id", "pred-dress", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["identity"], told["state"], told["attempt"]) == (ids[1], "submitted", 1)
-    assert (told["total_cost_usd"], told["at_risk_usd"]) == (0.54, 0.0)
-    assert "at no cost" in told["next"]
+    output = json.loads(capsys.readouterr().out)
+    assert (output["identity"], output["state"], output["attempt"]) == (ids[1], "submitted", 1)
+    assert (output["total_cost_usd"], output["at_risk_usd"]) == (0.54, 0.0)
+    assert "at no cost" in output["next"]
     assert ledger.history(ids[1]).latest.prediction_id == "pred-dress"
 
 
@@ -50,12 +50,12 @@ def test_what_is_no_id_settles_nothing(ran, ledger, ids, capsys, wrong):
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "output"),
     [("mug", "paid for as prediction pred-mug"), ("nobody", "knows no row"), (f"{RUN}:9", "no row in line 9")],
 )
-def test_a_row_that_is_not_unknown_says_how_it_stands(ran, capsys, row, told):
+def test_a_row_that_is_not_unknown_says_how_it_stands(ran, capsys, row, output):
     assert call(["resolve", row, "--abandon"]) == 2
-    assert told in capsys.readouterr().err
+    assert output in capsys.readouterr().err
 
 
 def test_a_name_that_fits_several_unknown_rows_says_which(ledger, ids, registers, capsys):
@@ -63,8 +63,8 @@ def test_a_name_that_fits_several_unknown_rows_says_which(ledger, ids, registers
     for identity in ids:
         ledger.record_unknown(ledger.claim(identity, run_id=RUN, price_cents=54).attempt, "lost")
     assert call(["resolve", "dress", "--abandon"]) == 2
-    told = capsys.readouterr().err
-    assert all(identity[:8] in told for identity in ids)
+    output = capsys.readouterr().err
+    assert all(identity[:8] in output for identity in ids)
     assert ledger.run(RUN).at_risk_cents == 108
 
 

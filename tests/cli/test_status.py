@@ -16,18 +16,23 @@ def test_without_any_run_status_says_so(ledger, capsys):
 
 def test_status_tells_rows_and_money_of_a_running_run(ran, capsys):
     assert call(["status", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["run_id"], told["state"], told["alive"], told["rows"]) == (RUN, "running", True, 3)
-    assert told["counts"] == {"succeeded": 1, "unknown": 1, "invalid": 1}
-    assert (told["cost_usd"], told["reserved_usd"], told["at_risk_usd"], told["cap_usd"]) == (0.54, 0.0, 0.54, 2.0)
-    assert [(day["cost_usd"], day["at_risk_usd"]) for day in told["days"]] == [(0.54, 0.54)]
+    output = json.loads(capsys.readouterr().out)
+    assert (output["run_id"], output["state"], output["alive"], output["rows"]) == (RUN, "running", True, 3)
+    assert output["counts"] == {"succeeded": 1, "unknown": 1, "invalid": 1}
+    assert (output["cost_usd"], output["reserved_usd"], output["at_risk_usd"], output["cap_usd"]) == (
+        0.54,
+        0.0,
+        0.54,
+        2.0,
+    )
+    assert [(day["cost_usd"], day["at_risk_usd"]) for day in output["days"]] == [(0.54, 0.54)]
 
 
 def test_status_of_a_finished_run_counts_its_rows_as_they_are_now(ran, ledger, capsys):
     ledger.finish_run(RUN, exit_code=1, summary={"succeeded": 2, "failed": 0, "invalid": 1})
     assert call(["status", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["state"], told["exit_code"], told["counts"]) == (
+    output = json.loads(capsys.readouterr().out)
+    assert (output["state"], output["exit_code"], output["counts"]) == (
         "finished",
         1,
         {"succeeded": 1, "unknown": 1, "invalid": 1},
