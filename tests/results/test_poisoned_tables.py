@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -53,8 +54,9 @@ def table(records: list[dict[str, str]]) -> bytes:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(rows, min_size=1, max_size=3))
-def test_no_table_keeps_a_run_from_beginning(tmp_path_factory, records):
+def test_no_table_keeps_a_run_from_beginning(tmp_path_factory, migrated, records):
     home = tmp_path_factory.mktemp("poisoned")
+    shutil.copy(migrated, home / "ledger.db")
     ledger = Ledger.open(f"sqlite:///{home / 'ledger.db'}")
     try:
         earlier.take_over_rows(ledger, table(records), open_destination(str(home)))
