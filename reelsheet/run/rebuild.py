@@ -4,21 +4,15 @@ What counts is where each row's identity stands now. What the run itself said of
 where that does not contradict the ledger.
 """
 
-import csv
-import io
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from reelsheet.errors import ManifestError
 from reelsheet.ledger import Ledger, RunRecord, Sheet
-from reelsheet.manifest import columns
 from reelsheet.manifest import rows as manifest_rows
-from reelsheet.manifest.identity import identity_of
 from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.options import Options
-from reelsheet.outcomes import ErrorCode
 from reelsheet.planning.plan import Plan, make_plan
 from reelsheet.results.publication import Files
 from reelsheet.results.table import Summary, summarise
@@ -26,7 +20,7 @@ from reelsheet.run.context import RunContext
 from reelsheet.run.row_status import outcome_of_note
 from reelsheet.run.run import Run
 from reelsheet.settings import Settings
-from reelsheet.storage.destination import Destination, open_destination
+from reelsheet.storage.destination import open_destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +64,13 @@ def load_run(record: RunRecord, ledger: Ledger, settings: Settings, *, results: 
     destination = open_destination(record.destination)
     manifest = manifest_of(record, settings)
     sheet = ledger.sheet(record.run_id)
-    if sheet is not None and len(sheet.identities) != len(manifest.rows):
-        sheet = None  # of another table than the one that lies there now
-    identities = _identities(manifest, sheet, settings)
-    manifest = replace(manifest, rows=tuple(_as_read(row, sheet, identities) for row in manifest.rows))
+    if sheet is None or len(sheet.identities) != len(manifest.rows):
+        raise ManifestError(
+            f"The manifest.csv in {destination.uri(f'runs/{record.run_id}')} is not the one that this run read; "
+            f"`reelsheet status {record.run_id}` shows what the ledger knows."
+        )
+    manifest = replace(manifest, rows=tuple(_as_read(row, sheet) for row in manifest.rows))
+    identities = {position: identity for position, identity in enumerate(sheet.identities) if identity}
     plan = make_plan(
         manifest, identities, ledger.histories(identities.values()),
         destination=destination.address, objects=frozenset(destination.listing("videos/")),
@@ -108,7 +105,7 @@ def manifest_of(record: RunRecord, settings: Settings) -> Manifest:
             f"{destination.uri(key)} is not there: the run ended before it was written, or it was removed. "
             f"`reelsheet status {record.run_id}` shows what the ledger knows."
         )
-    manifest = manifest_rows.parse(
+    return manifest_rows.parse(
         content,
         record.source,
         image_column=record.options.get("image_column"),
@@ -117,50 +114,13 @@ def manifest_of(record: RunRecord, settings: Settings) -> Manifest:
         allow_private=settings.allow_private_hosts,
         copy=True,
     )
-    return _with_earlier_words(manifest, destination, record.run_id)
 
 
-def _identities(manifest: Manifest, sheet: Sheet | None, settings: Settings) -> dict[int, str]:
-    """position → identity of each valid row, as the ledger was told when the run began, else worked out anew."""
-    if sheet is not None:
-        return {position: identity for position, identity in enumerate(sheet.identities) if identity}
-    return {row.position: identity_of(row, settings) for row in manifest.rows if not row.problems}
-
-
-def _as_read(row: Row, sheet: Sheet | None, identities: Mapping[int, str]) -> Row:
-    """The row with the line and the words of the sheet as it was, even where its copy shows them no more."""
-    if sheet is not None:
-        at = row.position
-        row = replace(row, line=sheet.lines[at], warnings=sheet.warnings.get(at, row.warnings))
-        row = replace(row, problems=sheet.problems.get(at, row.problems))
-    if row.position in identities:
-        return replace(row, problems=())
-    return row if row.problems else replace(row, problems=("This row was invalid when the run read it.",))
-
-
-def _with_earlier_words(found: Manifest, destination: Destination, run_id: str) -> Manifest:
-    """Rows that were invalid in the sheet as it was stay so: a copy squared to its header shows it no more."""
-    words = list(_words(destination.read(f"runs/{run_id}/results.csv") or b""))
-    if len(words) != len(found.rows):
-        return found
-    rows = [
-        replace(row, problems=(said.get("error") or "This row was invalid.",))
-        if said.get("error_code") == ErrorCode.INVALID_ROW and not row.problems
-        else row
-        for row, said in zip(found.rows, words, strict=True)
-    ]
-    return replace(found, rows=tuple(rows))
-
-
-def _words(content: bytes) -> Iterator[Mapping[str, str]]:
-    """What the last table says of each row, by the names of our columns."""
-    records = csv.reader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""))
-    try:
-        block = columns.result_block(next(records, []))
-        for cells in records:
-            yield {name: cells[at] for name, at in block.items() if at < len(cells)}
-    except csv.Error:
-        return
+def _as_read(row: Row, sheet: Sheet) -> Row:
+    """The row with its line, warnings and problems in the sheet as it was, even where its copy shows them no more."""
+    position = row.position
+    problems = sheet.problems.get(position, ())
+    return replace(row, line=sheet.lines[position], warnings=sheet.warnings.get(position, ()), problems=problems)
 
 
 def _seconds(record: RunRecord, plan: Plan) -> float:

@@ -50,22 +50,11 @@ def test_a_report_tells_how_a_row_was_settled_since(killed, home, ledger, ids, c
     assert "never charged" in row["error"]
 
 
-def test_a_row_that_was_invalid_stays_so_where_the_ledger_has_no_sheet(killed, ledger, home, registers):
-    """The copy of the sheet has as many cells as the header, and no longer shows what was wrong."""
-    run_id = "20260116-120000-aaaaaa"
-    registers(ledger, run_id, destination=str(home), options=PROVIDER, rows=3)
-    path = home / "runs" / run_id / "results.csv"
-    path.parent.mkdir()
-    (path.parent / "manifest.csv").write_bytes((home / "runs" / RUN / "manifest.csv").read_bytes())
-    call(["report", run_id])
-    rows = table(path)
-    rows[1] |= {"status": "invalid", "error_code": "invalid_row", "error": "Row 3 has 9 cells where the header has 3."}
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    call(["report", run_id])
-    assert table(path)[1]["error"] == "Row 3 has 9 cells where the header has 3."
+def test_a_manifest_that_is_not_the_one_that_the_run_read_is_a_sentence(killed, home, capsys):
+    path = home / "runs" / RUN / "manifest.csv"
+    path.write_bytes(path.read_bytes() + b"https://shop.test/another.jpg\n")
+    assert call(["report", RUN]) == 2
+    assert "is not the one that this run read" in capsys.readouterr().err
 
 
 def test_a_report_has_every_row_with_the_words_that_it_was_read_with(ledger, home, registers, capsys):
