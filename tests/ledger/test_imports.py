@@ -1,5 +1,7 @@
 """What a destination tells of attempts: nothing that is known gets worse, nothing that was paid is missed."""
 
+from dataclasses import replace
+
 import pytest
 
 from reelsheet.ledger import Attempt, Delivery, ImportedAttempt, Known, State
@@ -47,6 +49,11 @@ def test_money_of_another_ledger_is_no_money_of_this_ones_runs_and_days(process)
     take(process, told())
     assert process.ledger.days() == []
     assert process.ledger.run("r1").confirmed_cents == 0
+
+
+def test_a_paid_attempt_without_a_quote_counts_with_its_price(process):
+    take(process, replace(told(), quoted_cents=None))
+    assert process.ledger.history("a").total_cents == 54
 
 
 def test_an_unknown_attempt_of_ours_takes_the_id_that_is_told(process):
