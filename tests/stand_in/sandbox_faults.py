@@ -181,7 +181,7 @@ class FaultLayer:
 
     async def _arm(self, request: Request) -> Response:
         try:
-            self._rules.append(Armed(Rule.model_validate_json(await request.body())))
+            self._rules.append(Armed(Rule.model_validate(await request.json())))
         except ValidationError as error:
             return Response(str(error), 422)
         return Response(status_code=204)
