@@ -71,6 +71,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def s3_client_of_all(s3_endpoint: str) -> BaseClient:
+    """One for all tests, because making one takes as long as most of them."""
     return boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name="us-east-1").client(
         "s3", endpoint_url=s3_endpoint
     )
@@ -238,6 +239,7 @@ LONGEST_FIRST = (
     "tests/deployments/test_a_crashed_night.py",
     "tests/deployments/test_on_a_real_server.py",
     "tests/deployments/",
+    "tests/test_installing.py",
     "tests/faults/test_as_a_command.py",
     "tests/docs/",
     "tests/flows/",
