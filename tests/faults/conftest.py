@@ -164,10 +164,10 @@ def bench(
 
 
 @pytest.fixture
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+def refusing_port() -> Iterator[int]:
+    """A port of this machine that refuses connections; it is held, so that nobody else begins to listen on it."""
     import socket
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])

@@ -136,8 +136,8 @@ async def test_a_rate_limit_longer_than_ten_minutes_stops_the_run(bench):
     assert (set(done.statuses()), set(done.codes()), done.exit_code) == ({"skipped"}, {"rate_limited"}, 3)
 
 
-async def test_a_provider_that_is_not_there_stops_the_run_with_nothing_at_risk(bench, monkeypatch, free_port):
-    monkeypatch.setenv("VIBEDREAM_BASE_URL", f"http://127.0.0.1:{free_port}")
+async def test_a_provider_that_is_not_there_stops_the_run_with_nothing_at_risk(bench, monkeypatch, refusing_port):
+    monkeypatch.setenv("VIBEDREAM_BASE_URL", f"http://127.0.0.1:{refusing_port}")
     done = await bench.deliver(bench.sheet([ODD, OK, "third"]))
     assert set(done.statuses()) == {"skipped"}
     assert set(done.codes()) == {"provider_down"}
