@@ -1,14 +1,24 @@
 """The sentences of results and log: each says what happened and what to do."""
 
 from datetime import UTC, datetime
+from typing import Final
 
 from reelsheet.errors import LedgerError
 from reelsheet.money import dollars
 from reelsheet.redaction import clean
 
-
-def no_key() -> str:
-    return "There is no API key: set VIBEDREAM_API_KEY in the environment or in .env. Nothing was spent."
+NO_KEY: Final = "There is no API key: set VIBEDREAM_API_KEY in the environment or in .env. Nothing was spent."
+FAILED_BEFORE: Final = "The provider failed this clip in an earlier run; `reelsheet retry` pays for another attempt."
+KEY_REFUSED_PAID: Final = (
+    "Paid for, but the provider refused the API key when asked for the clip; "
+    "fix VIBEDREAM_API_KEY and run again at no cost."
+)
+INTERRUPTED: Final = "Not attempted: the run stopped before this row; run the same command again to continue."
+INTERRUPTED_PAID: Final = "Paid for, but not fetched yet; run the same command again to fetch it at no cost."
+PAID_WITHOUT_ID: Final = (
+    "Paid for by an earlier run, but no prediction id is known here; ask the provider's support, "
+    "or use `reelsheet run` to pay again."
+)
 
 
 def no_answer(http_status: int | None, words: str) -> str:
@@ -71,21 +81,10 @@ def generation_failed(words: str) -> str:
     )
 
 
-def failed_before() -> str:
-    return "The provider failed this clip in an earlier run; `reelsheet retry` pays for another attempt."
-
-
 def key_refused(words: str) -> str:
     return (
         f"The provider refused the API key{_in_brackets(words)}; check VIBEDREAM_API_KEY and run again. "
         "Nothing more was sent."
-    )
-
-
-def key_refused_paid() -> str:
-    return (
-        "Paid for, but the provider refused the API key when asked for the clip; "
-        "fix VIBEDREAM_API_KEY and run again at no cost."
     )
 
 
@@ -136,14 +135,6 @@ def ledger_down(error: LedgerError) -> str:
     return f"{error} Run the same command again when it is fixed."
 
 
-def interrupted() -> str:
-    return "Not attempted: the run stopped before this row; run the same command again to continue."
-
-
-def interrupted_paid() -> str:
-    return "Paid for, but not fetched yet; run the same command again to fetch it at no cost."
-
-
 def deadline(prediction: str, seconds: float, last: str) -> str:
     waited = f"{seconds:g} s" + (f" (last answer: {last})" if last else "")
     return f"Not ready after {waited}; prediction {prediction} is paid for, run again later to fetch it at no cost."
@@ -158,13 +149,6 @@ def poll_rejected(prediction: str, last: str) -> str:
 
 def lost(prediction: str) -> str:
     return f"Paid for, but the provider does not know prediction {prediction} any more; ask their support about it."
-
-
-def paid_without_id() -> str:
-    return (
-        "Paid for by an earlier run, but no prediction id is known here; ask the provider's support, "
-        "or use `reelsheet run` to pay again."
-    )
 
 
 def no_output(prediction: str) -> str:

@@ -27,7 +27,7 @@ def execute(options: Options, *, yes: bool, as_json: bool, closing: Closing | No
     if not yes and options.max_cost_usd is None and not _can_ask():
         raise UsageError("Without a terminal nobody can be asked: add --yes, or --max-cost USD. Nothing was spent.")
     if current.api_key is None:
-        raise ConfigurationError(messages.no_key())
+        raise ConfigurationError(messages.NO_KEY)
     quiet_prefect()
     from flows.embedded_server import EmbeddedServer
 

@@ -75,7 +75,7 @@ def hold_back_undelivered(plan: Plan) -> None:
         if group.history is not None or earlier is None or earlier.identity != group.identity:
             continue
         if earlier.status in {Status.UNDELIVERED, Status.SUCCEEDED}:
-            group.leave(Step.REPORT, Status.UNDELIVERED, ErrorCode.LOST, messages.paid_without_id())
+            group.leave(Step.REPORT, Status.UNDELIVERED, ErrorCode.LOST, messages.PAID_WITHOUT_ID)
 
 
 def _is_redo(row: Row, latest: Attempt) -> bool:

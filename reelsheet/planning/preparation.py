@@ -68,7 +68,7 @@ async def prepare(
     `spending` False is `plan`: no key is needed and the destination is only read.
     """
     if spending and settings.api_key is None:
-        raise ConfigurationError(messages.no_key())
+        raise ConfigurationError(messages.NO_KEY)
     ledger = await asyncio.to_thread(Ledger.open, settings.ledger_url)
     try:
         return await _prepare(options, settings, ledger, progress, spending=spending)

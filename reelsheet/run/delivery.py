@@ -65,7 +65,7 @@ class Courier:
         try:
             async with copy_slot():
                 if self._stops.interrupted.is_set():
-                    group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
+                    group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.INTERRUPTED_PAID)
                 else:
                     await self._store(group, attempt)
         finally:
@@ -82,7 +82,7 @@ class Courier:
             storing.cancel()
             await asyncio.wait({storing}, timeout=ABORT_LIMIT_S)
         if not storing.done() or storing.cancelled():
-            group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
+            group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.INTERRUPTED_PAID)
             return
         deliveries = storing.result()
         if deliveries is None:

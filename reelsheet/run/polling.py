@@ -130,7 +130,7 @@ class Poller:
             if pause_s is None:
                 pause_s = max(min(LONGEST_PAUSE_S, 2.0 ** (polled.polls - 1)), result.retry_after_s or 0.0)
             await self._stops.pause(min(pause_s, self._left_s(polled)))
-        group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
+        group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.INTERRUPTED_PAID)
         return None
 
     def _polled(self, attempt: Attempt) -> _Polled:
@@ -164,7 +164,7 @@ class Poller:
         prediction_id = polled.prediction_id
         if result.phase is Phase.KEY_REFUSED:
             self._stops.stop(ErrorCode.AUTH, messages.key_refused(result.message))
-            return GivenUp(ErrorCode.AUTH, messages.key_refused_paid())
+            return GivenUp(ErrorCode.AUTH, messages.KEY_REFUSED_PAID)
         if result.phase is Phase.COMPLETED and polled.without_output >= OUTPUT_TRIES:
             return GivenUp(ErrorCode.NO_OUTPUT, messages.no_output(prediction_id))
         is_gone = result.gone or self._age_s(polled) > FRESH_S

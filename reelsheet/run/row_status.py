@@ -14,7 +14,7 @@ from reelsheet.planning.plan import OPEN, RowGroup, RowOutcome, Step
 from reelsheet.run.context import RunContext
 
 _MAYBE_PAID = (State.UNKNOWN, State.CLAIMED)
-INTERRUPTED = (ErrorCode.INTERRUPTED, messages.interrupted())
+INTERRUPTED = (ErrorCode.INTERRUPTED, messages.INTERRUPTED)
 
 
 class Stage(StrEnum):
@@ -44,9 +44,9 @@ def row_status(
         return outcome
     if latest is not None and latest.state == State.FAILED and step is not Step.SUBMIT:
         code = _code(latest.error_code) or ErrorCode.GENERATION_FAILED
-        return RowOutcome(Status.FAILED, code, latest.error or messages.failed_before())
+        return RowOutcome(Status.FAILED, code, latest.error or messages.FAILED_BEFORE)
     if latest is not None and latest.state in PAID and step is not Step.SUBMIT:
-        return RowOutcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.interrupted_paid())
+        return RowOutcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.INTERRUPTED_PAID)
     return RowOutcome(Status.SKIPPED, *skip_reason)
 
 

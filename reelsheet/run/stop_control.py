@@ -68,7 +68,7 @@ class StopControl:
         if self.signal is not None:
             return
         self.signal = signal
-        self._close_gate(Stopped(messages.interrupted()))
+        self._close_gate(Stopped(messages.INTERRUPTED))
         self.interrupted.set()
         loop = asyncio.get_running_loop()
         loop.call_later(ANSWER_GRACE_S, self._on_grace_over)
@@ -91,7 +91,7 @@ class StopControl:
             return self.code, self.error
         if self.signal is None and self.over_budget:
             return ErrorCode.OVER_BUDGET, self.over_budget
-        return ErrorCode.INTERRUPTED, messages.interrupted()
+        return ErrorCode.INTERRUPTED, messages.INTERRUPTED
 
     def exit_code(self, results: Sequence[RowResult]) -> int:
         """0 all delivered, 1 some not, 3 stopped, 4 at a cap, 128 + signal; the gravest of them."""
