@@ -14,7 +14,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from reelsheet.pacing.congestion_window import CongestionWindow, Gate
+from reelsheet.pacing.congestion_window import CongestionWindow
+from reelsheet.pacing.gate import Gate
 from reelsheet.pacing.poll_schedule import PollSchedule, Watch
 
 
@@ -213,7 +214,8 @@ class Client:
     estimate: float | Callable[[float], float] | None = None  # what the provider tells of a latency
     told: bool = True  # the provider says when a prediction was done
     seed: int = 7
-    polls_aim: float | None = None
+    window: Callable[..., Any] = CongestionWindow  # the design of the pace
+    schedule: Callable[..., Any] = PollSchedule  # the design of the polls
     # what came of it
     first: float = math.inf
     last: float = 0.0
@@ -223,7 +225,7 @@ class Client:
     accepted_at: list[float] = field(default_factory=list)
     windows: list[tuple[float, int, float]] = field(default_factory=list)
     most: int = 0
-    pace: CongestionWindow = field(init=False)
+    pace: Any = field(init=False)
 
     @property
     def seconds(self) -> float:
@@ -236,10 +238,9 @@ class Client:
     async def group(self, provider: Provider) -> None:
         clock = asyncio.get_running_loop().time
         rng = random.Random(self.seed)
-        more = {} if self.polls_aim is None else {"polls": self.polls_aim}
-        self.schedule = schedule = PollSchedule(clock=clock, rng=rng, **more)
+        schedule = self.schedule(clock=clock, rng=rng)
         watch = Watch(schedule)
-        self.pace = CongestionWindow(
+        self.pace = self.window(
             ceiling=self.ceiling, clock=clock, rng=rng, unseen=schedule.unseen if self.anticipate else None
         )
         gate = Gate(self.pace)

@@ -1,11 +1,8 @@
 """How many predictions may be in flight: found from acceptances and refusals alone.
 
-`Pace` is pure: it is told of events, and asked. `Gate` lets coroutines through by it. docs/pacing.md says why it is so.
+`CongestionWindow` is pure: events are reported to it, and it is asked. docs/pacing.md says why it is so.
 """
 
-import asyncio
-import heapq
-import itertools
 import math
 import random
 import time
@@ -14,23 +11,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reelsheet.pacing.submit_rate import PeerFairness, Rate
-from reelsheet.web.retry_after import retry_after
-
-__all__ = ["CongestionWindow", "Gate", "PaceView", "retry_after"]
 
 CANARY = 3  # are answered before the crowd follows
 AHEAD = 8  # may be unanswered where it is not known that they fit, and an eighth of what runs
 PROBE_ROWS = 11  # acceptances at the limit, at least, before one more is tried
 LOSS = 0.015  # of the places' time, that trying one more may cost in pauses
-PATIENCE = 0.5  # seconds without any event until one more is tried; doubles
-LONGEST_PATIENCE = 10.0
-PAUSE = 0.05  # seconds after a refusal where the provider names none; doubles
-LONGEST_PAUSE = 5.0
+PATIENCE_S = 0.5  # seconds without any event until one more is tried; doubles
+LONGEST_PATIENCE_S = 10.0
+PAUSE_S = 0.05  # seconds after a refusal where the provider names none; doubles
+LONGEST_PAUSE_S = 5.0
 JITTER = 0.05  # of a pause that the provider names, on top
-MOST_JITTER = 0.25  # seconds
+MOST_JITTER_S = 0.25  # seconds
 CUT = 0.05  # of a limit that has fallen; doubles
 CLOSE = 0.9  # of the limit: refused above this it was a little high, below it has fallen
-LOOK_AGAIN = 0.03  # seconds, while completions are expected that nobody has seen
+LOOK_AGAIN_S = 0.03  # seconds, while completions are expected that nobody has seen
 TOLERABLE = 0.06  # of the submissions that anticipate a completion, refused
 LEARNT = 0.03  # margin taken back by one that was accepted
 
@@ -88,7 +82,7 @@ class CongestionWindow:
         self._until = -math.inf  # nothing leaves before
         self._streak = 0  # refusals since the last acceptance
         self._since = 0.0  # the latest event
-        self._patience = PATIENCE
+        self._patience = PATIENCE_S
         self._idle = 0.0  # place-seconds that the latest pause has cost
         self._cost = 0.0  # the same, of a pause on average
 
@@ -134,15 +128,15 @@ class CongestionWindow:
         else:
             self._fitted = max(self._fitted, self._running - self._anticipated())
 
-    def refused(self, retry_after: float | None) -> None:
-        """It was answered 429: not in flight. `retry_after` in seconds, None where the provider names none."""
+    def refused(self, retry_after_s: float | None) -> None:
+        """It was answered 429: not in flight. `retry_after_s` in seconds, None where the provider names none."""
         self._since = now = self._clock()
         known = self.in_flight  # this one included
         self._unanswered -= 1
         self.refusals += 1
-        if retry_after is not None:
+        if retry_after_s is not None:
             self._until = max(
-                self._until, now + retry_after + self._rng.random() * min(MOST_JITTER, JITTER * retry_after)
+                self._until, now + retry_after_s + self._rng.random() * min(MOST_JITTER_S, JITTER * retry_after_s)
             )
         if self._old:
             self._old -= 1
@@ -150,13 +144,13 @@ class CongestionWindow:
             return
         self._old = self._unanswered
         self._streak += 1
-        if retry_after is None:
+        if retry_after_s is None:
             self._until = max(self._until, now + self._pause(now) * self._rng.uniform(0.75, 1.25))
         self._cost += (self._idle - self._cost) / 2
         self._idle = 0.0
         self._burst = max(1.0, min(self._burst, self._limit) / 4)
         self._rate.refused(now, below=known <= self._limit, in_flight=known)
-        self._learn_from_refusal(now, known, retry_after)
+        self._learn_from_refusal(now, known, retry_after_s)
 
     def release(self) -> None:
         """It did not leave, or its answer says nothing of the pace: not in flight."""
@@ -191,7 +185,7 @@ class CongestionWindow:
         if self._held or self.in_flight >= self._ceiling:
             return math.inf
         now = self._clock()
-        until = max(self._until, self._rate.next())
+        until = max(self._until, self._rate.next_allowed_at)
         if until > now:
             return until - now
         if math.isinf(self._limit):
@@ -212,11 +206,11 @@ class CongestionWindow:
         """
         if remaining <= 0:
             return typical_seconds if self.in_flight else 0.0
-        places = self.window if math.isfinite(self.window) else float(self._running)
-        if places <= 0:
+        if not self._running:
             return None
+        places = self.window if math.isfinite(self.window) else float(self._running + remaining)  # all fitted so far
         queued = max(0.0, remaining + self.in_flight - places) / places
-        return max(queued * typical_seconds, remaining * self._rate.gap) + typical_seconds
+        return max(queued * typical_seconds, remaining * self._rate.interval_s) + typical_seconds
 
     def snapshot(self) -> PaceView:
         """The pace as it is now."""
@@ -245,7 +239,7 @@ class CongestionWindow:
         if due <= now and beyond <= 1 + unseen:
             return 0.0
         if unseen:
-            return LOOK_AGAIN
+            return LOOK_AGAIN_S
         return due - now if due > now else math.inf
 
     def _learn_from_acceptance(self, now: float) -> None:
@@ -254,7 +248,7 @@ class CongestionWindow:
             self._proven, self._raised = self._running - unseen, now
             self._limit = self._proven + self._stride - 1
             self._stride = min(2 * self._stride, 1 + self._limit / 8)
-            self._patience = max(0.8 * self._patience, PAUSE)
+            self._patience = max(0.8 * self._patience, PAUSE_S)
             if self._others.before:
                 self._limit = min(self._limit, self._others.before)
             if self._others.gained(now, self._limit, self._noise()):
@@ -263,22 +257,22 @@ class CongestionWindow:
             dear = min(self._cost / (LOSS * self._others.turnaround), 2 * self._limit)
             self._credit += 1 / max(PROBE_ROWS, self._limit, dear)
             if unseen and self._running > self._limit:
-                self._margin -= LEARNT * 2 ** min(8.0, self._rate.since / 15)
+                self._margin -= LEARNT * 2 ** min(8.0, self._rate.accepted_since_refusal / 15)
 
-    def _learn_from_refusal(self, now: float, known: int, retry_after: float | None) -> None:
+    def _learn_from_refusal(self, now: float, known: int, retry_after_s: float | None) -> None:
         unseen = self._anticipated()
         if math.isinf(self._limit):
             self._limit = known - 1 - unseen
-            self._patience = max(self._patience, retry_after or 0.0)
+            self._patience = max(self._patience, retry_after_s or 0.0)
             if self._accepted <= CANARY:  # a small account, or one that others have filled
                 self._others.meet(now)
         elif self._stride > 1:
             self._limit = self._proven
             self._others.full(now, self._limit, self._noise())
         elif known <= self._limit:
-            self._give_way(now, known, unseen)
+            self._yield_places(now, known, unseen)
         else:
-            self._patience = max(min(2 * self._patience, LONGEST_PATIENCE), retry_after or 0.0)
+            self._patience = max(min(2 * self._patience, LONGEST_PATIENCE_S), retry_after_s or 0.0)
             if unseen:
                 self._mistrust(now, known, unseen)
             else:
@@ -286,7 +280,7 @@ class CongestionWindow:
         self._limit = max(1.0, self._limit)
         self._stride, self._credit = 1.0, 0.0
 
-    def _give_way(self, now: float, known: int, unseen: float) -> None:
+    def _yield_places(self, now: float, known: int, unseen: float) -> None:
         """Refused where it fitted before: it was a little too high, or has fallen, or somebody else is there."""
         fallen = self._cuts > 0 or known <= CLOSE * self._limit
         self._limit = known - 1.0
@@ -314,8 +308,8 @@ class CongestionWindow:
 
     def _pause(self, now: float) -> float:
         """Seconds after a refusal where the provider names none: longer each time, and by what is known of the rate."""
-        pause: float = PAUSE * 2 ** min(self._streak, 5) * 1.2 ** min(50, max(0, self._streak - 5))
-        return min(LONGEST_PAUSE, max(pause, self._rate.usual(now) / 4))
+        pause: float = PAUSE_S * 2 ** min(self._streak, 5) * 1.2 ** min(50, max(0, self._streak - 5))
+        return min(LONGEST_PAUSE_S, max(pause, self._rate.mean_interval_s(now) / 4))
 
     def _noise(self) -> float:
         """By how many places what is known of the limit may be off: completions that were not seen made room."""
@@ -326,85 +320,3 @@ class CongestionWindow:
         if self._unseen is None or self._others.near or self._others.before:
             return 0.0
         return self._unseen()
-
-
-class Gate:
-    """The pace for coroutines of one event loop: whoever comes with the lowest order is admitted first."""
-
-    def __init__(self, pace: CongestionWindow) -> None:
-        self.pace = pace
-        self._queue: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._tickets = itertools.count()
-        self._timer: asyncio.TimerHandle | None = None
-        self._error: BaseException | None = None
-
-    async def admit(self, order: int) -> None:
-        """Returns when a submission may leave; it then counts as sent. Raises what `close` was given."""
-        if self._error is not None:
-            raise self._error
-        if not self._queue and self.pace.wait() <= 0:  # at once: each turn of a busy loop is an empty place's time
-            self.pace.sent()
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._queue, (order, next(self._tickets), turn))
-        self.changed()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.release()  # admitted and cancelled in the same breath: give the place back
-            raise
-
-    def accepted(self) -> None:
-        self.pace.accepted()
-        self.changed()
-
-    def refused(self, retry_after: float | None) -> None:
-        self.pace.refused(retry_after)
-        self.changed()
-
-    def release(self) -> None:
-        self.pace.release()
-        self.changed()
-
-    def finished(self) -> None:
-        self.pace.finished()
-        self.changed()
-
-    def adopted(self) -> None:
-        self.pace.adopted()
-        self.changed()
-
-    def hold(self, held: bool) -> None:
-        self.pace.hold(held)
-        self.changed()
-
-    def close(self, error: BaseException) -> None:
-        """Wakes every waiter, now and later, with `error`."""
-        if self._error is None:
-            self._error = error
-        self._disarm()
-        for _, _, turn in self._queue:
-            if not turn.done():
-                turn.set_exception(self._error)
-        self._queue.clear()
-
-    def changed(self) -> None:
-        """Looks again at who may pass; called after every event."""
-        self._disarm()
-        while self._queue:
-            if self._queue[0][2].done():  # cancelled while it waited
-                heapq.heappop(self._queue)
-                continue
-            wait = self.pace.wait()
-            if wait > 0:
-                if math.isfinite(wait):
-                    self._timer = asyncio.get_running_loop().call_later(wait, self.changed)
-                return
-            self.pace.sent()
-            heapq.heappop(self._queue)[2].set_result(None)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

@@ -4,7 +4,7 @@ import math
 import random
 from collections import deque
 
-SLOW = 0.75  # seconds between submissions: a rate as slow as this is kept to by the clock
+SLOW_INTERVAL_S = 0.75  # seconds between submissions: a rate as slow as this is kept to by the clock
 BELOW = 3  # refusals below the limit in a row, which show that a faster rate is the limit, and not the places
 SPACED = 24  # acceptances after which a measured rate has had its time
 SLACK = 1.2  # a single measurement counts as far as it is near the average
@@ -28,8 +28,8 @@ class Rate:
     """
 
     def __init__(self) -> None:
-        self.gap = 0.0  # seconds between two submissions; 0.0 where the places are the limit
-        self.since = 0  # acceptances since the last refusal
+        self.interval_s = 0.0  # seconds between two submissions; 0.0 where the places are the limit
+        self.accepted_since_refusal = 0  # acceptances since the last refusal
         self._sent = -math.inf
         self._refused = 0.0
         self._first: float | None = None
@@ -41,7 +41,7 @@ class Rate:
         self._sent = now
 
     def accepted(self) -> None:
-        self.since += 1
+        self.accepted_since_refusal += 1
         self._all += 1
 
     def finished(self) -> None:
@@ -51,26 +51,27 @@ class Rate:
         """`below`: no more were in flight than fitted before."""
         if self._first is None:
             self._first, self._turnover, self._all = now, in_flight, 0
-        elif self.since and self._turnover <= 0:
+        elif self.accepted_since_refusal and self._turnover <= 0:
             self._below = self._below + 1 if below else 0
-            gap = min((now - self._refused) / self.since, SLACK * self.usual(now))
-            if gap < SLOW and self._below < BELOW:
-                self.gap = 0.0
+            interval_s = min((now - self._refused) / self.accepted_since_refusal, SLACK * self.mean_interval_s(now))
+            if interval_s < SLOW_INTERVAL_S and self._below < BELOW:
+                self.interval_s = 0.0
             elif below:
-                self.gap = gap
-        self._refused, self.since = now, 0
+                self.interval_s = interval_s
+        self._refused, self.accepted_since_refusal = now, 0
 
-    def usual(self, now: float) -> float:
+    def mean_interval_s(self, now: float) -> float:
         """Seconds between two acceptances since the first refusal; 0.0 before a turnaround has been measured."""
         if self._first is None or self._turnover > 0:
             return 0.0
         return (now - self._first) / max(1, self._all)
 
-    def next(self) -> float:
+    @property
+    def next_allowed_at(self) -> float:
         """When the next may leave."""
-        if not self.gap or self.since >= SPACED:
+        if not self.interval_s or self.accepted_since_refusal >= SPACED:
             return -math.inf
-        return self._sent + self.gap * (1 - (self.since / SPACED) ** 2)
+        return self._sent + self.interval_s * (1 - (self.accepted_since_refusal / SPACED) ** 2)
 
 
 class PeerFairness:

@@ -13,7 +13,7 @@ from reelsheet import messages
 from reelsheet.errors import LedgerError
 from reelsheet.ledger import Attempt, Delivery
 from reelsheet.outcomes import ErrorCode, Status
-from reelsheet.pacing.congestion_window import Gate
+from reelsheet.pacing.gate import Gate
 from reelsheet.planning.plan import RowGroup, Step
 from reelsheet.run.context import RunContext
 from reelsheet.run.in_flight import InFlight

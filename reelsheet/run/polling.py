@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reelsheet import messages
 from reelsheet.ledger import Attempt, State
 from reelsheet.outcomes import ErrorCode, Status
-from reelsheet.pacing.congestion_window import Gate
+from reelsheet.pacing.gate import Gate
 from reelsheet.pacing.poll_schedule import PollSchedule, Watch
 from reelsheet.planning.plan import RowGroup, Step
 from reelsheet.provider.client import Phase, PollResult, Provider

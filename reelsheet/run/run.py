@@ -16,7 +16,8 @@ from reelsheet.errors import LedgerError
 from reelsheet.images import thumbnails
 from reelsheet.ledger import Attempt, Note, State
 from reelsheet.outcomes import ErrorCode, RowResult, Status
-from reelsheet.pacing.congestion_window import CongestionWindow, Gate
+from reelsheet.pacing.congestion_window import CongestionWindow
+from reelsheet.pacing.gate import Gate
 from reelsheet.pacing.poll_schedule import PollSchedule
 from reelsheet.planning.plan import OPEN, RowGroup, Step
 from reelsheet.provider.classification import SubmitResult

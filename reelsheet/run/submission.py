@@ -20,7 +20,7 @@ from reelsheet.images import preflight
 from reelsheet.ledger import Attempt, Claimed, IdentityHistory, Known, OverBudget, State, Wait
 from reelsheet.ledger.lease import awake_and_asleep
 from reelsheet.outcomes import ErrorCode, Status
-from reelsheet.pacing.congestion_window import Gate
+from reelsheet.pacing.gate import Gate
 from reelsheet.pacing.poll_schedule import estimate_seconds
 from reelsheet.planning.plan import RowGroup, Step
 from reelsheet.provider.classification import SubmitOutcome, SubmitResult

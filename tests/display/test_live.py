@@ -18,7 +18,8 @@ from reelsheet.display.terminal import terminal
 from reelsheet.ledger import Attempt, Delivery, IdentityHistory, State
 from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.outcomes import ErrorCode, Status
-from reelsheet.pacing.congestion_window import CongestionWindow, Gate
+from reelsheet.pacing.congestion_window import CongestionWindow
+from reelsheet.pacing.gate import Gate
 from reelsheet.planning.plan import Plan, RowGroup, RowOutcome, Step
 from reelsheet.results.publication import Files
 from reelsheet.run.row_status import Stage

@@ -16,7 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelsheet.pacing.congestion_window import CongestionWindow, Gate, retry_after
+from reelsheet.pacing.congestion_window import CongestionWindow
+from reelsheet.pacing.gate import Gate
+from reelsheet.web.retry_after import retry_after
 
 
 def _chance(seed: int) -> random.Random:
