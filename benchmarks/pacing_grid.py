@@ -1,0 +1,166 @@
+"""Designs of the pace side by side, over the same grid of simulated accounts: `python -m benchmarks.pacing_grid`.
+
+Prints a row for each case and a column for each design. Takes some minutes; nothing sleeps.
+"""
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.pacing_candidate import Candidate
+from benchmarks.pacing_simulation import Client, Places, Provider, TokenBucket, constant, greedy, log_normal, simulate
+from benchmarks.poll_candidate import PollCandidate
+from reelsheet.pacing.congestion_window import PaceView
+
+
+class Aimd:
+    """The textbook's: one more place for each window of acceptances, half of them after a refusal, once a window."""
+
+    def __init__(
+        self,
+        *,
+        ceiling: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+        unseen: Callable[[], float] | None = None,  # noqa: ARG002 - it does without
+    ) -> None:
+        self._ceiling, self._clock, self._rng = ceiling or 10**9, clock, rng or random.Random()
+        self._window, self._slow_start = 3.0, True
+        self._since_cut, self._until, self._pause_s = 0.0, 0.0, 0.05
+        self.in_flight = self.refusals = 0
+
+    @property
+    def window(self) -> float:
+        """How many may be in flight."""
+        return min(self._window, self._ceiling)
+
+    def sent(self) -> None:
+        """A POST leaves."""
+        self.in_flight += 1
+
+    def accepted(self) -> None:
+        """It was answered 2xx."""
+        self._pause_s = 0.05
+        self._since_cut += 1
+        if self.in_flight > self._window - 1:
+            self._window += 1 if self._slow_start else 1 / self._window
+
+    def refused(self, retry_after_s: float | None) -> None:
+        """It was answered 429."""
+        self.in_flight -= 1
+        self.refusals += 1
+        self._slow_start = False
+        self._until = max(self._until, self._clock() + (retry_after_s or self._pause_s * self._rng.uniform(0.75, 1.25)))
+        self._pause_s = min(2 * self._pause_s, 5.0)
+        if self._since_cut >= self._window:
+            self._window, self._since_cut = max(1.0, self._window / 2), 0.0
+
+    def finished(self) -> None:
+        """A place is free."""
+        self.in_flight -= 1
+
+    release = finished
+
+    def wait(self) -> float:
+        """Seconds until one may leave."""
+        if self.in_flight + 1 > self.window:
+            return float("inf")
+        return max(0.0, self._until - self._clock())
+
+    def snapshot(self) -> PaceView:
+        """The pace as it is now."""
+        return PaceView(self.in_flight, self.window, 0.0, 0.0, self.refusals)
+
+
+DESIGNS: dict[str, dict[str, Any]] = {
+    "today": {},
+    "AIMD": {"window": Aimd},
+    "candidate": {"window": Candidate, "schedule": PollCandidate},
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """`used`: the share of what the account allows; `refusals`: for each acceptance."""
+
+    used: float
+    refusals: float
+
+
+def by_rate(per_minute: float, burst: int, clip_s: float, *, told: bool, design: dict[str, Any]) -> Result:
+    """A token bucket, after five minutes and a clip."""
+    interval_s = 60 / per_minute
+    learnt = 300 + clip_s
+    until = learnt + max(200, 60 * interval_s)
+    provider = Provider(TokenBucket(per_minute, burst, told), log_normal(clip_s, 0.25))
+    client = Client(int(until / interval_s) + burst + 50, **design)
+    simulate(provider, client, until=until)
+    steady = sum(at >= learnt for at in client.accepted_at)
+    refused = sum(at >= learnt for at, _ in provider.refusals)
+    return Result(steady * interval_s / (until - learnt), refused / max(1, steady))
+
+
+def by_places(
+    places: int, clip_s: float, sigma: float, rows: int, *, told: float | None, design: dict[str, Any]
+) -> Result:
+    """So many places, nobody knows; against the greedy schedule of the same latencies. Three runs."""
+    used, refusals = [], []
+    for seed in (1, 2, 3):
+        provider = Provider(Places(places, told), log_normal(clip_s, sigma) if sigma else constant(clip_s), seed=seed)
+        client = Client(rows, seed=50 + seed, **design)
+        simulate(provider, client)
+        used.append(greedy(provider.latencies, places) / client.seconds)
+        refusals.append(client.refusals / rows)
+    return Result(statistics.mean(used), statistics.mean(refusals))
+
+
+def shared(places: int, clip_s: float, starts: tuple[float, ...], until: float, *, design: dict[str, Any]) -> Result:
+    """Several processes on one account, in the second half; `used` is the smallest share, 1.0 being fair."""
+    shares, refusals = [], []
+    for seed in (1, 2, 3):
+        clients = [Client(2500, starts=at, seed=100 * seed + n, **design) for n, at in enumerate(starts)]
+        simulate(Provider(Places(places), log_normal(clip_s, 0.25), seed=seed), *clients, until=until)
+        taken = [sum(at >= until / 2 for at in client.accepted_at) for client in clients]
+        shares.append(min(taken) * len(taken) / sum(taken))
+        refusals.append(sum(client.refusals for client in clients) / sum(len(c.accepted_at) for c in clients))
+    return Result(statistics.mean(shares), statistics.mean(refusals))
+
+
+def cases() -> Iterator[tuple[str, Callable[[dict[str, Any]], Result]]]:
+    """Names and what to run."""
+    for per_minute in (5, 20, 60, 600):
+        for burst in (1, 3, 10):
+            for told in (True, False):
+                name = f"{per_minute} a minute, burst {burst}, 60 s clips{', Retry-After' if told else ''}"
+                yield name, lambda d, p=per_minute, b=burst, t=told: by_rate(p, b, 60, told=t, design=d)
+    for places, clip_s, sigma, rows in (
+        (30, 3, 0.0, 450),
+        (60, 5, 0.25, 600),
+        (60, 60, 0.25, 600),
+        (10, 30, 0.25, 110),
+    ):
+        for after in (0.0, None):
+            spread = f", sigma {sigma}" if sigma else ""
+            name = f"{places} places, {clip_s} s clips{spread}{', Retry-After' if after is None else ''}"
+            yield (
+                name,
+                lambda d, a=(places, clip_s, sigma, rows), t=after: by_places(*a, told=t, design=d),
+            )
+    yield "2 processes, 30 places, 3 s clips", lambda d: shared(30, 3, (0, 20), 140, design=d)
+    yield "5 processes, 60 places, 3 s clips", lambda d: shared(60, 3, (0, 5, 10, 15, 20), 150, design=d)
+
+
+def main() -> None:
+    """See the top."""
+    print("| account | " + " | ".join(DESIGNS) + " |")
+    print("|---" * (len(DESIGNS) + 1) + "|")
+    for name, run in cases():
+        results = [run(design) for design in DESIGNS.values()]
+        print(f"| {name} | " + " | ".join(f"{r.used:.2f} ({r.refusals:.2f})" for r in results) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
