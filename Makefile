@@ -1,7 +1,7 @@
-# make demo      the whole job against the embedded sandbox, no account needed
-# make test      the tests that take a few seconds at most; SLOW=1 runs all
-# make slow      the slow tests alone: real servers, browsers, spreadsheets, workers that are killed
-# make install   makes .venv/bin/reelsheet
+# make demo      a complete run on the embedded sandbox, without an account
+# make test      the quick tests; with SLOW=1 all tests
+# make slow      only the slow tests: real servers, browsers, spreadsheet programs, killed workers
+# make install   create .venv/bin/reelsheet
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 PYTHON ?= python3

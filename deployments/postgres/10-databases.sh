@@ -1,5 +1,5 @@
 #!/bin/sh
-# Two databases, two owners: Prefect's, which may be thrown away, and the ledger's, which may not.
+# Two databases, each with its own owner: Prefect's, which may be lost, and the ledger's, which must not be lost.
 set -eu
 psql --username postgres --set ON_ERROR_STOP=1 \
     --set prefect="$PREFECT_DATABASE_PASSWORD" --set ledger="$LEDGER_DATABASE_PASSWORD" <<'SQL'
