@@ -1,6 +1,7 @@
 """When to look whether a prediction is done: often enough to see it early, seldom enough to cost little.
 
-`PollSchedule` is pure: it is asked when, and told what was seen. `Watch` sleeps by it on an event loop.
+`PollSchedule` is pure: it is asked when to poll, and what was seen is reported to it.
+`Watch` sleeps by it on an event loop.
 """
 
 import asyncio
@@ -19,18 +20,18 @@ POLLS = 2.65  # aimed at for one prediction; the first and the last ones of a ru
 ENDING = 1.5  # more, when few are left and the run waits for them
 BUSIEST = 200.0  # polls a second for the whole run, as far as every prediction still gets its FEWEST
 FEWEST = 1.5
-CHEAPEST = 0.05  # seconds, and a hundredth of the latency: a poll that sees no earlier is not worth sending
-MARGIN = 0.02  # seconds after the expected moment
-CLOSEST = 0.1  # seconds between two polls of one prediction
-SLOWEST = 1.0  # seconds from a poll to its answer
-SLOW_DOWN = 5.0  # seconds without polls after a 429 that names no time
+CHEAPEST_S = 0.05  # seconds, and a hundredth of the latency: a poll that sees no earlier is not worth sending
+MARGIN_S = 0.02  # seconds after the expected moment
+CLOSEST_S = 0.1  # seconds between two polls of one prediction
+SLOWEST_S = 1.0  # seconds from a poll to its answer
+SLOW_DOWN_S = 5.0  # seconds without polls after a 429 that names no time
 SAMPLES = 256  # kept at least
 MOST_SAMPLES = 8192
 BORROWED = 300  # predictions over which polls spent too early are saved again
 RARE = 0.9  # of the predictions are done, and this one is not
 WORTH_ANTICIPATING = 0.08  # seconds of expected lateness
 UNSURE = 10  # samples that leave half a doubt
-DAY = 86400.0
+DAY_S = 86400.0
 
 
 @dataclass(slots=True)
@@ -106,11 +107,11 @@ class PollSchedule:
         if one is None:
             return self.started(key, age, None)
         one.asked = (age, one.not_done)
-        one.not_done = max(one.not_done, min(age, max(one.due, age - SLOWEST)))
+        one.not_done = max(one.not_done, min(age, max(one.due, age - SLOWEST_S)))
         if self._by_age is not None and age > self._by_age.latencies.ages[-1]:
             self._news += 0.3  # this takes longer than anything before
             self._learn()
-        one.due = max(self._next(one, age), age + CLOSEST)
+        one.due = max(self._next(one, age), age + CLOSEST_S)
         return self._wait(one, age)
 
     def due(self, key: str, age: float) -> float:
@@ -140,10 +141,10 @@ class PollSchedule:
         """It is polled no more: given up, or the run stops."""
         self._watched.pop(key, None)
 
-    def throttled(self, retry_after: float | None) -> None:
+    def throttled(self, retry_after_s: float | None) -> None:
         """A poll was answered 429: no polls for a while. Says nothing of submissions."""
-        pause = SLOW_DOWN if retry_after is None else retry_after
-        self._quiet_until = max(self._quiet_until, self._clock() + pause)
+        pause_s = SLOW_DOWN_S if retry_after_s is None else retry_after_s
+        self._quiet_until = max(self._quiet_until, self._clock() + pause_s)
 
     # --- what to expect
 
@@ -178,15 +179,15 @@ class PollSchedule:
             return self._blind(one, age)
         rule, origin = self._rule(one)
         if one.not_done == 0:
-            return rule.first() + origin + MARGIN
+            return rule.first() + origin + MARGIN_S
         # By when the latest poll left, not by when its answer came: in between it may have been done.
-        told = rule.after(one.not_done - origin)
-        patience = min(self._cap, max(CLOSEST, (0.1 if told is None or self._ending else 0.25) * age))
-        if told is None:
+        planned = rule.after(one.not_done - origin)
+        patience = min(self._cap, max(CLOSEST_S, (0.1 if planned is None or self._ending else 0.25) * age))
+        if planned is None:
             return age + patience
         # For the last few of a distribution no poll seems worth its price, and yet somebody waits for them.
         late = rule.latencies.done_by(one.not_done - origin) > RARE
-        return min(told + origin + MARGIN, age + patience if late or self._ending else math.inf)
+        return min(planned + origin + MARGIN_S, age + patience if late or self._ending else math.inf)
 
     def _blind(self, one: _Watched, age: float) -> float:
         """The same while nothing is known: as documented, every 1 to 2 s, and less often as it gets old."""
@@ -212,7 +213,7 @@ class PollSchedule:
     def _wait(self, one: _Watched, age: float) -> float:
         now = self._clock()
         count = len(self._watched)
-        at = now + max(0.0, one.due - age, self._quiet_until - now) + self._rng.random() * min(MARGIN, 0.002 * count)
+        at = now + max(0.0, one.due - age, self._quiet_until - now) + self._rng.random() * min(MARGIN_S, 0.002 * count)
         at = self._slots.take(now, at, max(BUSIEST, 2 * count / (self.typical or math.inf)))
         one.due = at - now + age
         return at - now
@@ -221,19 +222,19 @@ class PollSchedule:
     def _ending(self) -> bool:
         return len(self._watched) + 1 < self._most / 4
 
-    def _moment(self, not_done: float, seen: float, told: float | None) -> float:
-        """The age at completion: what the provider tells, where that can be; else somewhere in between."""
-        if told is None or not 0 < told < DAY:
+    def _moment(self, not_done: float, seen: float, done_age: float | None) -> float:
+        """The age at completion: what the provider says, where that can be; else somewhere in between."""
+        if done_age is None or not 0 < done_age < DAY_S:
             return self._between(not_done, seen)
-        self._whole_seconds = self._whole_seconds and told == int(told)
+        self._whole_seconds = self._whole_seconds and done_age == int(done_age)
         if self._whole_seconds and self._done > 2:
-            low, high = max(not_done, told - 1), min(seen, told + 1)
+            low, high = max(not_done, done_age - 1), min(seen, done_age + 1)
             return self._between(low, high) if low < high else self._between(not_done, seen)
-        if told + self._shift < not_done:
-            self._shift = min(not_done - told, 2.0)
-        elif told + self._shift > seen:
-            self._shift = max(seen - told, -2.0)
-        return min(max(told + self._shift, not_done), seen)
+        if done_age + self._shift < not_done:
+            self._shift = min(not_done - done_age, 2.0)
+        elif done_age + self._shift > seen:
+            self._shift = max(seen - done_age, -2.0)
+        return min(max(done_age + self._shift, not_done), seen)
 
     def _between(self, low: float, high: float) -> float:
         """Somewhere between: most likely where others were."""
@@ -259,7 +260,7 @@ class PollSchedule:
             candidate = plan(by_estimate, self._price)
             if candidate.cost < 0.9 * self._by_age.cost:
                 self._by_estimate = candidate
-        self._afford(self._target(typical), cheapest=max(CHEAPEST, 0.01 * typical))
+        self._afford(self._target(typical), cheapest=max(CHEAPEST_S, 0.01 * typical))
         if before is None or _moved(before.latencies, self._by_age.latencies):
             self.generation += 1
             self._slots = _Slots()
@@ -371,11 +372,11 @@ def _ring(turn: asyncio.Future[None]) -> None:
 
 def _by_estimate(samples: Iterable[_Sample], waiting: Iterable[_Watched], *, scale: float) -> Latencies | None:
     """How far estimates are off; None where they are all the same, or too few."""
-    told = [(one.age, one.estimate) for one in samples if one.estimate is not None]
-    if len(told) < 4 or len({estimate for _, estimate in told}) == 1:
+    known = [(one.age, one.estimate) for one in samples if one.estimate is not None]
+    if len(known) < 4 or len({estimate for _, estimate in known}) == 1:
         return None
     return learn(
-        (age - estimate for age, estimate in told),
+        (age - estimate for age, estimate in known),
         (one.not_done - one.estimate for one in waiting if one.estimate is not None),
         scale=scale,
     )
@@ -398,7 +399,7 @@ def estimate_seconds(text: object) -> float | None:
     if isinstance(text, bool) or not isinstance(text, int | float | str):
         return None
     seconds = _seconds(text) if isinstance(text, str) else float(text)
-    return seconds if seconds is not None and 0 < seconds < DAY else None
+    return seconds if seconds is not None and 0 < seconds < DAY_S else None
 
 
 def _seconds(text: str) -> float | None:
