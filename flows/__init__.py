@@ -1,1 +1,16 @@
-"""What happens, in which order. Each flow reads like a table of contents."""
+"""What Prefect runs, step by step.
+
+generate_videos    the flow for a manifest
+reprocess_failed   the flow that retries an earlier run
+generate_shard     the flow for one part of a large run
+lifecycle          prepare, approve, every row, publish, final state: shared by the first two flows
+rows               takes each row through the tasks
+sharding           gives the parts of a large run to workers and follows them
+local_shards       the parts of a large run in this process
+approval           waits for a person before an expensive run
+account_limit      a limit over all machines, if there is one
+form               parameters of the flows, made from reelsheet.options
+signals            SIGINT and SIGTERM
+embedded_server    Prefect's server for a single command
+reporting/         states, artifacts, events, tags and run names
+"""

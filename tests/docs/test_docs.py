@@ -1,5 +1,6 @@
 """The documentation is true: its commands run, its links lead somewhere, its tables are the program's own."""
 
+import ast
 import json
 import os
 import re
@@ -391,6 +392,17 @@ def test_a_run_leaves_the_files_that_the_readme_shows(sandbox, tmp_path):
     left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file() and path.suffix != ".mp4"}
     assert left == named
     assert len(list((tmp_path / "out" / "videos").iterdir())) == 1
+
+
+def test_every_module_that_a_package_lists_is_there():
+    """The docstring of a package lists its modules, one a line: the name, at least two spaces, what it does."""
+    for path in tracked():
+        if path.name == "__init__.py" and path.relative_to(ROOT).parts[0] in {"flows", "tasks", "reelsheet"}:
+            docstring = ast.get_docstring(ast.parse(text_of(path))) or ""
+            for module in re.findall(r"^(\w+)/?  +\S", docstring, re.MULTILINE):
+                assert any((path.parent / name).exists() for name in (f"{module}.py", module)), (
+                    f"{name_of(path)}: {module}"
+                )
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
