@@ -81,7 +81,7 @@ def campaigns(manifest: Manifest) -> list[str]:
     column = next((i for i, name in enumerate(manifest.columns) if name.strip().casefold() == "campaign"), None)
     if column is None:
         return []
-    cells = dict.fromkeys(clean(row.cells[column], limit=60) for row in manifest.rows if len(row.cells) > column)
+    cells = dict.fromkeys(clean(name, limit=60) for name in manifest.table.iloc[:, column].unique())
     names = [name for name in cells if name]
     return names if len(names) <= MAX_CAMPAIGN_TAGS else []
 

@@ -7,6 +7,8 @@ from reelsheet.manifest.rows import Row
 from reelsheet.redaction import unsigned
 from reelsheet.settings import Settings
 
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
 
 def identity(*, api: str, model: str, image: str, prompt: str | None, expansion: bool | None, take: int) -> str:
     """64 hex digits over API address, model, image, prompt, prompt expansion and take.
@@ -16,8 +18,8 @@ def identity(*, api: str, model: str, image: str, prompt: str | None, expansion:
     """
     if not image.strip() or not api or not model:
         raise ValueError("an identity needs an API address, a model and an image")
-    asked = [api.rstrip("/"), model, unsigned(image), prompt or None, expansion, take]
-    return hashlib.sha256(json.dumps(asked, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
+    request = [api.rstrip("/"), model, unsigned(image), prompt or None, expansion, take]
+    return hashlib.sha256(_encode(request).encode()).hexdigest()
 
 
 def identity_of(row: Row, settings: Settings) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 8_192  # characters
 # What programs and people write for nothing.
-NOTHING: Final = frozenset(
+PLACEHOLDERS: Final = frozenset(
     (
         *("nan", "none", "null", "nil", "n/a", "na", "n.a.", "undefined", "-", "--", "?", "tbd", "todo"),
         *("#n/a", "#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!", "#error!"),
@@ -55,27 +55,27 @@ def is_address(text: str) -> bool:
     return text[:8].lower().startswith(("https://", "http://", "s3://"))
 
 
-def listed(text: str) -> list[str]:
+def split_addresses(text: str) -> list[str]:
     """The addresses in a cell, divided by commas (also `;` and `|`) that another address follows."""
     parts = _NEXT.split(text)
     return [part.rstrip(",;| ") if is_address(part) else part for part in parts]
 
 
-def stripped(text: str) -> str:
+def strip_blanks(text: str) -> str:
     """Without white space and invisible characters at either end."""
     return text.strip(_BLANK)
 
 
-def echo(address: str) -> str:
+def quoted(address: str) -> str:
     """An address for a sentence: short, without signatures."""
     return f"'{clean(clean_url(address[:500]), limit=80)}'"
 
 
-def wrong(address: str, *, allow_private: bool) -> str:
+def validation_error(address: str, *, allow_private: bool) -> str:
     """What is wrong with an address, as a sentence that begins small; "" when nothing is."""
     if not address:
         return "the cell is empty; it needs the picture's web address."
-    if address.casefold() in NOTHING:
+    if address.casefold() in PLACEHOLDERS:
         return f"'{address}' is no web address; put the picture's address there."
     if len(address) > LONGEST:
         return f"the address has {len(address):,} characters, more than the {LONGEST:,} that are taken."
@@ -83,57 +83,57 @@ def wrong(address: str, *, allow_private: bool) -> str:
         return "the address holds an invisible character; type or copy it again."
     scheme = (_SCHEME.match(address) or [""])[0].lower()
     if not is_address(address):
-        return _wrong_scheme(address, scheme)
+        return _scheme_error(address, scheme)
     if scheme == "s3:":
-        return _wrong_s3(address)
-    return _wrong_web(address, allow_private=allow_private)
+        return _s3_error(address)
+    return _web_error(address, allow_private=allow_private)
 
 
-def _wrong_scheme(address: str, scheme: str) -> str:
+def _scheme_error(address: str, scheme: str) -> str:
     if scheme == "data:":
         return "the cell holds the picture itself (data:); put the picture online and give its https:// address."
     if bare := _NO_SCHEME.fullmatch(address):
-        return f"the address has no https:// in front; did you mean {echo('https://' + bare[1])}?"
+        return f"the address has no https:// in front; did you mean {quoted('https://' + bare[1])}?"
     if scheme == "file:" or _ON_DISK.fullmatch(address):
         return (
-            f"{echo(address)} is a file on a computer, which the provider cannot see; put the picture online and give"
+            f"{quoted(address)} is a file on a computer, which the provider cannot see; put the picture online and give"
             " its https:// address."
         )
     if scheme in {"http:", "https:", "s3:"}:
-        return f"{echo(address)} is no valid address; two slashes must follow {scheme}"
+        return f"{quoted(address)} is no valid address; two slashes must follow {scheme}"
     if "://" in address:
-        return f"{echo(address)} is no address that can be used; it must begin with https://, http:// or s3://."
-    return f"{echo(address)} is no web address; it must begin with https://, http:// or s3://."
+        return f"{quoted(address)} is no address that can be used; it must begin with https://, http:// or s3://."
+    return f"{quoted(address)} is no web address; it must begin with https://, http:// or s3://."
 
 
-def _wrong_s3(address: str) -> str:
+def _s3_error(address: str) -> str:
     bucket, _, key = address[len("s3://") :].partition("/")
     if not _BUCKET.fullmatch(bucket):
-        return f"{echo(address)} names no valid bucket; it must read s3://bucket/key."
+        return f"{quoted(address)} names no valid bucket; it must read s3://bucket/key."
     if not key or key.endswith("/"):
-        return f"{echo(address)} names no file in the bucket; it must read s3://bucket/key."
+        return f"{quoted(address)} names no file in the bucket; it must read s3://bucket/key."
     return ""
 
 
-def _wrong_web(address: str, *, allow_private: bool) -> str:
+def _web_error(address: str, *, allow_private: bool) -> str:
     if _SPACE.search(address):
-        return f"{echo(address)} has a space inside; write it as %20, or put commas between several addresses."
+        return f"{quoted(address)} has a space inside; write it as %20, or put commas between several addresses."
     if "\\" in address:
-        return f"{echo(address)} has a backslash inside; web addresses have slashes (/)."
+        return f"{quoted(address)} has a backslash inside; web addresses have slashes (/)."
     try:
         parts = urlsplit(address)
         _ = parts.port  # raises for a port that is none
     except ValueError:
-        return f"{echo(address)} is no valid web address; copy it again from the browser."
+        return f"{quoted(address)} is no valid web address; copy it again from the browser."
     if "@" in parts.netloc:
         return "the address holds a user name or password, which would be passed on; give one without."
     host = (parts.hostname or "").rstrip(".")
     if host in {"", "http", "https"} or len(host) > _LONGEST_HOST or not _HOST.fullmatch(host):
-        return f"{echo(address)} names no valid host; copy the address again from the browser."
+        return f"{quoted(address)} names no valid host; copy the address again from the browser."
     literal = _literal(host)
     if literal is not None and not addresses.permitted(literal, allow_private=allow_private):
         return (
-            f"{echo(address)} leads into a private network, where the provider cannot fetch it; use a public address."
+            f"{quoted(address)} leads into a private network, where the provider cannot fetch it; use a public address."
         )
     return ""
 

@@ -7,16 +7,20 @@ caller says which headers it could work with: that decides the delimiter.
 import codecs
 import csv
 import io
+import math
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from reelsheet.errors import ManifestError
 from reelsheet.manifest.xlsx import Place, SpreadsheetError, Tab, Workbook
 from reelsheet.redaction import clean
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LIMIT: Final = 256 * 1024 * 1024  # bytes of a manifest
 MOST_COLUMNS: Final = 16_384  # Excel's
@@ -86,22 +90,22 @@ class Form(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class RawTable:
     """A sheet, decoded. Records hold at least one cell that is not blank, and as many cells as they came with."""
 
     form: Form
     header: tuple[str, ...]
     records: list[Record]
     warnings: tuple[str, ...] = ()
-    guessed: bool = False  # the encoding is a guess
+    encoding_guessed: bool = False
     links: dict[Place, str] = field(default_factory=dict)
-    unsaved: frozenset[Place] = frozenset()  # formulas without a saved value
+    unsaved_formulas: frozenset[Place] = frozenset()  # those whose value is not in the file
     tab: str = ""  # the name of the sheet that was read
-    others: tuple[str, ...] = ()  # names of other sheets that people see
-    elsewhere: str = ""  # the one of them whose header would do, where this one's would not
+    other_tabs: tuple[str, ...] = ()  # names of the other sheets that are not hidden
+    usable_tab: str = ""  # the one of them whose header is accepted, where this one's is not
 
 
-def read(content: bytes, name: str, *, sheet: str | None, accepts: Callable[[Header], bool], page: bool) -> Table:
+def read(content: bytes, name: str, *, sheet: str | None, accepts: Callable[[Header], bool], page: bool) -> RawTable:
     """`content` as a table. `accepts` says of a header whether its columns would do.
 
     `name` stands for the source in sentences; `page` says that it was sent as a web page. Raises ManifestError.
@@ -114,11 +118,11 @@ def read(content: bytes, name: str, *, sheet: str | None, accepts: Callable[[Hea
     table = _csv(content, name, accepts)
     if sheet is None:
         return table
-    told = f"--sheet was ignored: {name} is a CSV file, which has one sheet only."
-    return Table(table.form, table.header, table.records, (*table.warnings, told), table.guessed)
+    ignored = f"--sheet was ignored: {name} is a CSV file, which has one sheet only."
+    return RawTable(table.form, table.header, table.records, (*table.warnings, ignored), table.encoding_guessed)
 
 
-def copied(content: bytes, name: str) -> Table:
+def read_copy(content: bytes, name: str) -> RawTable:
     """A table that `results.manifest_csv` wrote: nothing is guessed, and a record without any text is one."""
     reader = csv.reader(_lines(content.decode("utf-8", "replace").encode()))
     records: list[Record] = []
@@ -132,7 +136,20 @@ def copied(content: bytes, name: str) -> Table:
         raise ManifestError(f"{name} cannot be read: {error}.") from None
     if not records:
         raise ManifestError(f"{name} is empty; {_NO_TABLE}.")
-    return Table(Form.CSV, tuple(records[0][1]), records[1:])
+    return RawTable(Form.CSV, tuple(records[0][1]), records[1:])
+
+
+def text_frame(
+    columns: Sequence[str], records: Sequence[Sequence[str]], index: Sequence[int] | None = None
+) -> "pd.DataFrame":
+    """Records of as many texts as there are columns as a DataFrame of dtype str; `index` is 0, 1, 2, … by default."""
+    import pandas as pd
+
+    dtype = pd.StringDtype("python", na_value=math.nan)  # "str", also where pyarrow is installed
+    arrays = {place: pd.array([cells[place] for cells in records], dtype=dtype) for place in range(len(columns))}
+    frame = pd.DataFrame(arrays, index=None if index is None else pd.Index(index), copy=False)
+    frame.columns = pd.Index(list(columns), dtype=dtype)
+    return frame
 
 
 def _refuse_other_forms(content: bytes, name: str, *, page: bool) -> None:
@@ -166,7 +183,7 @@ def _refuse_markup(text: bytes, name: str, *, page: bool) -> None:
         raise ManifestError(f"{name} is JSON, not a table; write it as CSV with a column 'image'.")
 
 
-def _csv(content: bytes, name: str, accepts: Callable[[Header], bool]) -> Table:
+def _csv(content: bytes, name: str, accepts: Callable[[Header], bool]) -> RawTable:
     data, guessed = _as_utf8(content, name)
     skipped, delimiters = 0, list(DELIMITERS)
     if hint := _SEPARATOR_LINE.match(data):
@@ -187,7 +204,7 @@ def _csv(content: bytes, name: str, accepts: Callable[[Header], bool]) -> Table:
     if header is None:
         raise ManifestError(f"{name} is empty; {_NO_TABLE}.")
     told = (_GUESSED,) if guessed else ()
-    return Table(Form.CSV, header, records, told, guessed)
+    return RawTable(Form.CSV, header, records, told, guessed)
 
 
 def _as_utf8(content: bytes, name: str) -> tuple[bytes, bool]:
@@ -294,7 +311,7 @@ def _lines_before_open_quote(record: str, delimiter: str) -> int:
     return len(_LINE_END.findall(record, 0, at))
 
 
-def _xlsx(content: bytes, name: str, sheet: str | None, accepts: Callable[[Header], bool]) -> Table:
+def _xlsx(content: bytes, name: str, sheet: str | None, accepts: Callable[[Header], bool]) -> RawTable:
     entries = _entries(content)
     for entry, what in _ARCHIVES:
         if entry in entries:
@@ -307,11 +324,11 @@ def _xlsx(content: bytes, name: str, sheet: str | None, accepts: Callable[[Heade
         grid = book.grid(tab)
         shown = [other for other in book.tabs if not other.hidden]
         header = grid.rows[0][1] if grid.rows else []
-        elsewhere = ""
+        usable_tab = ""
         if not accepts(header):
-            elsewhere = next((o.name for o in shown if o is not tab and accepts(_header_of(book, o))), "")
+            usable_tab = next((o.name for o in shown if o is not tab and accepts(_header_of(book, o))), "")
         if not grid.rows:
-            hint = f" The sheet '{clean(elsewhere)}' would do: --sheet '{clean(elsewhere)}'." if elsewhere else ""
+            hint = f" The sheet '{clean(usable_tab)}' would do: --sheet '{clean(usable_tab)}'." if usable_tab else ""
             empty = f"Sheet '{clean(tab.name)}' of {name} is empty; it needs a row of column names, then rows."
             raise ManifestError(f"{empty}{hint}")
         records = grid.rows[1:]
@@ -319,15 +336,15 @@ def _xlsx(content: bytes, name: str, sheet: str | None, accepts: Callable[[Heade
         header += [""] * (width - len(header))
     except SpreadsheetError as error:
         raise ManifestError(f"{name} cannot be read as an Excel workbook: {error}. Open it and {SAVE_AS}.") from None
-    return Table(
+    return RawTable(
         Form.XLSX,
         tuple(header),
         records,
         links=grid.links,
-        unsaved=frozenset(grid.unsaved),
+        unsaved_formulas=frozenset(grid.unsaved),
         tab=tab.name,
-        others=tuple(other.name for other in shown if other is not tab),
-        elsewhere=elsewhere,
+        other_tabs=tuple(other.name for other in shown if other is not tab),
+        usable_tab=usable_tab,
     )
 
 

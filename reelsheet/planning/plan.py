@@ -218,7 +218,7 @@ def object_key(options: Options, manifest: Manifest, group: RowGroup, attempt: i
     """The key of a clip below its destination, the same in every run."""
     if options.name:
         template = object_names.Template.parse(options.name, manifest.columns, manifest.roles)
-        cells = dict(zip(manifest.columns, group.row.cells, strict=False))
+        cells = dict(zip(manifest.columns, manifest.table.loc[group.row.position], strict=True))
         name = template.render(cells, identity=group.identity, attempt=attempt, output=output, width=group.name_width)
     else:
         row = group.row

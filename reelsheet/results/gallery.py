@@ -55,8 +55,16 @@ def gallery_html(
         "columns": manifest.columns,
         "roles": {role: manifest.roles[role] for role in ("image", "prompt", "id") if role in manifest.roles},
         "rows": [
-            _row(row, result, links.get(at, ""), posters.get(at, row.image), more_links.get(at, ()), files.get(at, ""))
-            for at, (row, result) in enumerate(pairs)
+            _row(
+                row,
+                cells,
+                result,
+                links.get(at, ""),
+                posters.get(at, row.image),
+                more_links.get(at, ()),
+                files.get(at, ""),
+            )
+            for at, ((row, result), cells) in enumerate(zip(pairs, manifest.records(), strict=True))
         ],
         "home": home,
         "run": summary.run_id,
@@ -108,14 +116,16 @@ def _poster(address: str) -> str:
     return address if _DATA_PICTURE.fullmatch(address) else safe_link(address)
 
 
-def _row(row: Row, result: RowResult, link: str, poster: str, more: Sequence[str], file: str) -> dict[str, Any]:
+def _row(
+    row: Row, cells: Sequence[str], result: RowResult, link: str, poster: str, more: Sequence[str], file: str
+) -> dict[str, Any]:
     """One row as the page's script reads it; what is empty is left out to keep a long page small."""
     delivered = result.status is Status.SUCCEEDED
     seconds = result.seconds and round(result.seconds, 1)
     always = {
         "n": _text(row.name),
         "l": row.line,
-        "c": [_text(cell) for cell in row.cells],
+        "c": [_text(cell) for cell in cells],
         "s": str(result.status),
         "cost": result.cost_cents,
         "total": result.total_cost_cents,

@@ -47,20 +47,20 @@ def header(manifest: Manifest) -> list[str]:
 
 def results_csv(manifest: Manifest, results: Sequence[RowResult]) -> bytes:
     """Every input row in order, its cells unchanged, then what became of it; `results[i]` belongs to `rows[i]`."""
-    pairs = zip(manifest.rows, results, strict=True)
-    return _csv(header(manifest), ((*row.cells, *added_cells(result)) for row, result in pairs))
+    pairs = zip(manifest.records(), results, strict=True)
+    return _csv(header(manifest), ((*cells, *added_cells(result)) for cells, result in pairs))
 
 
 def failed_csv(manifest: Manifest, results: Sequence[RowResult]) -> bytes:
     """The rows that did not succeed, with the columns of results.csv: mend a cell and run it as it is."""
-    pairs = zip(manifest.rows, results, strict=True)
-    wanted = ((row, result) for row, result in pairs if result.status is not Status.SUCCEEDED)
-    return _csv(header(manifest), ((*row.cells, *added_cells(result)) for row, result in wanted))
+    pairs = zip(manifest.records(), results, strict=True)
+    wanted = ((cells, result) for cells, result in pairs if result.status is not Status.SUCCEEDED)
+    return _csv(header(manifest), ((*cells, *added_cells(result)) for cells, result in wanted))
 
 
 def manifest_csv(manifest: Manifest) -> bytes:
     """The input alone, as it was read, so that a run can be rebuilt from its folder."""
-    return _csv(manifest.columns, (row.cells for row in manifest.rows))
+    return _csv(manifest.columns, manifest.records())
 
 
 def added_cells(result: RowResult) -> tuple[str, ...]:

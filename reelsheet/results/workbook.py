@@ -114,8 +114,9 @@ class _Rows:
 
     def write(self, results: Sequence[RowResult]) -> None:
         self._columns()
-        for at, (row, result) in enumerate(zip(self.manifest.rows, results, strict=True)):
-            self._row(at, row, result)
+        records = zip(self.manifest.rows, self.manifest.records(), results, strict=True)
+        for at, (row, cells, result) in enumerate(records):
+            self._row(at, row, cells, result)
         self._around(len(results))
 
     def _columns(self) -> None:
@@ -131,13 +132,13 @@ class _Rows:
         for column, name in enumerate(header(self.manifest)):
             _string(self.sheet, 0, column, name, self.head if column < self.first else self.ours)
 
-    def _row(self, at: int, row: Row, result: RowResult) -> None:
+    def _row(self, at: int, row: Row, cells: Sequence[str], result: RowResult) -> None:
         line = at + 1
         picture = at in self.thumbnails and self._picture(line, row, self.thumbnails[at])
         lines = max(len(row.prompt or "") // 42, len(result.error) // 42, len("".join(result.warnings)) // 28) + 1
         height = min(lines, 9) * _LINE
         self.sheet.set_row(line, max(height, _PICTURE_HEIGHT) if picture else height)
-        for column, cell in enumerate(row.cells):
+        for column, cell in enumerate(cells):
             if column == self.image:
                 self._image(line, column, cell, row, self.below if picture else self.text)
             else:

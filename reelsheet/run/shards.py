@@ -20,6 +20,7 @@ from reelsheet.ledger import Ledger, Note
 from reelsheet.ledger.shards import ShardRecord
 from reelsheet.manifest.identity import identity_of
 from reelsheet.manifest.rows import Manifest, Row
+from reelsheet.manifest.table import text_frame
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.planning import permissions
@@ -243,6 +244,7 @@ _ROW = ("line", "image", "prompt", "expansion", "take", "id")  # and its cells a
 
 
 def _pack(manifest: Manifest, groups: Sequence[RowGroup]) -> bytes:
+    table = manifest.table.loc[[group.row.position for group in groups]]
     packed = {
         "source": manifest.source,
         "columns": manifest.columns,
@@ -252,11 +254,11 @@ def _pack(manifest: Manifest, groups: Sequence[RowGroup]) -> bytes:
                 "identity": group.identity,
                 "positions": group.positions,
                 "row": {name: getattr(group.row, name) for name in _ROW},
-                "cells": group.row.cells,
+                "cells": cells,
                 "warnings": group.warnings,
                 "fingerprint": group.fingerprint,
             }
-            for group in groups
+            for group, cells in zip(groups, table.itertuples(index=False, name=None), strict=True)
         ],
     }
     return zlib.compress(json.dumps(packed, ensure_ascii=False, separators=(",", ":")).encode())
@@ -270,7 +272,7 @@ def _unpack(content: bytes | None, settings: Settings) -> Plan:
     groups: dict[str, RowGroup] = {}
     for one in packed["groups"]:
         identity, positions = one["identity"], one["positions"]
-        row = Row(position=positions[0], cells=tuple(one["cells"]), **one["row"])
+        row = Row(position=positions[0], **one["row"])
         if identity_of(row, settings) != identity:
             raise ConfigurationError(
                 "This worker is set up for another provider or model than the run: "
@@ -278,6 +280,6 @@ def _unpack(content: bytes | None, settings: Settings) -> Plan:
             )
         groups[identity] = RowGroup(identity, row, positions, warnings=one["warnings"], fingerprint=one["fingerprint"])
     rows = tuple(group.row for group in groups.values())
-    return Plan(
-        Manifest(packed["source"], tuple(packed["columns"]), rows, packed["roles"]), groups, settings.price_cents
-    )
+    records = [one["cells"] for one in packed["groups"]]
+    table = text_frame(packed["columns"], records, index=[row.position for row in rows])
+    return Plan(Manifest(packed["source"], table, rows, packed["roles"]), groups, settings.price_cents)

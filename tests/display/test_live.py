@@ -17,6 +17,7 @@ from reelsheet.display.tally import Tally
 from reelsheet.display.terminal import terminal
 from reelsheet.ledger import Attempt, Delivery, IdentityHistory, State
 from reelsheet.manifest.rows import Manifest, Row
+from reelsheet.manifest.table import text_frame
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.pacing.congestion_window import CongestionWindow
 from reelsheet.pacing.gate import Gate
@@ -47,13 +48,17 @@ def attempt(identity: str, state: State, *, number: int = 1, run_id: str = RUN) 
 def group(n: int, step: Step = Step.SUBMIT, state: State | None = None, positions: tuple[int, ...] = ()) -> RowGroup:
     identity = f"{n:064x}"
     history = IdentityHistory((attempt(identity, state),)) if state else None
-    return RowGroup(identity, Row(n, n + 2, ("",), id=f"S{n}"), list(positions or (n,)), step=step, history=history)
+    return RowGroup(identity, Row(n, n + 2, id=f"S{n}"), list(positions or (n,)), step=step, history=history)
 
 
 def plan_of(*groups: RowGroup, invalid: int = 0) -> Plan:
     count = sum(len(w.positions) for w in groups) + invalid
-    rows = tuple(Row(n, n + 2, ("",)) for n in range(count))
-    return Plan(Manifest("sheet.csv", ("image",), rows, {"image": 0}), {w.identity: w for w in groups}, 54)
+    rows = tuple(Row(n, n + 2) for n in range(count))
+    return Plan(
+        Manifest("sheet.csv", text_frame(["image"], [[""]] * count), rows, {"image": 0}),
+        {w.identity: w for w in groups},
+        54,
+    )
 
 
 # The tally

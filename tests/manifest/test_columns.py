@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelsheet.errors import ManifestError
-from reelsheet.manifest.columns import result_block, result_columns, roles, unused, would_do
+from reelsheet.manifest.columns import assign_roles, is_usable, result_block, result_columns, unused_warnings
 from reelsheet.outcomes import RESULT_COLUMNS
 
 
@@ -24,14 +24,14 @@ from reelsheet.outcomes import RESULT_COLUMNS
 )  # fmt: skip
 def test_columns_are_found_without_regard_to_case_spaces_and_dashes(header, role):
     columns = [header] if role == "image" else ["image", header]
-    assert roles(columns, {}, "x.csv")[role] == len(columns) - 1
+    assert assign_roles(columns, {}, "x.csv")[role] == len(columns) - 1
 
 
 def test_the_id_is_the_first_there_is_of_id_sku_handle_name():
-    assert roles(["Name", "Handle", "SKU", "image"], {}, "x.csv")["id"] == 2
-    assert roles(["Name", "Handle", "image"], {}, "x.csv")["id"] == 1
-    assert roles(["Name", "image", "ID"], {}, "x.csv")["id"] == 2
-    assert "id" not in roles(["image", "title"], {}, "x.csv")
+    assert assign_roles(["Name", "Handle", "SKU", "image"], {}, "x.csv")["id"] == 2
+    assert assign_roles(["Name", "Handle", "image"], {}, "x.csv")["id"] == 1
+    assert assign_roles(["Name", "image", "ID"], {}, "x.csv")["id"] == 2
+    assert "id" not in assign_roles(["image", "title"], {}, "x.csv")
 
 
 @pytest.mark.parametrize(
@@ -46,36 +46,36 @@ def test_the_id_is_the_first_there_is_of_id_sku_handle_name():
 )
 def test_two_columns_that_claim_one_role_are_named_in_the_refusal(header, named):
     with pytest.raises(ManifestError) as refusal:
-        roles(header, {}, "x.csv")
+        assign_roles(header, {}, "x.csv")
     assert all(name in str(refusal.value) for name in named)
 
 
 def test_a_flag_decides_between_two_claims():
     header = ["Image Src", "Photo", "Text", "Caption"]
-    found = roles(header, {"image": "photo", "prompt": "Caption"}, "x.csv")
+    found = assign_roles(header, {"image": "photo", "prompt": "Caption"}, "x.csv")
     assert (found["image"], found["prompt"]) == (1, 3)
 
 
 def test_a_flag_is_matched_exactly_first_and_loosely_after():
-    assert roles(["pic", "PIC"], {"image": "PIC"}, "x.csv")["image"] == 1
-    assert roles(["My Picture"], {"image": "my_picture"}, "x.csv")["image"] == 0
+    assert assign_roles(["pic", "PIC"], {"image": "PIC"}, "x.csv")["image"] == 1
+    assert assign_roles(["My Picture"], {"image": "my_picture"}, "x.csv")["image"] == 0
     with pytest.raises(ManifestError, match="'my-picture' and 'My Picture'"):
-        roles(["my-picture", "My Picture"], {"image": "mypicture"}, "x.csv")
+        assign_roles(["my-picture", "My Picture"], {"image": "mypicture"}, "x.csv")
 
 
 def test_a_column_that_a_flag_takes_claims_nothing_else():
-    found = roles(["Text", "Motion"], {"image": "Text"}, "x.csv")
+    found = assign_roles(["Text", "Motion"], {"image": "Text"}, "x.csv")
     assert found == {"image": 0, "prompt": 1}
 
 
 def test_one_column_cannot_be_picture_and_prompt():
     with pytest.raises(ManifestError, match="one and the same column, 'image'"):
-        roles(["image"], {"prompt": "image"}, "x.csv")
+        assign_roles(["image"], {"prompt": "image"}, "x.csv")
 
 
 def test_a_flag_that_names_no_column_is_told_what_there_is_and_what_is_near():
     with pytest.raises(ManifestError) as refusal:
-        roles(["image", "Promt text", "sku"], {"prompt": "prompt text"}, "x.csv")
+        assign_roles(["image", "Promt text", "sku"], {"prompt": "prompt text"}, "x.csv")
     assert "--prompt-column" in str(refusal.value)
     assert "'image', 'Promt text', 'sku'" in str(refusal.value)
     assert "Did you mean 'Promt text'?" in str(refusal.value)
@@ -83,7 +83,7 @@ def test_a_flag_that_names_no_column_is_told_what_there_is_and_what_is_near():
 
 def test_a_sheet_without_pictures_is_told_what_there_is_and_what_is_needed():
     with pytest.raises(ManifestError) as refusal:
-        roles(["Imgae", "prompt", ""], {}, "x.csv")
+        assign_roles(["Imgae", "prompt", ""], {}, "x.csv")
     told = str(refusal.value)
     assert "'Imgae', 'prompt', number 3 (which has no name)" in told
     assert "image link" in told
@@ -92,12 +92,12 @@ def test_a_sheet_without_pictures_is_told_what_there_is_and_what_is_needed():
 
 def test_a_row_in_the_place_of_the_header_is_recognised():
     with pytest.raises(ManifestError, match="a row and not the column names"):
-        roles(["https://cdn.shop.example/1.jpg", "A cup"], {}, "x.csv")
+        assign_roles(["https://cdn.shop.example/1.jpg", "A cup"], {}, "x.csv")
 
 
 def test_thousands_of_columns_make_no_endless_sentence():
     with pytest.raises(ManifestError) as refusal:
-        roles([f"column {number} " + "x" * 500 for number in range(5_000)], {}, "x.csv")
+        assign_roles([f"column {number} " + "x" * 500 for number in range(5_000)], {}, "x.csv")
     assert "4970 more" in str(refusal.value)
     assert len(str(refusal.value)) < 4_000
 
@@ -113,7 +113,7 @@ def test_thousands_of_columns_make_no_endless_sentence():
     ids=["Shopify", "WooCommerce", "Google Merchant", "Google Merchant feed"],
 )  # fmt: skip
 def test_the_exports_of_shops_are_understood(header, image, name):
-    found = roles(header, {}, "x.csv")
+    found = assign_roles(header, {}, "x.csv")
     assert header[found["image"]] == image
     assert header[found["id"]] == name
     assert "prompt" not in found
@@ -121,17 +121,17 @@ def test_the_exports_of_shops_are_understood(header, image, name):
 
 def test_a_column_with_a_typing_error_is_pointed_out():
     header = ["image", "promt", "prompt expnsion"]
-    told = unused(header, roles(header, {}, "x.csv"))
+    told = unused_warnings(header, assign_roles(header, {}, "x.csv"))
     assert "'promt'" in told[0]
     assert "--prompt-column" in told[0]
     assert "'prompt expnsion'" in told[1]
 
 
 def test_a_missing_prompt_column_is_pointed_out():
-    assert unused(["image"], {"image": 0}) == [
+    assert unused_warnings(["image"], {"image": 0}) == [
         "There is no prompt column: the clips are made from the pictures alone (see --prompt-column)."
     ]
-    assert unused(["image", "prompt"], {"image": 0, "prompt": 1}) == []
+    assert unused_warnings(["image", "prompt"], {"image": 0, "prompt": 1}) == []
 
 
 def test_the_block_of_results_is_found_wherever_it_stands():
@@ -164,9 +164,9 @@ def test_a_column_with_one_of_our_names_makes_ours_give_way():
 
 
 def test_the_wanted_columns_are_needed_for_a_header_to_do():
-    assert would_do(["image", "x"], {})
-    assert not would_do(["image", "x"], {"prompt": "y"})
-    assert would_do(["image", "x"], {"prompt": "X"})
+    assert is_usable(["image", "x"], {})
+    assert not is_usable(["image", "x"], {"prompt": "y"})
+    assert is_usable(["image", "x"], {"prompt": "X"})
 
 
 names = st.sampled_from(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelsheet.manifest import image_url
-from reelsheet.manifest.image_url import is_ordinary, listed, stripped, wrong
+from reelsheet.manifest.image_url import is_ordinary, split_addresses, strip_blanks, validation_error
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from reelsheet.manifest.image_url import is_ordinary, listed, stripped, wrong
     ],
 )
 def test_what_can_be_fetched_is_right(address):
-    assert wrong(address, allow_private=False) == ""
+    assert validation_error(address, allow_private=False) == ""
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_what_can_be_fetched_is_right(address):
     ],
 )
 def test_each_refusal_says_what_is_wrong(address, says):
-    assert says in wrong(address, allow_private=False)
+    assert says in validation_error(address, allow_private=False)
 
 
 @pytest.mark.parametrize(
@@ -81,20 +81,20 @@ def test_each_refusal_says_what_is_wrong(address, says):
 )
 def test_a_private_host_is_refused_unless_it_is_allowed(host):
     address = f"http://{host}/1.jpg"
-    assert "private network" in wrong(address, allow_private=False)
-    assert wrong(address, allow_private=True) == ""
+    assert "private network" in validation_error(address, allow_private=False)
+    assert validation_error(address, allow_private=True) == ""
     assert not is_ordinary(address)
 
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "0.0.0.0", "[fe80::1]", "224.0.0.1", "0xa9fea9fe"])  # noqa: S104 - refused
 def test_link_local_and_metadata_addresses_are_never_allowed(host):
-    assert wrong(f"http://{host}/1.jpg", allow_private=True)
+    assert validation_error(f"http://{host}/1.jpg", allow_private=True)
 
 
 def test_a_refusal_repeats_neither_password_nor_signature():
-    assert "secret" not in wrong("https://me:secret@cdn.shop.example/1.jpg", allow_private=False)
+    assert "secret" not in validation_error("https://me:secret@cdn.shop.example/1.jpg", allow_private=False)
     signed = "https://b.s3.amazonaws.com/a b.jpg?X-Amz-Signature=secret&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE"
-    assert "secret" not in wrong(signed, allow_private=False)
+    assert "secret" not in validation_error(signed, allow_private=False)
 
 
 @pytest.mark.parametrize(
@@ -110,26 +110,26 @@ def test_a_refusal_repeats_neither_password_nor_signature():
     ],
 )
 def test_a_list_is_divided_only_where_another_address_follows(cell, expected):
-    assert listed(cell) == expected
+    assert split_addresses(cell) == expected
 
 
 def test_white_space_and_invisible_signs_around_a_text_go():
-    assert stripped("\ufeff \u00a0\u200bhttps://a.example/1.jpg\u200b \u00a0\n") == "https://a.example/1.jpg"
-    assert stripped("\u200b \u00a0") == ""
+    assert strip_blanks("\ufeff \u00a0\u200bhttps://a.example/1.jpg\u200b \u00a0\n") == "https://a.example/1.jpg"
+    assert strip_blanks("\u200b \u00a0") == ""
 
 
 @given(st.text(max_size=60) | st.from_regex(r"https?://[!-~]{0,60}", fullmatch=True))
 def test_the_quick_test_passes_only_what_the_close_look_would(text):
-    told = wrong(text, allow_private=False)
+    told = validation_error(text, allow_private=False)
     if is_ordinary(text):
         assert not told
-        assert stripped(text) == text
-        assert listed(text) == [text]
+        assert strip_blanks(text) == text
+        assert split_addresses(text) == [text]
     assert "\n" not in told
     assert len(told) < 400
 
 
 @given(st.from_regex(image_url._ORDINARY, fullmatch=True))
 def test_an_ordinary_address_is_right(text):
-    assert wrong(text, allow_private=False) == ""
-    assert listed(text) == [text]
+    assert validation_error(text, allow_private=False) == ""
+    assert split_addresses(text) == [text]

@@ -92,7 +92,7 @@ def check(content: bytes, *, guessed: bool = False, formula: str = "=not a formu
     found = rows.parse(content, "shop")
     assert list(found.columns) == HEADER
     expected = [[formula if text == "=not a formula" else text for text in record] for record in RECORDS]
-    assert [[cell.replace("\r\n", "\n") for cell in row.cells] for row in found.rows] == expected
+    assert [[cell.replace("\r\n", "\n") for cell in cells] for cells in found.records()] == expected
     assert found.roles == {"image": 1, "prompt": 2, "enable_prompt_expansion": 3, "id": 0, "take": 4}
     assert [row.image for row in found.rows] == [record[1] for record in RECORDS]
     assert [row.expansion for row in found.rows] == [True, None, False, None]

@@ -27,12 +27,20 @@ def rows(text: str | bytes, **flags) -> tuple[Row, ...]:
     return read(text, **flags).rows
 
 
-def row(header: str, *cells: str, **flags) -> Row:
-    """The one row of a sheet with these cells, however odd they are."""
+def sheet(header: str, *cells: str, **flags) -> Manifest:
+    """A sheet of one row with these cells, however odd they are."""
     text = io.StringIO()
     csv.writer(text, quoting=csv.QUOTE_ALL).writerows([header.split(","), cells])
-    (found,) = rows(text.getvalue(), **flags)
+    return read(text.getvalue(), **flags)
+
+
+def row(header: str, *cells: str, **flags) -> Row:
+    (found,) = sheet(header, *cells, **flags).rows
     return found
+
+
+def cells(found: Manifest) -> list[tuple[str, ...]]:
+    return list(found.records())
 
 
 def xlsx(book: openpyxl.Workbook) -> bytes:
@@ -56,7 +64,6 @@ def test_a_row_holds_what_the_sheet_says():
         Row(
             position=0,
             line=2,
-            cells=("007", CUP, "A slow push in", "yes", "2", "NA"),
             image=CUP,
             prompt="A slow push in",
             expansion=True,
@@ -64,6 +71,7 @@ def test_a_row_holds_what_the_sheet_says():
             id="007",
         ),
     )
+    assert list(found.records()) == [("007", CUP, "A slow push in", "yes", "2", "NA")]
     assert found.warnings == ()
     assert found.source == "shop.csv"
 
@@ -97,10 +105,10 @@ def test_a_sheet_of_names_alone_has_no_rows_to_pay_for():
 
 
 def test_space_and_invisible_signs_around_an_address_are_left_out_with_a_warning():
-    found = row("image", f"\u00a0 \u200b{CUP}\ufeff\n")
-    assert found.image == CUP
-    assert "spaces" in found.warnings[0]
-    assert found.cells == (f"\u00a0 \u200b{CUP}\ufeff\n",)
+    found = sheet("image", f"\u00a0 \u200b{CUP}\ufeff\n")
+    assert found.rows[0].image == CUP
+    assert "spaces" in found.rows[0].warnings[0]
+    assert cells(found) == [(f"\u00a0 \u200b{CUP}\ufeff\n",)]
 
 
 def test_of_several_addresses_the_first_is_used_with_a_warning():
@@ -128,8 +136,8 @@ def test_an_address_with_a_problem_is_not_handed_on():
 
 def test_a_link_formula_in_csv_is_its_address_and_the_cell_stays():
     formula = f'=HYPERLINK("{CUP}";"Photo")'
-    found = row("image", formula)
-    assert (found.image, found.cells) == (CUP, (formula,))
+    found = sheet("image", formula)
+    assert (found.rows[0].image, cells(found)) == (CUP, [(formula,)])
 
 
 # Prompts
@@ -139,10 +147,10 @@ def test_a_link_formula_in_csv_is_its_address_and_the_cell_stays():
     "text", ["  two  spaces ", "=1+1", "-5", "@home", "one\ntwo\r\nthree\tfour", "NA 1", "0", "日本 😀"]
 )
 def test_a_prompt_is_sent_as_it_stands(text):
-    found = row("image,prompt", CUP, text)
-    assert found.prompt == text
-    assert found.cells[1] == text
-    assert not found.problems
+    found = sheet("image,prompt", CUP, text)
+    assert found.rows[0].prompt == text
+    assert cells(found) == [(CUP, text)]
+    assert not found.rows[0].problems
     assert not found.warnings
 
 
@@ -241,22 +249,22 @@ def test_a_row_with_another_count_of_cells_is_a_problem_of_that_row():
     assert [bool(row.problems) for row in found.rows] == [False, True, True, False]
     assert "Line 3 has 4 cells where the header has 3 (left out: 'x')" in found.rows[1].problems[0]
     assert "Line 4 has 2 cells where the header has 3" in found.rows[2].problems[0]
-    assert found.rows[1].cells == (CUP, "two", " and more")
-    assert found.rows[2].cells == (CUP, "three", "")
+    assert cells(found)[1] == (CUP, "two", " and more")
+    assert cells(found)[2] == (CUP, "three", "")
     assert found.rows[1].image == ""
 
 
 def test_empty_cells_behind_the_last_column_do_no_harm():
-    (found,) = rows(f"image,prompt\n{CUP},one,,\n")
-    assert found.cells == (CUP, "one")
+    found = read(f"image,prompt\n{CUP},one,,\n")
+    assert cells(found) == [(CUP, "one")]
     assert not found.problems
 
 
 def test_rows_that_excel_cut_short_in_a_block_are_whole():
     full, short = [f"{CUP},one,x"], [f"{CUP},one"]
-    found = rows("\n".join(["image,prompt,notes", *full * 15, *short * 16, *full * 16, *short * 3]))
-    assert not any(row.problems for row in found)
-    assert found[20].cells == (CUP, "one", "")
+    found = read("\n".join(["image,prompt,notes", *full * 15, *short * 16, *full * 16, *short * 3]))
+    assert not any(row.problems for row in found.rows)
+    assert cells(found)[20] == (CUP, "one", "")
 
 
 def test_one_short_row_among_whole_ones_is_no_doing_of_excels():
@@ -279,9 +287,10 @@ def test_a_linked_cell_is_its_link_and_shows_it():
     book.active["B2"].hyperlink = "https://cdn.shop.example/linked.jpg"
     book.active["A2"].hyperlink = "https://shop.example/product/7"
     book.active["B3"].hyperlink = CUP
-    one, two = rows(xlsx(book))
+    found = read(xlsx(book))
+    one, two = found.rows
     assert one.image == "https://cdn.shop.example/linked.jpg"
-    assert one.cells == ("007", "https://cdn.shop.example/linked.jpg", "A cup")
+    assert cells(found)[0] == ("007", "https://cdn.shop.example/linked.jpg", "A cup")
     assert (one.id, one.warnings) == ("007", ())
     assert (two.image, two.warnings) == (CUP, ())
 
@@ -300,8 +309,8 @@ def test_several_addresses_that_a_program_made_one_link_of_are_still_several():
     with xlsxwriter.Workbook(buffer) as book:
         sheet = book.add_worksheet()
         sheet.write_column(0, 0, ["images", f"{CUP}, https://shop.example/back.jpg"])
-    (found,) = rows(buffer.getvalue())
-    assert (found.image, found.cells) == (CUP, (f"{CUP}, https://shop.example/back.jpg",))
+    found = read(buffer.getvalue())
+    assert (found.rows[0].image, cells(found)) == (CUP, [(f"{CUP}, https://shop.example/back.jpg",)])
     assert "several URLs" in found.warnings[0]
 
 
@@ -313,8 +322,8 @@ def test_a_link_to_a_file_gives_way_to_an_address_in_the_text():
 
 def test_a_link_formula_is_its_address():
     book = sheet_of(["image", "prompt"], [f'=HYPERLINK("{CUP}","Photo")', "A cup"])
-    (found,) = rows(xlsx(book))
-    assert (found.image, found.cells) == (CUP, (CUP, "A cup"))
+    found = read(xlsx(book))
+    assert (found.rows[0].image, cells(found)) == (CUP, [(CUP, "A cup")])
 
 
 def test_a_formula_without_a_saved_value_is_never_sent_as_a_prompt():
@@ -326,16 +335,16 @@ def test_a_formula_without_a_saved_value_is_never_sent_as_a_prompt():
 
 def test_short_rows_of_excel_are_whole_and_rows_are_counted_as_excel_does():
     book = sheet_of(["image", "prompt", "notes"], [CUP], [], [CUP, "two", "x"])
-    found = rows(xlsx(book))
-    assert [row.line for row in found] == [2, 4]
-    assert found[0].cells == (CUP, "", "")
+    found = read(xlsx(book))
+    assert [row.line for row in found.rows] == [2, 4]
+    assert cells(found)[0] == (CUP, "", "")
     assert not found[0].problems
 
 
 def test_a_note_beside_the_table_is_carried_in_a_column_without_a_name():
     found = read(xlsx(sheet_of(["image", None], [CUP, None, "ask Ann"])))
     assert found.columns == ("image", "", "")
-    assert found.rows[0].cells == (CUP, "", "ask Ann")
+    assert cells(found)[0] == (CUP, "", "ask Ann")
 
 
 def test_the_first_sheet_is_read_and_the_others_are_mentioned():
@@ -421,13 +430,12 @@ def test_a_results_file_is_recognised_and_its_columns_taken_off():
         ],
     )
     again = read(text)
-    assert again.is_results
     assert again.columns == first.columns
     assert again.result_columns == RESULT_COLUMNS
-    assert [row.cells for row in again.rows] == [row.cells for row in first.rows]
+    assert list(again.records()) == list(first.records())
     assert again.rows[0].earlier == Earlier("succeeded", 2, "f" * 64, "=p1", "redo")
     assert again.rows[1].earlier == Earlier("invalid", None, "", "", "")
-    assert not read(f"image\n{CUP}\n").is_results
+    assert read(f"image\n{CUP}\n").rows[0].earlier is None
 
 
 def test_results_of_an_excel_user_who_saved_them_with_semicolons_are_results():
@@ -437,7 +445,6 @@ def test_results_of_an_excel_user_who_saved_them_with_semicolons_are_results():
     saved = io.StringIO()
     csv.writer(saved, delimiter=";").writerows(table)
     again = read(saved.getvalue().encode("utf-8-sig"))
-    assert again.is_results
     assert again.rows[0].prompt == "one; two"
     assert again.rows[0].earlier.review == "Redo"
 
@@ -449,9 +456,8 @@ def test_a_results_workbook_is_results_too():
         told, run_id="r1", started_at=None, finished_at=None, seconds=0, flow_run_id=None, exit_code=1
     )
     again = read(workbook.results_xlsx(first, told, summary=summary))
-    assert again.is_results
     assert again.columns == first.columns
-    assert [row.cells for row in again.rows] == [row.cells for row in first.rows]
+    assert list(again.records()) == list(first.records())
     assert [row.earlier.review for row in again.rows] == ["redo", ""]
     assert again.rows[0].earlier.attempt == 2
     assert again.result_columns == first.result_columns
@@ -461,7 +467,7 @@ def test_a_results_workbook_is_results_too():
 def test_columns_of_one_name_are_both_carried_on():
     found = read(f"image,note,note,,\n{CUP},a,b,c,\n")
     assert found.columns == ("image", "note", "note", "", "")
-    assert found.rows[0].cells == (CUP, "a", "b", "c", "")
+    assert cells(found)[0] == (CUP, "a", "b", "c", "")
 
 
 def test_a_column_with_one_of_our_names_stays_for_ever_and_nothing_is_doubled():
@@ -469,7 +475,7 @@ def test_a_column_with_one_of_our_names_stays_for_ever_and_nothing_is_doubled():
     for _ in range(4):
         found = read(text)
         assert found.columns == ("image", "Status", "reelsheet_status", "notes")
-        assert found.rows[0].cells == (CUP, "on sale", "x", "y")
+        assert cells(found)[0] == (CUP, "on sale", "x", "y")
         assert found.result_columns[:2] == ("reelsheet_status_2", "error")
         text = results.results_csv(found, [outcome()])
 
@@ -487,7 +493,6 @@ def test_a_row_that_was_cut_to_fit_is_not_made_good_by_being_fed_back():
 def test_a_list_of_failures_without_any_is_no_error():
     first = read(f"image\n{CUP}\n")
     again = read(results.failed_csv(first, [outcome()]))
-    assert again.is_results
     assert again.rows == ()
 
 
@@ -507,11 +512,10 @@ def test_results_come_back_as_they_were_written(extra, data):
     text = io.StringIO()
     csv.writer(text, quoting=csv.QUOTE_ALL).writerows([header, *(["x" + record[0], *record[1:]] for record in records)])
     first = read(text.getvalue())
-    assert [list(row.cells) for row in first.rows] == [["x" + record[0], *record[1:]] for record in records]
+    assert cells(first) == [("x" + record[0], *record[1:]) for record in records]
     again = read(results.results_csv(first, [outcome() for _ in first.rows]))
-    assert again.is_results
     assert again.columns == first.columns
-    assert [row.cells for row in again.rows] == [row.cells for row in first.rows]
+    assert list(again.records()) == list(first.records())
     assert [(r.image, r.prompt, r.expansion, r.take, r.id, r.problems, r.warnings) for r in again.rows] == [
         (r.image, r.prompt, r.expansion, r.take, r.id, r.problems, r.warnings) for r in first.rows
     ]
@@ -532,7 +536,8 @@ def test_any_bytes_give_a_sentence_or_a_row_for_each_record(content):
         assert str(error)  # noqa: PT017 - or a table, either is right
         assert "\x00" not in str(error)  # noqa: PT017 - or a table, either is right
         return
-    assert all(len(row.cells) == len(found.columns) for row in found.rows)
+    assert found.table.shape == (len(found.rows), len(found.columns))
+    assert all(isinstance(cell, str) for record in cells(found) for cell in record)
     assert all(row.image or row.problems for row in found.rows)
     try:
         text = content.decode("utf-8-sig")
@@ -549,7 +554,7 @@ def test_any_bytes_give_a_sentence_or_a_row_for_each_record(content):
 def test_the_copy_that_a_run_keeps_is_read_record_for_record():
     """Neither its form nor its delimiter is guessed again, and a row without any text is a row."""
     content = b'"<b>;image;x",image\r\n,\r\n"a\r\n",https://a.test/1.jpg\r\n'
-    assert [row.cells for row in manifest.parse(content, "m.csv", copy=True).rows] == [
+    assert cells(manifest.parse(content, "m.csv", copy=True)) == [
         ("", ""),
         ("a\r\n", "https://a.test/1.jpg"),
     ]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from reelsheet.errors import ManifestError
 from reelsheet.manifest import table as sheets
-from reelsheet.manifest.table import Form, Table
+from reelsheet.manifest.table import Form, RawTable
 
 
-def read(content, **flags) -> Table:
+def read(content, **flags) -> RawTable:
     options = {"sheet": None, "page": False, "accepts": lambda header: "image" in header} | flags
     return sheets.read(content.encode() if isinstance(content, str) else content, "x.csv", **options)
 
@@ -59,7 +59,7 @@ def test_unicode_is_read_as_it_was_saved(encoding):
     table = read("image,née\na,Größe 日本 😀\n".encode(encoding))
     assert table.header == ("image", "née")
     assert table.records == [(2, ["a", "Größe 日本 😀"])]
-    assert not table.guessed
+    assert not table.encoding_guessed
     assert not table.warnings
 
 
@@ -72,7 +72,7 @@ def test_utf_16_of_either_order_is_read(mark):
 def test_anything_else_is_windows_1252_with_a_warning():
     table = read("image,n\na,Caf\u00e9 \u201eGr\u00f6\u00dfe\u201c \u20ac\n".encode("cp1252"))
     assert table.records == [(2, ["a", "Café „Größe“ €"])]
-    assert table.guessed
+    assert table.encoding_guessed
     assert "guessed encoding" in table.warnings[0]
 
 
@@ -80,7 +80,7 @@ def test_a_few_other_bytes_in_marked_utf_8_garble_only_themselves():
     table = read("\ufeffimage,n\na,Größe 日本\n".encode() + b"b,Caf\xe9\n")
     assert table.header == ("image", "n")
     assert [cells for _, cells in table.records] == [["a", "Größe 日本"], ["b", "Café"]]
-    assert table.guessed
+    assert table.encoding_guessed
 
 
 def test_bytes_that_windows_1252_does_not_know_stay_visible_as_control_characters():

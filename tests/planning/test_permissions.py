@@ -4,6 +4,7 @@ import pytest
 
 from reelsheet.ledger import Attempt, IdentityHistory, RepayPermission, State
 from reelsheet.manifest.rows import Manifest, Row
+from reelsheet.manifest.table import text_frame
 from reelsheet.options import Options
 from reelsheet.planning import permissions
 from reelsheet.planning.plan import RowGroup
@@ -13,11 +14,11 @@ IDENTITY = "a" * 64
 
 def group(state: State | None, *, number: int = 1, run_id: str = "earlier") -> RowGroup:
     attempt = Attempt(1, IDENTITY, number, state, None, run_id, "2026-01-15", 54) if state else None
-    return RowGroup(IDENTITY, Row(0, 2, ()), [0], IdentityHistory((attempt,)) if attempt else None)
+    return RowGroup(IDENTITY, Row(0, 2), [0], IdentityHistory((attempt,)) if attempt else None)
 
 
 def allows(options: Options, state: State | None, shared: RepayPermission | None = None, **more) -> bool:
-    manifest = Manifest("m.csv", ("image",), (Row(0, 2, ()),), {})
+    manifest = Manifest("m.csv", text_frame(["image"], [[""]]), (Row(0, 2),), {})
     return permissions.from_options(options, shared, manifest)(group(state, **more))
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from reelsheet.ledger import Attempt, Delivery, IdentityHistory, State
 from reelsheet.manifest.rows import Manifest, Row
+from reelsheet.manifest.table import text_frame
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.planning import plan
 from reelsheet.planning.plan import OPEN, RowGroup, Step, next_step
@@ -61,7 +62,7 @@ def test_without_a_destination_any_delivery_will_do():
 
 
 def groups(*steps: Step) -> list[RowGroup]:
-    return [RowGroup(f"{n:064x}", Row(n, n + 2, ()), [n], step=step) for n, step in enumerate(steps)]
+    return [RowGroup(f"{n:064x}", Row(n, n + 2), [n], step=step) for n, step in enumerate(steps)]
 
 
 def test_a_limit_counts_only_rows_that_need_a_step_and_skips_the_others_with_a_sentence():
@@ -70,7 +71,9 @@ def test_a_limit_counts_only_rows_that_need_a_step_and_skips_the_others_with_a_s
     assert [group.error_code for group in rows] == [None, None, None, ErrorCode.OVER_LIMIT, None]
     assert rows[3].status is Status.SKIPPED
     assert "--limit 2" in rows[3].error
-    made = plan.Plan(Manifest("m.csv", ("image",), (), {}), {group.identity: group for group in rows}, 54)
+    made = plan.Plan(
+        Manifest("m.csv", text_frame(["image"], []), (), {}), {group.identity: group for group in rows}, 54
+    )
     assert [group.step for group in made.at_step(*OPEN)] == [Step.SUBMIT, Step.POLL]
     assert made.cost_cents == 54
 
@@ -107,8 +110,8 @@ def test_step_and_outcome_are_written_in_one_module_only():
 
 
 def test_names_that_two_identities_would_share_get_more_of_the_identity():
-    alike = [RowGroup(f"{'a' * 8}{n}" + "0" * 55, Row(n, n, (), prompt="same"), [n]) for n in range(2)]
-    other = RowGroup("b" * 64, Row(2, 2, (), prompt="same"), [2])
+    alike = [RowGroup(f"{'a' * 8}{n}" + "0" * 55, Row(n, n, prompt="same"), [n]) for n in range(2)]
+    other = RowGroup("b" * 64, Row(2, 2, prompt="same"), [2])
 
     def name_of(one: RowGroup) -> str:
         return object_names.default_name("", one.row.prompt, one.identity, width=one.name_width)

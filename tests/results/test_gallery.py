@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelsheet.manifest.rows import Manifest, Row
+from reelsheet.manifest.table import text_frame
 from reelsheet.outcomes import ErrorCode, RowResult, Status
 from reelsheet.results.gallery import gallery_html, safe_link
 from reelsheet.results.table import summarise
@@ -61,8 +62,10 @@ class Page(HTMLParser):
 
 def page_of(results, *, cells=None, links=None, title="Autumn", expires_at=None, **more):
     cells = cells or [("SKU-1", "https://x.invalid/a.jpg", "push in")] * len(results)
-    rows = tuple(Row(at, at + 2, row, image=row[1], prompt=row[2], id=row[0]) for at, row in enumerate(cells))
-    manifest = Manifest("sheet.csv", ("sku", "image", "prompt"), rows, {"id": 0, "image": 1, "prompt": 2})
+    rows = tuple(Row(at, at + 2, image=row[1], prompt=row[2], id=row[0]) for at, row in enumerate(cells))
+    manifest = Manifest(
+        "sheet.csv", text_frame(("sku", "image", "prompt"), cells), rows, {"id": 0, "image": 1, "prompt": 2}
+    )
     summary = summarise(
         results,
         run_id="r1",

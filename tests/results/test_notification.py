@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from reelsheet.manifest.rows import Manifest, Row
+from reelsheet.manifest.table import text_frame
 from reelsheet.outcomes import ErrorCode, RowResult, Status
 from reelsheet.results import notification
 from reelsheet.results.publication import Files
@@ -70,8 +71,8 @@ def summary_of(results: list[RowResult]) -> Summary:
 
 def manifest_of(results: list[RowResult], names=None, source="https://sheets.example.com/spring.csv?token=abc"):
     names = names or [f"SKU-{n}" for n in range(len(results))]
-    rows = tuple(Row(n, n + 2, (name,), id=name) for n, name in enumerate(names))
-    return Manifest(source, ("image",), rows, {"image": 0})
+    rows = tuple(Row(n, n + 2, id=name) for n, name in enumerate(names))
+    return Manifest(source, text_frame(["image"], [[""]] * len(rows)), rows, {"image": 0})
 
 
 async def send(address: str | None, results: list[RowResult]) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelsheet.manifest.rows import Manifest, Row, parse
+from reelsheet.manifest.table import text_frame
 from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, RowResult, Status
 from reelsheet.results.table import added_cells, failed_csv, header, inert, manifest_csv, results_csv, summarise
 
@@ -70,8 +71,8 @@ row_results = st.builds(
 
 
 def manifest_of(columns: list[str], records: list[list[str]]) -> Manifest:
-    rows = tuple(Row(at, at + 2, tuple(cells)) for at, cells in enumerate(records))
-    return Manifest("sheet.csv", tuple(columns), rows, {"image": 0})
+    rows = tuple(Row(at, at + 2) for at in range(len(records)))
+    return Manifest("sheet.csv", text_frame(columns, records), rows, {"image": 0})
 
 
 def read(table: bytes) -> list[list[str]]:
@@ -94,7 +95,7 @@ def test_every_input_cell_comes_back_as_it_was_in_its_place(sheet):
     width = len(manifest.columns)
     assert head[:width] == list(manifest.columns)
     assert tuple(head[width:]) == RESULT_COLUMNS
-    assert [tuple(record[:width]) for record in records] == [row.cells for row in manifest.rows]
+    assert [tuple(record[:width]) for record in records] == list(manifest.records())
     assert [record[width] for record in records] == [str(result.status) for result in results]
     assert {len(record) for record in records} <= {len(head)}
 
@@ -168,7 +169,7 @@ def test_manifest_csv_is_the_input_alone(sheet):
     manifest, _ = sheet
     assert [tuple(record) for record in read(manifest_csv(manifest))] == [
         manifest.columns,
-        *(row.cells for row in manifest.rows),
+        *manifest.records(),
     ]
 
 
@@ -181,14 +182,14 @@ def test_results_fed_back_as_a_manifest_are_neither_doubled_nor_changed(records)
     results = [result for *_, result in records]
     table = results_csv(manifest, results)
     back = parse(table, "results.csv")
-    assert back.is_results
     assert results_csv(back, results) == table
     assert [row.earlier.status for row in back.rows] == [str(result.status) for result in results]
 
 
 def test_our_columns_take_the_names_that_the_manifest_gives_them():
     renamed = tuple("reelsheet_status" if name == "status" else name for name in RESULT_COLUMNS)
-    manifest = Manifest("s.csv", ("image", "status"), (Row(0, 2, ("x", "ours")),), {"image": 0}, result_columns=renamed)
+    table = text_frame(("image", "status"), [("x", "ours")])
+    manifest = Manifest("s.csv", table, (Row(0, 2),), {"image": 0}, result_columns=renamed)
     head, record = read(results_csv(manifest, [RowResult(Status.SKIPPED)]))
     assert head[:4] == ["image", "status", "reelsheet_status", "error"]
     assert record[:3] == ["x", "ours", "skipped"]

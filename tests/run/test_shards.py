@@ -73,7 +73,7 @@ async def done(shard: shards.Shard) -> None:
 
 
 def groups(firsts: list[int]) -> list[RowGroup]:
-    return [RowGroup(f"{n:064x}", Row(n, n + 2, ()), [n]) for n in firsts]
+    return [RowGroup(f"{n:064x}", Row(n, n + 2), [n]) for n in firsts]
 
 
 @given(st.sets(st.integers(0, 400), min_size=1), st.integers(1, 50))

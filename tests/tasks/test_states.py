@@ -10,7 +10,7 @@ from tasks.generate_video import is_unexpected, state_of
 
 
 def group(status: Status | None) -> RowGroup:
-    row = RowGroup("a" * 64, Row(0, 2, ()), [0])
+    row = RowGroup("a" * 64, Row(0, 2), [0])
     if status is not None:
         row.set_outcome(status, ErrorCode.GENERATION_FAILED, "The provider failed it.")
     return row

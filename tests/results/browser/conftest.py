@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from reelsheet.manifest.rows import Manifest, Row
+from reelsheet.manifest.table import text_frame
 from reelsheet.outcomes import ErrorCode, RowResult, Status
 from reelsheet.results.gallery import gallery_html
 from reelsheet.results.table import summarise
@@ -199,7 +200,7 @@ def make_run() -> Callable[..., Run]:
 
     def make(count: int, *, trouble: bool = True) -> Run:
         columns = ("sku", "image", "prompt", "channel", "owner", "note")
-        rows, results, links, posters = [], [], {}, {}
+        rows, records, results, links, posters = [], [], [], {}, {}
         for at in range(count):
             image = f"https://pictures.invalid/{at}.jpg"
             cells = (
@@ -210,7 +211,8 @@ def make_run() -> Callable[..., Run]:
                 "Zoë",
                 "",
             )
-            rows.append(Row(at, at + 2, cells, image=image, prompt=cells[2], id=cells[0]))
+            records.append(cells)
+            rows.append(Row(at, at + 2, image=image, prompt=cells[2], id=cells[0]))
             posters[at] = thumbnails[at % 6]
             if trouble and count > 5 and at % 20 in TROUBLES:
                 status, code, error = TROUBLES[at % 20]
@@ -241,7 +243,8 @@ def make_run() -> Callable[..., Run]:
                     duration_s=5.04,
                 )
             )
-        manifest = Manifest("sheet.csv", columns, tuple(rows), {"id": 0, "image": 1, "prompt": 2})
+        table = text_frame(columns, records)
+        manifest = Manifest("sheet.csv", table, tuple(rows), {"id": 0, "image": 1, "prompt": 2})
         return Run(manifest, results, links, posters)
 
     return make
