@@ -257,7 +257,7 @@ def test_a_row_with_another_count_of_cells_is_a_problem_of_that_row():
 def test_empty_cells_behind_the_last_column_do_no_harm():
     found = read(f"image,prompt\n{CUP},one,,\n")
     assert cells(found) == [(CUP, "one")]
-    assert not found.problems
+    assert not found.rows[0].problems
 
 
 def test_rows_that_excel_cut_short_in_a_block_are_whole():
@@ -311,7 +311,7 @@ def test_several_addresses_that_a_program_made_one_link_of_are_still_several():
         sheet.write_column(0, 0, ["images", f"{CUP}, https://shop.example/back.jpg"])
     found = read(buffer.getvalue())
     assert (found.rows[0].image, cells(found)) == (CUP, [(f"{CUP}, https://shop.example/back.jpg",)])
-    assert "several URLs" in found.warnings[0]
+    assert "several URLs" in found.rows[0].warnings[0]
 
 
 def test_a_link_to_a_file_gives_way_to_an_address_in_the_text():
@@ -338,7 +338,7 @@ def test_short_rows_of_excel_are_whole_and_rows_are_counted_as_excel_does():
     found = read(xlsx(book))
     assert [row.line for row in found.rows] == [2, 4]
     assert cells(found)[0] == (CUP, "", "")
-    assert not found[0].problems
+    assert not found.rows[0].problems
 
 
 def test_a_note_beside_the_table_is_carried_in_a_column_without_a_name():
