@@ -37,7 +37,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
 
 @pytest.fixture(scope="session", autouse=True)
 def one_botocore_loader() -> Iterator[None]:
-    """botocore reads its service models once in a process; every new client would take 0.2 s to read them again."""
+    """Read botocore's service models once in a process; each new client would take 0.2 s to read them again."""
     from botocore import loaders, session
 
     with pytest.MonkeyPatch.context() as patch:
@@ -49,7 +49,7 @@ def one_botocore_loader() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def servers_that_stop_at_once() -> Iterator[None]:
-    """`socketserver` looks every half second whether it is to stop, and every test that ends a server waits for that."""
+    """`socketserver` checks only every half second if it should stop, and each test that ends a server waits for that."""
     from socketserver import BaseServer
 
     with pytest.MonkeyPatch.context() as patch:
@@ -71,7 +71,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def s3_client_of_all(s3_endpoint: str) -> BaseClient:
-    """One for all tests, because making one takes as long as most of them."""
+    """One client for all tests, because creating one takes as long as most tests."""
     return boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name="us-east-1").client(
         "s3", endpoint_url=s3_endpoint
     )
@@ -109,7 +109,7 @@ def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Fault
 
 @pytest.fixture
 def sandbox(sandbox_process: "FaultySandbox", monkeypatch: pytest.MonkeyPatch) -> "FaultySandbox":
-    """The stand-in with empty books and no faults; the environment points reelsheet at it."""
+    """The stand-in without charges and faults; the environment points reelsheet at it."""
     sandbox_process.reset()
     for name, value in sandbox_process.environment().items():
         monkeypatch.setenv(name, value)
@@ -181,7 +181,7 @@ def ledger_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def registers() -> Callable[..., Any]:
-    """Registers a run; what is not told has a plain value."""
+    """Registers a run, with simple values for everything that is not given."""
 
     def register(ledger: Any, run_id: str = "r1", **told: Any) -> Any:
         given: dict[str, Any] = {
@@ -195,7 +195,7 @@ def registers() -> Callable[..., Any]:
 
 @pytest.fixture
 def opened(ledger_url: str) -> "Iterator[Callable[[], Ledger]]":
-    """Opens the ledger once more, each time as another owner."""
+    """Opens the ledger again, each time as another owner."""
     from reelsheet.ledger import Ledger
 
     ledgers: list[Ledger] = []
@@ -217,7 +217,7 @@ def ledger(opened: Callable[[], "Ledger"]) -> "Ledger":
 
 @pytest.fixture
 def expires() -> "Callable[[Ledger, Ledger], None]":
-    """Through one ledger, the lease of another's owner runs out, as if it had been silent for a minute."""
+    """End the lease of another ledger's owner, as if it had sent no heartbeat for a minute."""
 
     from sqlalchemy import update
 
@@ -271,7 +271,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """What was left out, and why, at the very end."""
+    """List the skipped tests with the reasons at the end."""
     reasons = Counter(str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ()))
     for reason, count in sorted(reasons.items()):
         terminalreporter.write_line(f"NOT TESTED ({count}): {reason.removeprefix('Skipped: ')}", yellow=True)

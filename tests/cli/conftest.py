@@ -1,4 +1,4 @@
-"""A ledger and a folder as a run leaves them, also one that was killed."""
+"""A ledger and a folder as a finished run and a killed run leave them."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def ran(ledger, home, ids, registers):
 
 @pytest.fixture
 def killed(ran, ledger, expires):
-    """The same, and its process is gone."""
+    """The same run, after its process has ended."""
     expires(ledger, ledger)
     ledger.lease.owner = type(ledger.lease.owner)("another", "", "", 1, "")  # this one only looks on
     ledger.heartbeat()

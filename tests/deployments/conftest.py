@@ -26,7 +26,7 @@ POSTGRES = os.environ.get("TEST_POSTGRESQL_URL", "postgresql://postgres@127.0.0.
 
 
 class OwnRedis:
-    """A Redis for one stack, which disturbs nobody else's and may be killed."""
+    """A Redis for one stack only, which may be killed."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
@@ -54,7 +54,7 @@ class OwnRedis:
 
 
 class Stack:
-    """Services by their names in compose.yaml. Everything it starts is ended by `close`."""
+    """Services by their names in compose.yaml. `close` ends everything that was started."""
 
     def __init__(self, folder: Path, extra: Mapping[str, str]) -> None:
         self.folder = folder
@@ -88,7 +88,7 @@ class Stack:
         }
 
     def run(self, service: str, seconds: float = 120) -> str:
-        """A service that ends, to its end; what it said."""
+        """Run a service that ends by itself; its output."""
         done = subprocess.run(
             self.command(service), env=self.environment(service), cwd=self._cwd(), capture_output=True, text=True,
             timeout=seconds, check=False,
@@ -97,7 +97,7 @@ class Stack:
         return done.stdout + done.stderr
 
     def start(self, service: str, name: str | None = None, *more: str, **environment: str) -> subprocess.Popen[bytes]:
-        """A service that stays, under a name of its own."""
+        """Start a service that keeps running, under its own name."""
         name = name or service
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -121,7 +121,7 @@ class Stack:
         self.until(self._answers, seconds, "the server to answer")
 
     def stop(self, name: str, number: int = signal.SIGTERM, seconds: float = 30) -> None:
-        """End one service like a container: its whole session."""
+        """End a service as a container engine does: all processes of its session."""
         process = self.processes.pop(name)
         for pid in [*descendants(process.pid), process.pid] if number == signal.SIGKILL else [process.pid]:
             with suppress(ProcessLookupError):
@@ -202,7 +202,7 @@ class Stack:
         return {found["name"]: found for found in self.call("/automations/filter", {"limit": 100})}
 
     def hurry(self, word: str, seconds: int) -> None:
-        """The automation with this word in its name waits no longer than so many seconds."""
+        """Shorten the wait of the automation with this word in its name."""
         rule = next(found for name, found in self.automations().items() if word in name)
         hurried = {key: rule[key] for key in ("name", "description", "enabled", "trigger", "actions")}
         hurried["trigger"]["within"] = seconds
@@ -236,7 +236,7 @@ class Stack:
 
 
 def free_port() -> int:
-    """A port that nobody is given by chance: a server that is restarted finds it free again."""
+    """A port that no other process gets by chance, so that a restarted server finds it free."""
     while True:
         port = random.SystemRandom().randrange(15_000, 32_000)  # below those of outgoing connections
         with socket.socket() as probe, suppress(OSError):
@@ -256,7 +256,7 @@ def descendants(pid: int) -> list[int]:
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
-    """A function that makes a stack; where this machine has no PostgreSQL or Redis: skipped, under CI a failure."""
+    """A function that creates a stack. Without PostgreSQL or Redis the test is skipped; in CI it fails."""
     import psycopg
 
     made: list[Stack] = []

@@ -1,4 +1,4 @@
-"""A whole run in this process, without Prefect: what the flows do, step by step, against the sandbox."""
+"""A complete run in this process, without Prefect: the steps of the flows, against the sandbox."""
 
 import asyncio
 import csv
@@ -29,7 +29,7 @@ HASTE = 0.02  # waits between polls and repeats are this much of the real ones
 
 @dataclass
 class Done:
-    """How a run ended, and what lies at its destination."""
+    """How a run ended, and what is at its destination."""
 
     results: list[RowResult]
     summary: Summary
@@ -78,7 +78,7 @@ class Bench:
         flow_run_id: str | None = None,
         **options: Any,
     ) -> Done:
-        """Prepare, walk, conclude: what flows.lifecycle does, its tasks' bodies called directly."""
+        """Prepare, process every row, publish: what flows.lifecycle does, with the tasks' bodies called directly."""
         options.setdefault("destination", str(self.destination) if verb == "run" else None)
         options.setdefault("preflight", False)
         prepared = await preparation.prepare(
@@ -133,7 +133,7 @@ async def conclude(run: Run, destination: Path) -> Done:
 
 
 def shorten_waits(set_attribute: Callable[[Any, str, Any], None]) -> None:
-    """Waits between polls and repeats become a fiftieth."""
+    """Make the waits between polls and repeats fifty times shorter."""
     pause, sleep = StopControl.pause, Watch._sleep
 
     async def hastily(self: StopControl, seconds: float) -> None:

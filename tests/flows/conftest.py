@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def prefect() -> Iterator[None]:
-    """Prefect's API in a process beside, its database and results in a temporary folder."""
+    """Prefect's API in another process, with its database and results in a temporary folder."""
     os.environ.update({"PREFECT_SERVER_ANALYTICS_ENABLED": "0", "DO_NOT_TRACK": "1"})
     from prefect.testing.utilities import prefect_test_harness
 
@@ -50,7 +50,7 @@ def sheet(tmp_path: Path, sandbox: "SandboxProcess") -> Callable[..., str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Prefect's client and boto3 leave sockets to the garbage collector, which comes round in some later test."""
+    """Prefect's client and boto3 leave sockets to the garbage collector, which may run in a later test."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:

@@ -1,4 +1,4 @@
-"""Ledgers as their tests use them: opened several times over, each time as another process with a run of its own."""
+"""Ledgers for tests: opened several times, each time as another process with its own run."""
 
 import hashlib
 import threading
@@ -66,7 +66,7 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def opened(opened: Callable[[], Ledger], quick_disk: None) -> Iterator[Callable[[], Ledger]]:
-    """Opens the ledger once more, each time as another process. At the test's end its sums agree."""
+    """Opens the ledger again, each time as another process. At the end of the test its sums must agree."""
     ledgers: list[Ledger] = []
 
     def one_more() -> Ledger:
@@ -117,7 +117,7 @@ def assert_adds_up(ledger: Ledger) -> None:
 
 @pytest.fixture
 def identity() -> Callable[[object], str]:
-    """A row's identity, by any name."""
+    """An identity made from any name."""
     return lambda name: hashlib.sha256(str(name).encode()).hexdigest()
 
 
@@ -135,7 +135,7 @@ def money() -> Callable[..., tuple[int, int, int]]:
 
 @pytest.fixture
 def at_once() -> Callable[..., None]:
-    """Runs functions in threads of their own; what one raises is raised here."""
+    """Runs each function in its own thread; what one raises is raised here."""
 
     def run(*functions: Callable[[], object]) -> None:
         start = threading.Barrier(len(functions))

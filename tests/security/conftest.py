@@ -1,4 +1,4 @@
-"""A whole run in this process, the ledger and all files included, without Prefect."""
+"""A complete run in this process, with ledger and all files, without Prefect."""
 
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,13 +16,13 @@ from tests.stand_in.faulty_sandbox import FaultySandbox
 
 @pytest.fixture(scope="session")
 def key(sandbox_process: FaultySandbox) -> str:
-    """The API key that must be nowhere."""
+    """The API key that must not appear anywhere."""
     return sandbox_process.key
 
 
 @dataclass(slots=True)
 class Elsewhere:
-    """Another host, which writes down every request, its headers and its body, and answers 404."""
+    """Another host, which records every request with headers and body, and answers 404."""
 
     address: str = ""
     heard: list[str] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Elsewhere:
 
 @pytest.fixture
 def elsewhere() -> Iterator[Elsewhere]:
-    """A host that has no business with the key."""
+    """A host that must never get the key."""
     found = Elsewhere()
 
     class Handler(BaseHTTPRequestHandler):

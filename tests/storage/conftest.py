@@ -24,7 +24,7 @@ def one_client(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def file_metadata(monkeypatch, tmp_path):
-    """Extended attributes, also where this machine's temporary folder has none."""
+    """Extended attributes, also if this machine's temporary folder does not support them."""
     try:
         os.setxattr(tmp_path, "user.reelsheet.test", b"1")
     except (AttributeError, OSError):
@@ -54,7 +54,7 @@ def in_folder(tmp_path) -> FolderDestination:
 
 @pytest.fixture(params=["bucket", "folder"])
 def place(request):
-    """What a test with this fixture says holds for every kind of destination: add new kinds here."""
+    """Every kind of destination in turn; add new kinds here."""
     return request.getfixturevalue(f"in_{request.param}")
 
 

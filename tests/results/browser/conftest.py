@@ -1,4 +1,4 @@
-"""A headless Chromium, and runs to show it: pictures and clips that are real, and small."""
+"""A headless Chromium, and runs to show in it, with small real pictures and clips."""
 
 import base64
 import colorsys
@@ -56,7 +56,7 @@ THINGS = (
 
 @pytest.fixture(scope="module")  # Playwright's event loop runs as long, and no test with a loop of its own beside it
 def browser() -> Iterator[Any]:
-    """Chromium, or a loud skip; under CI its absence is a failure."""
+    """Chromium. Without it the test is skipped; in CI it fails."""
     if not CHROMIUM or not Path(CHROMIUM).exists():
         told = "No Chromium here: the gallery was NOT looked at. Install one, or set CHROMIUM to where it is."
         if os.environ.get("CI", "").lower() in {"1", "true"}:
@@ -92,7 +92,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def picture(n: int, width: int, height: int) -> Any:
-    """A still life of sorts: a sky, a sun, a ground."""
+    """A simple picture: a sky, a sun, a ground."""
     from PIL import Image, ImageDraw
 
     hue = n * 47 % 360
@@ -125,7 +125,7 @@ def thumbnail(n: int) -> str:
 
 @dataclass
 class Run:
-    """The pieces that a gallery is made of, to be changed before it is."""
+    """What a gallery is made of, so that a test can change it first."""
 
     manifest: Manifest
     results: list[RowResult]
@@ -252,14 +252,14 @@ def make_run() -> Callable[..., Run]:
 
 @dataclass
 class Looked:
-    """A page that is open, and everything that it complained of. What a test expects to go wrong is `allowed`."""
+    """An open page and all its errors. Errors that a test expects are `allowed`."""
 
     page: Any
     complaints: list[str] = field(default_factory=list)
     allowed: list[str] = field(default_factory=list)
 
     def cards(self) -> Any:
-        """The cards that the filters leave, filled or not."""
+        """The cards that the filters show, filled or not."""
         return self.page.locator(".card:not([hidden])")
 
     def card(self, name: str) -> Any:
@@ -269,18 +269,18 @@ class Looked:
         return self.page.locator("#count").inner_text()
 
     def until(self, expression: str) -> None:
-        """Wait for what a line of script says. Playwright's own waiting evaluates strings, which the page forbids."""
+        """Wait until a line of script is true. Playwright's own waiting evaluates strings, which the page forbids."""
         last = time.monotonic() + 20
         while not self.page.evaluate(expression):
             assert time.monotonic() < last, f"never came true: {expression}"
             self.page.wait_for_timeout(30)
 
     def focused(self) -> str:
-        """The label of what has the focus."""
+        """The label of the element with the focus."""
         return self.page.evaluate("document.activeElement.getAttribute('aria-label') || ''")
 
     def focus_is(self, label: str) -> None:
-        """The focus comes to rest on what is labelled so."""
+        """Wait until the element with this label has the focus."""
         self.until(f"document.activeElement.getAttribute('aria-label') === {json.dumps(label)}")
 
     def unexpected(self) -> list[str]:
@@ -326,7 +326,7 @@ def look(browser: Any, clips: Path, tmp_path: Path) -> Iterator[Callable[..., Lo
 
 
 def watch(one: Looked, origin: str) -> None:
-    """Write down whatever goes wrong in the page."""
+    """Record all errors of the page."""
 
     def console(message: Any) -> None:
         if message.type in {"error", "warning"}:

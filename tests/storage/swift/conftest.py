@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parents[3] / "scripts" / "swift-up"
 
 @pytest.fixture(scope="session")
 def swift() -> Iterator[dict[str, str]]:
-    """Its addresses, key and secret. Where it cannot be set up: skipped here, an error in CI."""
+    """Its addresses, key and secret. If it cannot be set up, the test is skipped; in CI it fails."""
     # signals of the terminal are for pytest; the servers end with the pipe
     with subprocess.Popen(
         [sys.executable, SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
