@@ -1,9 +1,7 @@
 """A run shared by several processes: who has which shard, one budget, and what the others learn."""
 
 import asyncio
-import os
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,27 +22,10 @@ from reelsheet.run.start import start_run
 from reelsheet.sandbox.process import SandboxProcess
 from reelsheet.settings import Settings, load
 
-POSTGRES = os.environ.get("TEST_POSTGRESQL_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    """A new PostgreSQL database; skips where there is no server to make one on."""
-    psycopg = pytest.importorskip("psycopg")
-    name = f"reelsheet_test_{uuid.uuid4().hex[:8]}"
-    try:
-        with psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-    except psycopg.OperationalError as error:
-        pytest.skip(f"no PostgreSQL on this machine: {error}")
-    yield f"{POSTGRES.rpartition('/')[0]}/{name}"
-    with psycopg.connect(POSTGRES, autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-
 
 @pytest.fixture
-def settings(sandbox: SandboxProcess, database: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setenv("REELSHEET_LEDGER_URL", database)
+def settings(sandbox: SandboxProcess, postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("REELSHEET_LEDGER_URL", postgresql_url)
     return load()
 
 
@@ -255,14 +236,14 @@ async def test_another_model_another_ledger_or_no_key_is_refused_with_a_sentence
     plan.close()
 
 
-def test_migrations_make_what_the_schema_says(tmp_path: Path, database: str) -> None:
+def test_migrations_make_what_the_schema_says(tmp_path: Path, postgresql_url: str) -> None:
     """Whoever changes a table writes a migration."""
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext
 
     from reelsheet.ledger.schema import metadata
 
-    for url in (f"sqlite:///{tmp_path / 'fresh.db'}", database):
+    for url in (f"sqlite:///{tmp_path / 'fresh.db'}", postgresql_url):
         ledger = Ledger.open(url)
         with ledger.database.read() as connection:
             context = MigrationContext.configure(
