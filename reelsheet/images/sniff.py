@@ -4,9 +4,12 @@ Headers are read by hand: nothing is decoded, so nothing can unfold into gigabyt
 """
 
 import hashlib
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
+
+import imagesize
 
 from reelsheet import file_types
 
@@ -32,26 +35,22 @@ class Picture:
     animated: bool = False
     looks_like: str = ""
 
-    @property
-    def aspect(self) -> float | None:
-        """Width by height."""
-        return self.width / self.height if self.width and self.height else None
-
 
 def sniff(head: bytes, *, total: int | None = None) -> Picture:
     """What `head`, the first bytes of a file of `total` bytes, begins. By content only; never raises."""
     looks_like = file_types.describe(head)
-    kind, animated, size = _KINDS.get(looks_like, "other"), False, None
-    if kind == "jpeg":
-        size = _jpeg_size(head)
-    elif kind == "png":
-        animated, size = _is_animated_png(head), _pair(head[16:24], 4, "big")
-    elif kind == "gif":
-        animated, size = _gif_frames(head) > 1, _pair(head[6:10], 2, "little")
-    elif kind == "webp":
-        animated, size = head[12:16] == b"VP8X" and bool(head[20:21] > b"" and head[20] & 2), _webp_size(head)
-    width, height = size or (None, None)
-    return Picture(kind, width, height, total, _fingerprint(head, total), animated, looks_like)
+    kind = _KINDS.get(looks_like, "other")
+    width, height = imagesize.get(io.BytesIO(head), exif_rotation=False) if kind != "other" else (-1, -1)
+    is_known = width > 0 and height > 0
+    return Picture(
+        kind,
+        width if is_known else None,
+        height if is_known else None,
+        total,
+        _fingerprint(head, total),
+        _is_animated(kind, head),
+        looks_like,
+    )
 
 
 def cautions(picture: Picture) -> tuple[str, ...]:
@@ -76,46 +75,12 @@ def _fingerprint(head: bytes, total: int | None) -> str:
     return digest.hexdigest()[:32]
 
 
-def _pair(field: bytes, width: int, order: str) -> tuple[int, int] | None:
-    """Two numbers of `width` bytes each; None where the field is cut or one is 0."""
-    if len(field) != 2 * width:
-        return None
-    first, second = (int.from_bytes(part, order) for part in (field[:width], field[width:]))  # type: ignore[arg-type]
-    return (first, second) if first and second else None
-
-
-def _jpeg_size(head: bytes) -> tuple[int, int] | None:
-    """From the frame header (SOF), which may come after any number of segments."""
-    at = 2
-    while at + 4 <= len(head) and head[at] == 0xFF:
-        marker = head[at + 1]
-        if marker == 0xFF:  # filling
-            at += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a body
-            at += 2
-        elif marker in (0xD9, 0xDA):  # the end, or the picture itself: no frame header came
-            return None
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            size = _pair(head[at + 5 : at + 9], 2, "big")
-            return size and (size[1], size[0])
-        else:
-            at += 2 + max(2, int.from_bytes(head[at + 2 : at + 4], "big"))
-    return None
-
-
-def _webp_size(head: bytes) -> tuple[int, int] | None:
-    form, body = head[12:16], head[20:30]
-    if len(body) < 10:
-        return None
-    if form == b"VP8X":
-        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
-    if form == b"VP8L" and body[0] == 0x2F:
-        bits = int.from_bytes(body[1:5], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if form == b"VP8 " and body[3:6] == b"\x9d\x01\x2a":
-        width, height = (int.from_bytes(body[at : at + 2], "little") & 0x3FFF for at in (6, 8))
-        return (width, height) if width and height else None
-    return None
+def _is_animated(kind: str, head: bytes) -> bool:
+    if kind == "png":
+        return _is_animated_png(head)
+    if kind == "gif":
+        return _gif_frames(head) > 1
+    return kind == "webp" and head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & 2)
 
 
 def _is_animated_png(head: bytes) -> bool:

@@ -51,7 +51,6 @@ def frames(form, count):
 def test_kind_and_dimensions_come_from_the_content(content, kind):
     picture = sniff(content[:FIRST], total=len(content))
     assert (picture.kind, picture.width, picture.height) == (kind, 640, 480)
-    assert picture.aspect == pytest.approx(4 / 3)
     assert picture.bytes_total == len(content)
     assert not picture.animated
 
@@ -158,5 +157,5 @@ def test_a_head_cut_anywhere_is_no_trouble(form):
 
 
 def test_a_picture_that_would_unfold_into_gigabytes_is_only_measured():
-    header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 2**31 - 1, 2**31 - 1)
+    header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 2**31 - 1, 2**31 - 1) + b"\x08\x06\0\0\0"
     assert sniff(header).width == 2**31 - 1
