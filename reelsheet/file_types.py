@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+ZIP: Final = "a ZIP or Office file"
+OLD_OFFICE: Final = "an old Office file"
 EMPTY: Final = "an empty file"
 WEB_PAGE: Final = "a web page"
 JPEG: Final = "a JPEG picture"
@@ -17,9 +19,20 @@ _MAGIC: Final = (
     (b"\x89PNG\r\n\x1a\n", PNG),
     (b"GIF87a", GIF),
     (b"GIF89a", GIF),
-    (b"%PDF", "a PDF file"),
-    (b"PK\x03\x04", "a ZIP or Office file"),
+    (b"%PDF-", "a PDF file"),
+    (b"PK\x03\x04", ZIP),
+    (b"PK\x05\x06", "an empty zip archive"),
+    (b"PK\x07\x08", "a part of a divided zip archive"),
     (b"\x1f\x8b", "a gzip file"),
+    (b"BZh91AY", "a bzip2 file"),
+    (b"\xfd7zXZ\x00", "an xz file"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", OLD_OFFICE),
+    (b"{\\rtf", "a text document (RTF)"),
+    (b"PAR1\x15", "a Parquet file"),
+    (b"SQLite format 3\x00", "an SQLite database"),
     (b"BM", "a BMP picture"),
     (b"II*\x00", "a TIFF picture"),
     (b"MM\x00*", "a TIFF picture"),
@@ -43,6 +56,7 @@ _BRANDS: Final = {
     **dict.fromkeys((b"avif", b"avis"), "an AVIF picture"),
     b"qt  ": "a QuickTime movie (.mov)",
 }
+PICTURES_AND_FILMS: Final = frozenset((JPEG, PNG, GIF, WEBP, VIDEO, *_BRANDS.values()))  # no text begins like them
 _OLD_QUICKTIME: Final = frozenset((b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
 _PAGE: Final = re.compile(
     rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|title|meta|script)\b",

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from reelsheet import file_types
 from reelsheet.errors import ManifestError
 from reelsheet.manifest.xlsx import Place, SpreadsheetError, Tab, Workbook
 from reelsheet.redaction import clean
@@ -46,28 +47,23 @@ _JSON: Final = re.compile(rb"\s*(?:\{\s*[\"}]|\[\s*[\[{\"\]\d])")
 _UNMARKED_UTF16: Final = re.compile(rb"\x00[^\x00]|[^\x00\xff\xfe]\x00")
 _MARKUP: Final = re.compile(rb"\s*<[!?a-zA-Z]")
 _PASSWORD: Final = "EncryptedPackage".encode("utf-16-le")  # in an old container means: a locked new one
-_OLD_CONTAINER: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _PICTURE: Final = "is a picture or film, not a spreadsheet; put its web address in a sheet with a column 'image'"
-# Long enough that no column name begins like it.
-_MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
-    (b"\x1f\x8b", "is compressed with gzip; unpack it first (gunzip)"),
-    (b"BZh91AY", "is compressed with bzip2; unpack it first"),
-    (b"\xfd7zXZ\x00", "is compressed with xz; unpack it first"),
-    (b"7z\xbc\xaf\x27\x1c", "is a 7-Zip archive; unpack it first"),
-    (b"Rar!\x1a\x07", "is a RAR archive; unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; unpack it first"),
-    (b"PK\x05\x06", "is an empty zip archive, not a table"),
-    (b"PK\x07\x08", "is a part of a divided zip archive, not a table"),
-    (b"%PDF-", f"is a PDF, not a table; open the sheet that it was printed from and {SAVE_AS}"),
-    (b"{\\rtf", f"is a text document (RTF), not a table; open it in a spreadsheet and {SAVE_AS}"),
-    (b"PAR1\x15", f"is a Parquet file; write it as CSV, or {SAVE_AS}"),
-    (b"SQLite format 3\x00", "is a database; export the table as CSV"),
-    (b"\x89PNG\r\n", _PICTURE),
-    (b"\xff\xd8\xff", _PICTURE),
-    (b"GIF87a", _PICTURE),
-    (b"GIF89a", _PICTURE),
-)
-_FILM: Final = re.compile(rb"RIFF.{4}WEBP|.{4}ftyp", re.DOTALL)
+# What to do about a file that is no sheet, by what `file_types.describe` says of it. No column name begins like one.
+_OTHER_FORMS: Final = dict.fromkeys(file_types.PICTURES_AND_FILMS, _PICTURE) | {
+    "a gzip file": "is compressed with gzip; unpack it first (gunzip)",
+    "a bzip2 file": "is compressed with bzip2; unpack it first",
+    "an xz file": "is compressed with xz; unpack it first",
+    "a zstd file": "is compressed with zstd; unpack it first",
+    "a 7-Zip archive": "is a 7-Zip archive; unpack it first",
+    "a RAR archive": "is a RAR archive; unpack it first",
+    "an empty zip archive": "is an empty zip archive, not a table",
+    "a part of a divided zip archive": "is a part of a divided zip archive, not a table",
+    "a PDF file": f"is a PDF, not a table; open the sheet that it was printed from and {SAVE_AS}",
+    "a text document (RTF)": f"is a text document (RTF), not a table; open it in a spreadsheet and {SAVE_AS}",
+    "a Parquet file": f"is a Parquet file; write it as CSV, or {SAVE_AS}",
+    "an SQLite database": "is a database; export the table as CSV",
+    file_types.OLD_OFFICE: f"is an old Excel file (.xls); open it and {SAVE_AS}",
+}
 # The first entry found in a zip archive that is no .xlsx says what it is.
 _ARCHIVES: Final[tuple[tuple[str, str], ...]] = (
     ("xl/workbook.bin", f"is a binary Excel workbook (.xlsb); {SAVE_AS}"),
@@ -112,7 +108,7 @@ def read(content: bytes, name: str, *, sheet: str | None, accepts: Callable[[Hea
     """
     if len(content) > LIMIT:
         raise ManifestError(f"{name} is larger than {LIMIT >> 20} MB; split it into several sheets.")
-    if content.startswith(b"PK\x03\x04"):
+    if file_types.describe(content[:64]) == file_types.ZIP:
         return _xlsx(content, name, sheet, accepts)
     _refuse_other_forms(content, name, page=page)
     table = _csv(content, name, accepts)
@@ -156,15 +152,11 @@ def _refuse_other_forms(content: bytes, name: str, *, page: bool) -> None:
     bare = content.removeprefix(_BOM)
     if not bare.strip(b',;|\t" \r\n\v\f'):
         raise ManifestError(f"{name} is empty; {_NO_TABLE}.")
-    for magic, what in _MAGIC:
-        if content.startswith(magic):
-            raise ManifestError(f"{name} {what}.")
-    if _FILM.match(content):
-        raise ManifestError(f"{name} {_PICTURE}.")
-    if content.startswith(_OLD_CONTAINER):
-        if _PASSWORD in content:
-            raise ManifestError(f"{name} is locked with a password; remove it (File > Info > Protect) and save again.")
-        raise ManifestError(f"{name} is an old Excel file (.xls); open it and {SAVE_AS}.")
+    kind = file_types.describe(content[:2048])
+    if kind == file_types.OLD_OFFICE and _PASSWORD in content:
+        raise ManifestError(f"{name} is locked with a password; remove it (File > Info > Protect) and save again.")
+    if kind in _OTHER_FORMS:
+        raise ManifestError(f"{name} {_OTHER_FORMS[kind]}.")
     _refuse_markup(bare, name, page=page)
     if _UNMARKED_UTF16.match(content):
         raise ManifestError(f"{name} looks like UTF-16 without its mark, or is no text at all; {SAVE_AS}.")
