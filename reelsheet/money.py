@@ -2,6 +2,7 @@
 
 import re
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Final
 
 from reelsheet.errors import UsageError
@@ -10,6 +11,7 @@ from reelsheet.errors import UsageError
 _WRITTEN: Final = re.compile(r"\$?(?:\d+|\d{1,3}(?:,\d{3})+|(?=\.\d))(?:\.\d*)?", re.ASCII)
 
 
+@lru_cache(maxsize=4096)  # large tables repeat few amounts
 def usd(cents: int) -> str:
     """54 → "0.54", as the results and the summary show it."""
     return f"{cents // 100}.{cents % 100:02d}" if cents >= 0 else f"-{usd(-cents)}"

@@ -1,22 +1,24 @@
-"""What can be said of a row: its status, its error code, and its line in the results.
+"""What a run can say of a row: its status, its error code, and its cells in the results.
 
-The order of `RESULT_COLUMNS` is the order in results.csv; CONTRACT of the columns is docs/results.md.
+A result column is added in RESULT_CELLS, and described in docs/results.md.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from reelsheet.money import usd
 
 
 class Status(StrEnum):
-    """Where a row stands."""
+    """The status of a row."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"  # the provider refused or failed it
-    UNDELIVERED = "undelivered"  # paid, no whole clip stored yet; a rerun goes on at no cost
-    UNKNOWN = "unknown"  # maybe paid
+    UNDELIVERED = "undelivered"  # paid, no complete clip stored yet; a rerun goes on at no cost
+    UNKNOWN = "unknown"  # may have been paid
     SKIPPED = "skipped"  # not attempted: cap, limit, stop
     INVALID = "invalid"  # a bad row
 
@@ -46,36 +48,12 @@ class ErrorCode(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-RESULT_COLUMNS: tuple[str, ...] = (
-    "status",
-    "error",
-    "error_code",
-    "warnings",
-    "cost_usd",
-    "total_cost_usd",
-    "at_risk_usd",
-    "video_uri",
-    "more_video_uris",
-    "prediction_id",
-    "attempt",
-    "reused",
-    "identity",
-    "submitted_at",
-    "completed_at",
-    "seconds",
-    "video_bytes",
-    "video_sha256",
-    "width",
-    "height",
-    "duration_s",
-    "run_id",
-    "review",
-)
-
-
 def iso(moment: datetime | None) -> str:
     """UTC-aware time → "2026-01-15T12:00:00Z"; None → ""."""
-    return "" if moment is None else f"{moment.isoformat()[:19]}Z"
+    if moment is None:
+        return ""
+    day = f"{moment.year:04d}-{moment.month:02d}-{moment.day:02d}"
+    return f"{day}T{moment.hour:02d}:{moment.minute:02d}:{moment.second:02d}Z"
 
 
 @dataclass(slots=True)
@@ -103,39 +81,48 @@ class RowResult:
     height: int | None = None
     duration_s: float | None = None
     run_id: str = ""
-    review: str = field(default="")
+    review: str = ""
 
     @property
     def seconds(self) -> float | None:
-        """From submission to completion; never less than nothing, though the provider's clock may go after ours."""
+        """From submission to completion; never negative, though the provider's clock may be behind ours."""
         if not (self.completed_at and self.submitted_at):
             return None
         return max(0.0, (self.completed_at - self.submitted_at).total_seconds())
 
-    def cells(self) -> tuple[str, ...]:
-        """The cells of RESULT_COLUMNS, as text, before any escaping for spreadsheets."""
-        return (
-            str(self.status),
-            self.error,
-            str(self.error_code or ""),
-            " ".join(self.warnings),
-            usd(self.cost_cents),
-            usd(self.total_cost_cents),
-            usd(self.at_risk_cents),
-            self.video_uri,
-            " ".join(self.more_video_uris),
-            self.prediction_id,
-            "" if self.attempt is None else str(self.attempt),
-            "true" if self.reused else "false",
-            self.identity,
-            iso(self.submitted_at),
-            iso(self.completed_at),
-            "" if self.seconds is None else f"{self.seconds:.1f}",
-            "" if self.video_bytes is None else str(self.video_bytes),
-            self.video_sha256,
-            "" if self.width is None else str(self.width),
-            "" if self.height is None else str(self.height),
-            "" if self.duration_s is None else f"{self.duration_s:.2f}",
-            self.run_id,
-            self.review,
-        )
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _rounded(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+# Result column → its cell as text, before any escaping for spreadsheets. The order is that of results.csv.
+RESULT_CELLS: Final[Mapping[str, Callable[[RowResult], str]]] = {
+    "status": lambda result: result.status.value,
+    "error": lambda result: result.error,
+    "error_code": lambda result: result.error_code.value if result.error_code else "",
+    "warnings": lambda result: " ".join(result.warnings),
+    "cost_usd": lambda result: usd(result.cost_cents),
+    "total_cost_usd": lambda result: usd(result.total_cost_cents),
+    "at_risk_usd": lambda result: usd(result.at_risk_cents),
+    "video_uri": lambda result: result.video_uri,
+    "more_video_uris": lambda result: " ".join(result.more_video_uris),
+    "prediction_id": lambda result: result.prediction_id,
+    "attempt": lambda result: _text(result.attempt),
+    "reused": lambda result: "true" if result.reused else "false",
+    "identity": lambda result: result.identity,
+    "submitted_at": lambda result: iso(result.submitted_at),
+    "completed_at": lambda result: iso(result.completed_at),
+    "seconds": lambda result: _rounded(result.seconds, 1),
+    "video_bytes": lambda result: _text(result.video_bytes),
+    "video_sha256": lambda result: result.video_sha256,
+    "width": lambda result: _text(result.width),
+    "height": lambda result: _text(result.height),
+    "duration_s": lambda result: _rounded(result.duration_s, 2),
+    "run_id": lambda result: result.run_id,
+    "review": lambda result: result.review,
+}
+RESULT_COLUMNS: Final[tuple[str, ...]] = tuple(RESULT_CELLS)

@@ -9,13 +9,16 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from reelsheet.manifest.rows import Manifest
-from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, RowResult, Status, iso
+from reelsheet.outcomes import RESULT_CELLS, ErrorCode, RowResult, Status, iso
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FORMULA_LEADS: Final = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - the full-width forms start formulas too
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -23,21 +26,14 @@ _LONE_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 # Excel where the list separator is a semicolon cuts there, and reads what follows as a cell of its own.
 _AFTER_SEPARATOR: Final = re.compile(r"(;[\s\"]*)(?=[=+\-@＝＋－＠])")  # noqa: RUF001 - as above
 
-# The others are words of ours, numbers or times, and begin with a letter or a digit by what they are.
-_FREE_TEXT: Final = tuple(
-    RESULT_COLUMNS.index(name)
-    for name in (
-        "error",
-        "warnings",
-        "video_uri",
-        "more_video_uris",
-        "prediction_id",
-        "identity",
-        "video_sha256",
-        "run_id",
-        "review",
-    )
-)
+MONEY: Final = ("cost_usd", "total_cost_usd", "at_risk_usd")
+NUMBERS: Final = ("attempt", "seconds", "video_bytes", "width", "height", "duration_s")
+TIMES: Final = ("submitted_at", "completed_at")
+# Only these may hold any text; the other columns hold words of ours, numbers and times.
+FREE_TEXT: Final = (
+    "error", "warnings", "video_uri", "more_video_uris", "prediction_id", "identity", "video_sha256", "run_id",
+    "review",
+)  # fmt: skip
 
 
 def header(manifest: Manifest) -> list[str]:
@@ -45,31 +41,40 @@ def header(manifest: Manifest) -> list[str]:
     return [*manifest.columns, *manifest.result_columns]
 
 
+def results_frame(results: Sequence[RowResult]) -> "pd.DataFrame":
+    """Results as a DataFrame of text: RESULT_COLUMNS in their order, a row for each result, no cell a formula."""
+    import pandas as pd
+
+    columns = {name: [cell(result) for result in results] for name, cell in RESULT_CELLS.items()}
+    for name in FREE_TEXT:
+        columns[name] = [text and inert(text) for text in columns[name]]
+    return pd.DataFrame(columns, dtype=object)  # of str; dtype str costs a check of each cell and gains nothing here
+
+
 def results_csv(manifest: Manifest, results: Sequence[RowResult]) -> bytes:
-    """Every input row in order, its cells unchanged, then what became of it; `results[i]` belongs to `rows[i]`."""
-    pairs = zip(manifest.records(), results, strict=True)
-    return _csv(header(manifest), ((*cells, *added_cells(result)) for cells, result in pairs))
+    """Every input row in order, its cells unchanged, then its result; `results[i]` belongs to `rows[i]`."""
+    return _csv(_full_frame(manifest, results))
 
 
 def failed_csv(manifest: Manifest, results: Sequence[RowResult]) -> bytes:
-    """The rows that did not succeed, with the columns of results.csv: mend a cell and run it as it is."""
-    pairs = zip(manifest.records(), results, strict=True)
-    wanted = ((cells, result) for cells, result in pairs if result.status is not Status.SUCCEEDED)
-    return _csv(header(manifest), ((*cells, *added_cells(result)) for cells, result in wanted))
+    """The rows that did not succeed, with the columns of results.csv: fix a cell and run it as it is."""
+    frame = _full_frame(manifest, results)
+    return _csv(frame[[result.status is not Status.SUCCEEDED for result in results]])
 
 
 def manifest_csv(manifest: Manifest) -> bytes:
     """The input alone, as it was read, so that a run can be rebuilt from its folder."""
-    return _csv(manifest.columns, manifest.records())
+    return _csv(manifest.table)
 
 
-def added_cells(result: RowResult) -> tuple[str, ...]:
-    """The cells of RESULT_COLUMNS, none of which a spreadsheet takes for a formula."""
-    cells = list(result.cells())
-    for at in _FREE_TEXT:
-        if cells[at]:
-            cells[at] = inert(cells[at])
-    return tuple(cells)
+def results_only_csv(results: Sequence[RowResult]) -> bytes:
+    """A table of RESULT_COLUMNS alone."""
+    return _csv(results_frame(results))
+
+
+def unescaped(cell: str) -> str:
+    """A cell of ours without the `'` that `inert` put before a formula."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA_LEADS) else cell
 
 
 def inert(text: str) -> str:
@@ -162,10 +167,19 @@ def is_wasted(result: RowResult) -> bool:
     return result.status is Status.FAILED or result.error_code is ErrorCode.LOST
 
 
-def _csv(columns: Sequence[str], records: Iterable[Sequence[str]]) -> bytes:
+def _full_frame(manifest: Manifest, results: Sequence[RowResult]) -> "pd.DataFrame":
+    import pandas as pd
+
+    if len(manifest.rows) != len(results):
+        raise ValueError(f"There are {len(manifest.rows)} rows, but {len(results)} results.")
+    added = results_frame(results).set_index(manifest.table.index)
+    return pd.concat([manifest.table, added], axis=1).set_axis(header(manifest), axis=1)
+
+
+def _csv(frame: "pd.DataFrame") -> bytes:
     buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(columns)
-    writer.writerows(records)
+    writer = csv.writer(buffer, lineterminator="\r\n")  # takes three quarters of the time of to_csv
+    writer.writerow(frame.columns)
+    writer.writerows(zip(*(frame.iloc[:, place].tolist() for place in range(frame.shape[1])), strict=True))
     # a lone surrogate cannot have been read from a file; should one turn up, the table is still written
     return buffer.getvalue().encode("utf-8", "replace")

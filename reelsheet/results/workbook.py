@@ -15,14 +15,12 @@ import xlsxwriter
 
 from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.outcomes import RESULT_COLUMNS, RowResult, Status, iso
-from reelsheet.results.table import Summary, added_cells, header
+from reelsheet.results.table import MONEY, NUMBERS, Summary, header, results_frame
 
 MOST_LINKS: Final = 65_530  # Excel refuses to open a sheet with more
 LONGEST_LINK: Final = 2_079
 LONGEST_CELL: Final = 32_767
 
-_MONEY: Final = ("cost_usd", "total_cost_usd", "at_risk_usd")
-_NUMBERS: Final = ("attempt", "seconds", "video_bytes", "width", "height", "duration_s")
 _DETAILS: Final = RESULT_COLUMNS[RESULT_COLUMNS.index("more_video_uris") : RESULT_COLUMNS.index("review")]
 _WIDTHS: Final = {
     "status": 14,
@@ -114,9 +112,10 @@ class _Rows:
 
     def write(self, results: Sequence[RowResult]) -> None:
         self._columns()
-        records = zip(self.manifest.rows, self.manifest.records(), results, strict=True)
-        for at, (row, cells, result) in enumerate(records):
-            self._row(at, row, cells, result)
+        added = results_frame(results).itertuples(index=False, name=None)
+        records = zip(self.manifest.rows, self.manifest.records(), results, added, strict=True)
+        for at, (row, cells, result, added_cells) in enumerate(records):
+            self._row(at, row, cells, result, added_cells)
         self._around(len(results))
 
     def _columns(self) -> None:
@@ -132,7 +131,7 @@ class _Rows:
         for column, name in enumerate(header(self.manifest)):
             _string(self.sheet, 0, column, name, self.head if column < self.first else self.ours)
 
-    def _row(self, at: int, row: Row, cells: Sequence[str], result: RowResult) -> None:
+    def _row(self, at: int, row: Row, cells: Sequence[str], result: RowResult, added: Sequence[str]) -> None:
         line = at + 1
         picture = at in self.thumbnails and self._picture(line, row, self.thumbnails[at])
         lines = max(len(row.prompt or "") // 42, len(result.error) // 42, len("".join(result.warnings)) // 28) + 1
@@ -144,7 +143,7 @@ class _Rows:
             else:
                 _string(self.sheet, line, column, cell, self.wrapped)
         link = self.links.get(at, "")
-        for offset, (cell, write) in enumerate(zip(added_cells(result), self.added, strict=True)):
+        for offset, (cell, write) in enumerate(zip(added, self.added, strict=True)):
             if RESULT_COLUMNS[offset] == "status":
                 _string(self.sheet, line, self.first + offset, cell, self.status[result.status])
             elif RESULT_COLUMNS[offset] == "video_uri" and link and cell:
@@ -182,7 +181,7 @@ class _Rows:
         folded = name in _DETAILS
 
         def number(line: int, column: int, cell: str) -> None:
-            look = self.money if name in _MONEY else self.number
+            look = self.money if name in MONEY else self.number
             if cell:
                 self.sheet.write_number(line, column, float(cell), look)
             elif not folded:
@@ -192,7 +191,7 @@ class _Rows:
             if cell or not folded:  # a blank is written for its line below and its colour
                 _string(self.sheet, line, column, cell, look)
 
-        return number if name in _MONEY + _NUMBERS else text
+        return number if name in MONEY + NUMBERS else text
 
     def _around(self, rows: int) -> None:
         """What helps people: the header stays, filters, the choice in the review column."""

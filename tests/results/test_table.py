@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reelsheet.manifest.rows import Manifest, Row, parse
 from reelsheet.manifest.table import text_frame
 from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, RowResult, Status
-from reelsheet.results.table import added_cells, failed_csv, header, inert, manifest_csv, results_csv, summarise
+from reelsheet.results.table import failed_csv, header, inert, manifest_csv, results_csv, results_frame, summarise
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 FORMULA_LEADS = "=+-@\t\r\n＝＋－＠"  # noqa: RUF001 - the full-width forms are the point
@@ -123,7 +123,7 @@ def test_pandas_reads_the_table_like_the_csv_module(sheet):
 @pytest.mark.parametrize("lead", FORMULA_LEADS)
 def test_a_formula_in_an_error_or_a_warning_becomes_text(lead):
     result = RowResult(Status.FAILED, error=f"{lead}cmd|' /C calc'!A0", warnings=(f"{lead}1+1",))
-    cells = dict(zip(RESULT_COLUMNS, added_cells(result), strict=True))
+    cells = dict(zip(RESULT_COLUMNS, results_frame([result]).iloc[0], strict=True))
     for name in ("error", "warnings"):
         assert not cells[name].startswith(tuple(FORMULA_LEADS))
         assert cells[name].removeprefix("'").startswith((lead, "cmd", "1+1"))
@@ -203,7 +203,7 @@ def test_a_table_has_no_byte_order_mark_and_ends_its_lines_as_the_standard_says(
 
 
 def test_rows_and_results_of_different_number_are_never_written():
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="2 rows, but 1 results"):
         results_csv(manifest_of(["image"], [["a"], ["b"]]), [RowResult(Status.SKIPPED)])
 
 

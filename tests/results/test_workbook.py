@@ -19,7 +19,7 @@ from reelsheet.manifest.rows import Manifest, Row, parse
 from reelsheet.manifest.table import text_frame
 from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, RowResult, Status
 from reelsheet.results import workbook
-from reelsheet.results.table import added_cells, header, summarise
+from reelsheet.results.table import header, results_frame, summarise
 from reelsheet.results.workbook import results_xlsx
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -283,7 +283,7 @@ def test_an_empty_table_is_a_workbook_too():
 def test_the_added_cells_are_those_of_results_csv():
     result = RowResult(Status.FAILED, error="-5: no", warnings=("=odd",), run_id="r1", identity="abc", reused=True)
     sheet = opened(made([result])[1])["Results"]
-    expected = dict(zip(RESULT_COLUMNS, added_cells(result), strict=True))
+    expected = dict(zip(RESULT_COLUMNS, results_frame([result]).iloc[0], strict=True))
     for name in ("status", "error", "warnings", "run_id", "identity", "reused"):
         assert sheet.cell(2, column(name)).value == expected[name]
 
