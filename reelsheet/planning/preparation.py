@@ -84,7 +84,7 @@ async def _prepare(
     options: Options, settings: Settings, ledger: Ledger, progress: Progress | None, *, spending: bool
 ) -> Preparation:
     if options.verb == "retry":
-        options = await asyncio.to_thread(retry_source.resolve, options, ledger)
+        options = await asyncio.to_thread(retry_source.resolve, options, ledger, settings)
     if spending and options.destination is None:
         raise UsageError("Where to? Name the destination with --to s3://bucket/prefix or --to FOLDER.")
     destination = None if options.destination is None else open_destination(options.destination)
@@ -95,8 +95,7 @@ async def _prepare(
         Template.parse(options.name, manifest.columns, manifest.roles)
     identities = await asyncio.to_thread(_identities, manifest, settings)
     if options.verb == "retry" and destination is not None:
-        await asyncio.to_thread(retry_source.import_table, ledger, options.source, destination)
-        await asyncio.to_thread(retry_source.import_rows, ledger, manifest, identities, settings)
+        await asyncio.to_thread(retry_source.import_table, ledger, options, settings, destination)
     command = permissions.command_key(options, destination.address if destination else "")
     shared = ledger.shared_permissions(command) if permissions.asks_to_repay(options) else None
     may_repay = permissions.from_options(options, shared, manifest)

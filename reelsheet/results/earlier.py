@@ -1,36 +1,43 @@
-"""What a destination carries: the tables of the runs under it, read before anything is spent.
+"""Results tables of earlier runs: the one reader of them, and their import into a ledger.
 
-A ledger that is new (another machine, a lost disk) learns from them which rows were paid for, which
-answers were lost and what the provider refused, so that nothing of it is paid for again.
+A ledger that is new (another machine, a lost disk) learns from the tables under a destination which rows were paid
+for, which answers were lost and what the provider refused, so that nothing of it is paid for again. People open and
+save these tables in spreadsheet programs, which change delimiter, encoding, form, the order of columns and decimals.
 """
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
+from reelsheet.errors import ManifestError
 from reelsheet.ledger import Attempt, Delivery, ImportedAttempt, Ledger, State
-from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, Status
+from reelsheet.manifest import columns, source
+from reelsheet.manifest import table as tables
+from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, RowResult, Status
 from reelsheet.provider.classification import usable_id
 from reelsheet.redaction import clean
+from reelsheet.results.table import MONEY, NUMBERS, TIMES, results_only_csv, unescaped
+from reelsheet.storage.destination import Destination
 
 if TYPE_CHECKING:
-    from reelsheet.manifest.rows import Earlier
-    from reelsheet.storage.destination import Destination
+    import pandas as pd
 
-LAST_ATTEMPT = 10_000
-_MOST = Decimal(10) ** 30
-_FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.INVALID})
-RECOVERY = "recovery"  # runs/RUN/recovery-*.csv: ids that the ledger could not take
+LAST_ATTEMPT: Final = 10_000
+RECOVERY: Final = "recovery"  # runs/RUN/recovery-*.csv: ids that the ledger could not take
+_LARGEST: Final = Decimal(10) ** 30
+_FINAL: Final = frozenset({Status.SUCCEEDED, Status.FAILED, Status.INVALID})
+_STATES: Final[dict[str, State]] = {Status.FAILED: State.FAILED, Status.SUCCEEDED: State.COMPLETED}
+_HASH: Final = r"[0-9a-f]{64}"
 
 
 @dataclass(frozen=True, slots=True)
 class PastResult:
-    """One row of a run's table, as far as it concerns money. Times in seconds since 1970 UTC."""
+    """What a results table says of one identity, as far as it concerns money. Times in seconds since 1970 UTC."""
 
     identity: str
     status: str
@@ -52,198 +59,216 @@ class PastResult:
     run_id: str
 
 
-def read_table(content: bytes) -> Iterator[PastResult]:
-    """The rows of a results.csv that have an identity; nothing where it is no results table."""
-    records = csv.reader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""))
-    try:
-        header = next(records, [])
-        start = _block(header)
-        if start is None:
-            return
-        for record in records:
-            told = zip(RESULT_COLUMNS, record[start : start + len(RESULT_COLUMNS)], strict=False)
-            cells = dict.fromkeys(RESULT_COLUMNS, "") | dict(told)
-            row = _told(cells)
-            if row is not None:
-                yield row
-    except csv.Error:
-        return
+def read_results(path: str | Path) -> "pd.DataFrame":
+    """A results table (results.csv, failed.csv or results.xlsx) as a DataFrame, one row for each row of the sheet.
+
+    `path` is a file, or an `s3://` or `http(s)://` address. It may have been saved by a spreadsheet program: delimiter,
+    encoding, form and the order of columns do not matter.
+
+    Columns: the input's own, unchanged, then those of docs/results.md in their order. Where the input has a column of
+    such a name, ours is `reelsheet_NAME`. dtypes: `cost_usd`, `total_cost_usd` and `at_risk_usd` are `Decimal` (dtype
+    object), so that sums are exact to the cent; `attempt`, `seconds`, `video_bytes`, `width`, `height` and `duration_s`
+    are float64; `submitted_at` and `completed_at` are datetime64 in UTC; all others are text (dtype str). A cell that
+    is blank, or cannot be read as such, is None, NaN or NaT there and "" in text.
+
+    Raises ManifestError where `path` cannot be read or is not a results table.
+    """
+    import pandas as pd
+
+    fetched = source.fetch(str(path))
+    frame = read_cells(fetched.content, fetched.name)
+    names = dict(zip(RESULT_COLUMNS, frame.columns[-len(RESULT_COLUMNS) :], strict=True))
+    for name in MONEY:
+        frame[names[name]] = frame[names[name]].map(_number).astype(object)
+    for name in NUMBERS:
+        frame[names[name]] = frame[names[name]].map(_number).astype("float64")
+    for name in TIMES:
+        frame[names[name]] = pd.to_datetime(frame[names[name]], errors="coerce", utc=True, format="ISO8601")
+    return frame
 
 
-def import_from_destination(ledger: Ledger, destination: "Destination") -> int:
-    """Read the tables under a destination that this ledger has not seen; how many attempts were new to it."""
-    seen = ledger.imported_tables(destination.address)
-    listed = {
+def read_cells(content: bytes, name: str, *, sheet: str | None = None) -> "pd.DataFrame":
+    """The cells of a results table as text: the input's columns, then ours in the order of RESULT_COLUMNS.
+
+    `name` stands for the table in messages; `sheet` names a workbook's sheet. Raises ManifestError.
+    """
+    raw = tables.read(content, name, sheet=sheet, accepts=lambda header: bool(columns.result_block(header)), page=False)
+    block = columns.result_block(raw.header)
+    if not block:
+        raise ManifestError(f"{name} is not a results table: it does not have all columns from 'status' to 'review'.")
+    own = [place for place in range(len(raw.header)) if place not in block.values()]
+    added = [block[column] for column in RESULT_COLUMNS]
+    inputs = [raw.header[place] for place in own]
+    records = []
+    for _, cells in raw.records:
+        cells.extend([""] * (len(raw.header) - len(cells)))
+        records.append([cells[place] for place in own] + [unescaped(cells[place]) for place in added])
+    return tables.text_frame([*inputs, *columns.result_columns(inputs)], records)
+
+
+def result_cells(content: bytes, name: str, *, sheet: str | None = None) -> "pd.DataFrame":
+    """The cells of RESULT_COLUMNS under these very names; no rows where `content` is not a results table."""
+    for text in (content, content + b'"'):  # a table that was cut off inside a quoted cell is read as far as it goes
+        with suppress(ManifestError):
+            return read_cells(text, name, sheet=sheet).iloc[:, -len(RESULT_COLUMNS) :].set_axis(RESULT_COLUMNS, axis=1)
+    return tables.text_frame(RESULT_COLUMNS, [])
+
+
+def past_results(content: bytes, name: str, *, sheet: str | None = None) -> list[PastResult]:
+    """What a results table says of each identity: by its first row, where its money stands. [] for any other table."""
+    cells = result_cells(content, name, sheet=sheet)
+    cells = cells[cells["identity"].str.fullmatch(_HASH)].drop_duplicates("identity")
+    return [_past_result(row) for row in cells.itertuples(index=False)]
+
+
+def import_from_destination(ledger: Ledger, destination: Destination) -> int:
+    """Read the tables under a destination that this ledger has not read; how many attempts were new to it."""
+    read = ledger.imported_tables(destination.address)
+    unread = {
         key: str(size)
         for key, size in destination.listing("runs/").items()
         if key.endswith("/results.csv") or (f"/{RECOVERY}-" in key and key.endswith(".csv"))
+        if read.get(key) != str(size)
     }
-    unread = {key: version for key, version in listed.items() if seen.get(key) != version}
-    if not unread:
-        return 0
-    # Run ids begin with the time: older tables first, so that costs of later attempts add up on them.
     new = 0
-    for key in sorted(unread):
+    for key in sorted(
+        unread
+    ):  # run ids begin with the time: older tables first, so that later attempts add their costs
         content = destination.read(key)
         if content is not None:
-            rows = list(read_table(content))
-            # A table that may still change, and to the same length at that, is read again the next time.
+            rows = past_results(content, destination.uri(key))
+            # A table that may still change, and to the same length, is read again the next time.
             version = unread[key] if all(row.status in _FINAL for row in rows) else ""
             new += ledger.import_attempts(_attempts(rows, ledger, destination))
             ledger.remember_table(destination.address, key, version)
     return new
 
 
-def take_over_rows(ledger: Ledger, content: bytes, destination: "Destination") -> int:
-    """The same for one results table that a person hands over."""
-    return ledger.import_attempts(_attempts(list(read_table(content)), ledger, destination))
+def import_table(
+    ledger: Ledger, content: bytes, name: str, destination: Destination, *, sheet: str | None = None
+) -> int:
+    """The same for one results table, which a person gives."""
+    return ledger.import_attempts(_attempts(past_results(content, name, sheet=sheet), ledger, destination))
 
 
-def seen_now(ledger: Ledger, destination: "Destination", key: str, size: int) -> None:
-    """A table that this ledger wrote itself needs no reading."""
+def mark_imported(ledger: Ledger, destination: Destination, key: str, size: int) -> None:
+    """A table that this ledger wrote itself need not be read."""
     ledger.remember_table(destination.address, key, str(size))
 
 
-def _attempts(rows: Sequence[PastResult], ledger: Ledger, destination: "Destination") -> Iterator[ImportedAttempt]:
+def recovery_table(identity: str, attempt: int, prediction_id: str, cents: int, run_id: str) -> bytes:
+    """A table of one paid attempt that the ledger could not take, for `import_from_destination` to read."""
+    result = RowResult(
+        Status.UNDELIVERED, identity=identity, attempt=attempt, prediction_id=prediction_id, total_cost_cents=cents,
+        submitted_at=datetime.now(UTC), run_id=run_id,
+    )  # fmt: skip
+    return results_only_csv([result])
+
+
+def _attempts(rows: Sequence[PastResult], ledger: Ledger, destination: Destination) -> Iterator[ImportedAttempt]:
     known = ledger.histories(row.identity for row in rows)
-    first: dict[str, PastResult] = {}
     for row in rows:
-        first.setdefault(row.identity, row)  # money stands on an identity's first row
-    for identity, row in first.items():
-        state = _state(row.status, row.prediction_id)
+        state = _state(row)
         if state is None:
             continue
-        history = known.get(identity)
-        before = history.total_cents if history else 0
+        history = known.get(row.identity)
+        unknown = state == State.UNKNOWN
+        cents = max(0, row.total_cents - (history.total_cents if history else 0))
         submitted = row.submitted_at or row.completed_at or 0.0
         attempt = Attempt(
             id=0,
-            identity=identity,
-            number=max(1, row.attempt),
+            identity=row.identity,
+            number=row.attempt,
             state=state,
             owner=None,
             run_id=row.run_id,
             day=datetime.fromtimestamp(submitted, UTC).strftime("%Y-%m-%d"),
-            price_cents=row.at_risk_cents if state == State.UNKNOWN else max(0, row.total_cents - before),
-            quoted_cents=None if state == State.UNKNOWN else max(0, row.total_cents - before),
+            price_cents=row.at_risk_cents if unknown else cents,
+            quoted_cents=None if unknown else cents,
             prediction_id=row.prediction_id or None,
             error_code=row.error_code if row.error_code in set(ErrorCode) else None,
             error=row.error or None,
             claimed_at=submitted,
-            submitted_at=None if state == State.UNKNOWN else submitted,
+            submitted_at=None if unknown else submitted,
             completed_at=row.completed_at,
             imported=True,
         )
         yield ImportedAttempt(attempt, _deliveries(row, destination))
 
 
-def _deliveries(row: PastResult, destination: "Destination") -> Sequence[Delivery]:
+def _deliveries(row: PastResult, destination: Destination) -> Sequence[Delivery]:
     if row.status != Status.SUCCEEDED:
         return ()
     uris = [row.video_uri, *row.more_video_uris]
     keys = [destination.key_of(uri) for uri in uris]
     if not row.video_uri or any(key is None for key in keys):
-        return ()  # stored elsewhere: that destination says so itself
+        return ()  # stored elsewhere: the tables of that destination say so
     return [
         Delivery(
-            attempt=max(1, row.attempt),
+            attempt=row.attempt,
             destination=destination.address,
-            output=n,
+            output=output,
             outputs=len(keys),
             key=key or "",
-            bytes=row.bytes if n == 0 else 0,
-            sha256=row.sha256 if n == 0 else "",
+            bytes=row.bytes if output == 0 else 0,
+            sha256=row.sha256 if output == 0 else "",
             width=row.width,
             height=row.height,
             duration_s=row.duration_s,
         )
-        for n, key in enumerate(keys)
+        for output, key in enumerate(keys)
     ]
 
 
-def attempt_of(identity: str, earlier: "Earlier", price_cents: int) -> Attempt | None:
-    """What a row of an earlier results file says of an attempt; None where nothing was paid for."""
-    state = _state(earlier.status, usable_id(earlier.prediction_id))
-    if state is None:
-        return None
-    unknown = state == State.UNKNOWN
-    return Attempt(
-        id=0, identity=identity, number=min(max(1, earlier.attempt or 1), LAST_ATTEMPT), state=state, owner=None,
-        run_id="", day="1970-01-01", price_cents=price_cents, quoted_cents=None if unknown else price_cents,
-        prediction_id=None if unknown else earlier.prediction_id, imported=True,
-    )  # fmt: skip
-
-
-def _state(status: str, prediction_id: str) -> State | None:
-    if status == Status.UNKNOWN:
+def _state(row: PastResult) -> State | None:
+    """The state of the row's attempt; None where it was refused, skipped or invalid, and nothing was charged."""
+    if row.status == Status.UNKNOWN:
         return State.UNKNOWN
-    if not prediction_id:
-        return None  # refused, skipped, invalid: nothing was charged
-    if status == Status.FAILED:
-        return State.FAILED
-    if status == Status.SUCCEEDED:
-        return State.COMPLETED
-    return State.SUBMITTED
-
-
-def _block(header: Sequence[str]) -> int | None:
-    """Where the whole block of result columns begins; ours may be called reelsheet_NAME."""
-    width = len(RESULT_COLUMNS)
-    for start in range(len(header) - width, -1, -1):
-        if all(_is(name, ours) for name, ours in zip(header[start : start + width], RESULT_COLUMNS, strict=True)):
-            return start
-    return None
-
-
-def _is(name: str, ours: str) -> bool:
-    bare = name.strip().casefold()
-    return bare == ours or re.fullmatch(rf"reelsheet_{ours}[_\d]*", bare) is not None
-
-
-def _told(cells: Mapping[str, str]) -> PastResult | None:
-    identity = cells.get("identity", "").strip()
-    if not re.fullmatch(r"[0-9a-f]{64}", identity):
+    if not row.prediction_id:
         return None
-    sha256, duration = cells["video_sha256"].strip(), _number(cells["duration_s"])
+    return _STATES.get(row.status, State.SUBMITTED)
+
+
+def _past_result(row: Any) -> PastResult:
+    duration = _number(row.duration_s)
     return PastResult(
-        identity=identity,
-        status=cells["status"].strip(),
-        error_code=cells["error_code"].strip().casefold(),
-        error=clean(_plain(cells["error"]), limit=1000),
-        attempt=_whole(cells["attempt"], LAST_ATTEMPT) or 1,
-        prediction_id=usable_id(_plain(cells["prediction_id"].strip())),
-        total_cents=_cents(cells["total_cost_usd"]),
-        at_risk_cents=_cents(cells["at_risk_usd"]),
-        video_uri=_plain(cells["video_uri"]).replace("\0", ""),
-        more_video_uris=tuple(_plain(cells["more_video_uris"]).replace("\0", "").split()),
-        submitted_at=_time(cells["submitted_at"]),
-        completed_at=_time(cells["completed_at"]),
-        bytes=_whole(cells["video_bytes"], 2**62) or 0,
-        sha256=sha256 if re.fullmatch(r"[0-9a-f]{64}", sha256) else "",
-        width=_whole(cells["width"]),
-        height=_whole(cells["height"]),
+        identity=row.identity,
+        status=row.status.casefold(),
+        error_code=row.error_code.casefold(),
+        error=clean(row.error, limit=1000),
+        attempt=max(1, _whole(row.attempt, LAST_ATTEMPT) or 1),
+        prediction_id=usable_id(row.prediction_id),
+        total_cents=_cents(row.total_cost_usd),
+        at_risk_cents=_cents(row.at_risk_usd),
+        video_uri=row.video_uri.replace("\0", ""),
+        more_video_uris=tuple(row.more_video_uris.replace("\0", "").split()),
+        submitted_at=_time(row.submitted_at),
+        completed_at=_time(row.completed_at),
+        bytes=_whole(row.video_bytes, 2**62) or 0,
+        sha256=row.video_sha256 if re.fullmatch(_HASH, row.video_sha256) else "",
+        width=_whole(row.width),
+        height=_whole(row.height),
         duration_s=None if duration is None else float(duration),
-        run_id=re.sub(r"[^\w.:-]", "", _plain(cells["run_id"].strip()))[:64],
+        run_id=re.sub(r"[^\w.:-]", "", row.run_id)[:64],
     )
 
 
-def _plain(cell: str) -> str:
-    """The cell without the apostrophe that keeps it from being a formula."""
-    return cell[1:] if cell[:1] == "'" else cell
-
-
-def _whole(cell: str, most: int = 2**31 - 1) -> int | None:
+def _whole(cell: str, largest: int = 2**31 - 1) -> int | None:
     number = _number(cell)
-    return None if number is None or not 0 <= number <= most else int(number)
+    return None if number is None or not 0 <= number <= largest else int(number)
 
 
 def _number(cell: str) -> Decimal | None:
-    """Spreadsheets may have put a comma for the point."""
+    """A spreadsheet program may have put a comma for the point, or a currency sign and separated thousands."""
+    text = cell.strip("$€ \u00a0")
+    point = max(text.rfind("."), text.rfind(","))
+    if "." in text and "," in text:
+        text = re.sub(r"[.,]", "", text[:point]) + "." + text[point + 1 :]
     try:
-        value = Decimal(cell.strip().replace(",", "."))
+        value = Decimal(text.replace(",", "."))
     except InvalidOperation:
         return None
-    return value if value.is_finite() and abs(value) < _MOST else None
+    return value if value.is_finite() and abs(value) < _LARGEST else None
 
 
 def _cents(cell: str) -> int:
@@ -253,29 +278,9 @@ def _cents(cell: str) -> int:
 
 def _time(cell: str) -> float | None:
     try:
-        moment = datetime.fromisoformat(cell.strip())
+        moment = datetime.fromisoformat(cell)
     except ValueError:
         return None
     if not 2000 <= moment.year < 9999:  # nobody was paid then, and no calendar reaches beyond
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def recovery_table(rows: Iterable[tuple[str, int, str, int]], run_id: str) -> bytes:
-    """(identity, attempt, prediction id, cents) → a table that `take_over` reads."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out)
-    writer.writerow(RESULT_COLUMNS)
-    for identity, number, prediction_id, cents in rows:
-        cells = dict.fromkeys(RESULT_COLUMNS, "")
-        cells |= {
-            "status": Status.UNDELIVERED,
-            "identity": identity,
-            "attempt": str(number),
-            "prediction_id": prediction_id,
-            "total_cost_usd": f"{Decimal(cents) / 100:.2f}",
-            "submitted_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "run_id": run_id,
-        }
-        writer.writerow([cells[name] for name in RESULT_COLUMNS])
-    return out.getvalue().encode()

@@ -151,7 +151,7 @@ class ResultsWriter:
         size = self._destination.listing(f"{self._folder}/").get(key)
         if size is not None and is_complete:
             with suppress(LedgerError):  # then it is read once more, to no harm
-                earlier.seen_now(self._ledger, self._destination, key, size)
+                earlier.mark_imported(self._ledger, self._destination, key, size)
         content = json.dumps(summary.as_json(), indent=2).encode() + b"\n"
         self._destination.write(f"{self._folder}/summary.json", content, "application/json")
 

@@ -73,7 +73,8 @@ def results_only_csv(results: Sequence[RowResult]) -> bytes:
 
 
 def unescaped(cell: str) -> str:
-    """A cell of ours without the `'` that `inert` put before a formula."""
+    """A cell of ours without blanks around it and without the `'` that `inert` put before a formula."""
+    cell = cell.strip()
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA_LEADS) else cell
 
 

@@ -275,8 +275,9 @@ class Submitter:
         )  # fmt: skip
         self._session.unrecorded_ids[unrecorded.identity] = unrecorded
         context = self._context
-        row = (unrecorded.identity, unrecorded.attempt, unrecorded.prediction_id, unrecorded.cents)
-        table = earlier.recovery_table([row], context.run_id)
+        table = earlier.recovery_table(
+            unrecorded.identity, unrecorded.attempt, unrecorded.prediction_id, unrecorded.cents, context.run_id
+        )
         file = f"{earlier.RECOVERY}-{unrecorded.identity[:16]}-{unrecorded.attempt}.csv"  # one file, one id
         with contextlib.suppress(Exception):  # the log has it already; this is one more place
             await self._threads.call(context.destination.write, f"runs/{context.run_id}/{file}", table, "text/csv")

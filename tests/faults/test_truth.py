@@ -249,7 +249,7 @@ async def test_a_ledger_that_fails_when_the_table_is_written_does_not_make_the_t
     def full(*_):
         raise LedgerError("full")
 
-    monkeypatch.setattr(earlier, "seen_now", full)
+    monkeypatch.setattr(earlier, "mark_imported", full)
     done = await bench.deliver(bench.sheet([OK]))
     assert done.table()[0]["status"] == "succeeded"
 

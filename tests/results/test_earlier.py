@@ -31,6 +31,10 @@ def paid(identity=A, status="succeeded", **more):
     } | more  # fmt: skip
 
 
+def import_table(ledger, content, place):
+    return earlier.import_table(ledger, content, "results.csv", place)
+
+
 @pytest.fixture
 def place(tmp_path):
     return FolderDestination(tmp_path / "dest")
@@ -53,7 +57,7 @@ def test_a_table_tells_ids_verdicts_and_unknowns(ledger, place):
         paid("e" * 64, "failed", prediction_id="", total_cost_usd="0.00", error_code="rejected"),
         paid("f" * 64, "skipped", prediction_id="", total_cost_usd="0.00"),
     ]
-    assert earlier.take_over_rows(ledger, table(*rows), place) == 4
+    assert import_table(ledger, table(*rows), place) == 4
     found = {identity[0]: one.latest for identity, one in ledger.histories(row["identity"] for row in rows).items()}
     assert {name: one.state for name, one in found.items()} == {
         "a": State.COMPLETED, "b": State.UNKNOWN, "c": State.FAILED, "d": State.SUBMITTED,
@@ -63,14 +67,14 @@ def test_a_table_tells_ids_verdicts_and_unknowns(ledger, place):
 
 
 def test_money_on_a_duplicates_row_is_not_counted_again(ledger, place):
-    earlier.take_over_rows(ledger, table(paid(A), paid(A, total_cost_usd="0.00")), place)
+    import_table(ledger, table(paid(A), paid(A, total_cost_usd="0.00")), place)
     assert ledger.history(A).total_cents == 54
 
 
 def test_a_second_attempt_costs_what_it_adds(ledger, place):
-    earlier.take_over_rows(ledger, table(paid(A)), place)
+    import_table(ledger, table(paid(A)), place)
     second = paid(A, attempt="2", prediction_id="p-2", total_cost_usd="1.14")
-    earlier.take_over_rows(ledger, table(second), place)
+    import_table(ledger, table(second), place)
     assert [attempt.paid_cents for attempt in ledger.history(A).attempts] == [54, 60]
 
 
@@ -78,39 +82,39 @@ def test_a_second_attempt_costs_what_it_adds(ledger, place):
 def test_columns_that_had_to_be_called_otherwise_are_recognised(ledger, place, prefix):
     names = [f"{prefix}{name}" if name in {"status", "error"} else name for name in RESULT_COLUMNS]
     before = ("image", "status", "error")
-    assert earlier.take_over_rows(ledger, table(paid(A), before=before, names=names), place) == 1
+    assert import_table(ledger, table(paid(A), before=before, names=names), place) == 1
 
 
 def test_a_table_without_the_whole_block_is_none(ledger, place):
-    assert earlier.take_over_rows(ledger, table(paid(A), names=RESULT_COLUMNS[:-1]), place) == 0
-    assert earlier.take_over_rows(ledger, b"", place) == 0
-    assert earlier.take_over_rows(ledger, b"\xff\xfe\x00garbage", place) == 0
+    assert import_table(ledger, table(paid(A), names=RESULT_COLUMNS[:-1]), place) == 0
+    assert import_table(ledger, b"", place) == 0
+    assert import_table(ledger, b"\xff\xfe\x00garbage", place) == 0
 
 
 def test_a_record_that_is_cut_short_is_read_as_far_as_it_goes(ledger, place):
     content = table(paid(A)).decode().splitlines()
     cut = "\n".join([content[0], content[1].rsplit(",", 8)[0]]).encode()
-    assert earlier.take_over_rows(ledger, cut, place) == 1
+    assert import_table(ledger, cut, place) == 1
 
 
 def test_the_sign_that_keeps_spreadsheets_from_calculating_is_taken_off(ledger, place):
-    earlier.take_over_rows(ledger, table(paid(A, prediction_id="'-odd-id")), place)
+    import_table(ledger, table(paid(A, prediction_id="'-odd-id")), place)
     assert ledger.history(A).latest.prediction_id == "-odd-id"
 
 
 def test_a_spreadsheets_commas_for_points_are_understood(ledger, place):
-    earlier.take_over_rows(ledger, table(paid(A, total_cost_usd="0,60")), place)
+    import_table(ledger, table(paid(A, total_cost_usd="0,60")), place)
     assert ledger.history(A).total_cents == 60
 
 
 def test_a_clip_under_another_destination_is_no_delivery_here(ledger, place, tmp_path):
-    earlier.take_over_rows(ledger, table(paid(A, video_uri=str(tmp_path / "elsewhere" / "a.mp4"))), place)
+    import_table(ledger, table(paid(A, video_uri=str(tmp_path / "elsewhere" / "a.mp4"))), place)
     assert ledger.history(A).deliveries == ()
 
 
 def test_an_id_that_was_kept_beside_the_ledger_is_read_like_a_table(ledger, place):
     key = f"runs/r-9/{earlier.RECOVERY}-{A[:16]}-1.csv"
-    place.write(key, earlier.recovery_table([(A, 1, "rescued", 60)], "r-9"), "text/csv")
+    place.write(key, earlier.recovery_table(A, 1, "rescued", 60, "r-9"), "text/csv")
     assert earlier.import_from_destination(ledger, place) == 1
     latest = ledger.history(A).latest
     assert (latest.prediction_id, latest.state, latest.paid_cents) == ("rescued", State.SUBMITTED, 60)
@@ -148,12 +152,12 @@ def test_whatever_stands_in_a_table_is_read_or_left_out(ledger, place, rows):
     writer = csv.writer(out)
     writer.writerow(RESULT_COLUMNS)
     writer.writerows([row.get(name, "") for name in RESULT_COLUMNS] for row in rows)
-    earlier.take_over_rows(ledger, out.getvalue().encode("utf-8", "replace"), place)
+    import_table(ledger, out.getvalue().encode("utf-8", "replace"), place)
     ledger.histories([A, B])
 
 
 def test_what_a_table_says_is_paid_is_never_claimed(ledger, place, registers):
-    earlier.take_over_rows(ledger, table(paid(A), paid(B, "unknown", prediction_id="")), place)
+    import_table(ledger, table(paid(A), paid(B, "unknown", prediction_id="")), place)
     registers(ledger, "r1")
     for identity in (A, B):
         assert isinstance(ledger.claim(identity, run_id="r1", price_cents=54), Known)

@@ -59,7 +59,7 @@ def test_no_table_keeps_a_run_from_beginning(tmp_path_factory, migrated, records
     shutil.copy(migrated, home / "ledger.db")
     ledger = Ledger.open(f"sqlite:///{home / 'ledger.db'}")
     try:
-        earlier.take_over_rows(ledger, table(records), open_destination(str(home)))
+        earlier.import_table(ledger, table(records), "results.csv", open_destination(str(home)))
         assert all(day.confirmed_cents == 0 for day in ledger.days())  # others' money counts in no day of ours
         for history in ledger.histories([IDENTITY]).values():
             assert all(attempt.paid_cents >= 0 for attempt in history.attempts)
@@ -70,4 +70,4 @@ def test_no_table_keeps_a_run_from_beginning(tmp_path_factory, migrated, records
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"a,b\n1", b"\xff\xfe", b'"' * 1000, b"status\n" * 10])
 def test_what_is_no_table_tells_nothing(content):
-    assert list(earlier.read_table(content)) == []
+    assert earlier.past_results(content, "results.csv") == []
