@@ -4,4 +4,19 @@ Nothing here knows of Prefect: `flows` and `tasks` call these parts, never the o
 (the command line in `reelsheet.cli` is the outermost door and calls the flows).
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reelsheet.results.earlier import read_results as read_results
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "read_results"]
+
+
+def __getattr__(name: str) -> Any:
+    """`read_results`, imported when it is first used: its parts take longer to import than `--help` may take."""
+    if name == "read_results":
+        from reelsheet.results.earlier import read_results
+
+        return read_results
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
