@@ -2,10 +2,12 @@
 
 import csv
 import io
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import openpyxl
 import pandas as pd
@@ -183,6 +185,17 @@ def test_a_frame_has_the_columns_of_the_file_and_documented_types(path):
     assert frame["submitted_at"][0] == pd.Timestamp(NOON)
     assert pd.isna(frame["completed_at"][1])
     assert frame["error"][1] == "=refused; '+1 größer"
+
+
+def test_the_documentation_sums_costs_by_campaign(path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    example = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    monkeypatch.chdir(path.parent)
+    exec(example, {})  # noqa: S102 - our own page
+    printed = dict(
+        line.split() for line in capsys.readouterr().out.splitlines() if line[:6] in {"autumn", "spring", "winter"}
+    )
+    assert printed == {"autumn": "0.54", "spring": "0.30", "winter": "0.00"}
 
 
 def test_sums_are_exact_to_the_cent(tmp_path):
