@@ -82,7 +82,9 @@ async def look(
     hosts = _by_host(addresses)
     total = sum(len(host.waiting) for host in hosts)
     gate = asyncio.Semaphore(concurrency)
-    async with guarded_client(allow_private=allow_private, connections=concurrency, timeout=10.0, lookup=lookup) as web:
+    async with guarded_client(
+        allow_private=allow_private, connections=concurrency, timeout_s=10.0, lookup=lookup
+    ) as web:
 
         async def group(host: _Host) -> None:
             while host.waiting:
@@ -253,13 +255,13 @@ async def _web_head(address: str, web: httpx.AsyncClient, sleep: Sleep, count: i
 async def _first_bytes(web: httpx.AsyncClient, url: str, count: int, *, ranged: bool = True) -> _Head:
     """At most `count` bytes and a chunk more; a server that knows no ranges is not read any further."""
     headers = {"range": f"bytes=0-{count - 1}"} if ranged else {}
-    async with open_url(web, url, headers=headers, patience=PATIENCE) as response:
+    async with open_url(web, url, headers=headers, timeout_s=PATIENCE) as response:
         if response.status_code not in _WITH_CONTENT:
             raise FetchError(
                 f"{_place(url)} answered {response.status_code}.", Reason.HTTP, status=response.status_code
             )
         content, ended = bytearray(), False
-        async with aclosing(stream(response, limit=_UNLIMITED, floor=0, deadline=PATIENCE)) as chunks:
+        async with aclosing(stream(response, limit_bytes=_UNLIMITED, min_bytes_per_s=0, deadline_s=PATIENCE)) as chunks:
             async for chunk in chunks:
                 content += chunk
                 if len(content) >= count:

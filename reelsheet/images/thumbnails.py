@@ -72,7 +72,7 @@ class Album:
 
         waiting = iter(self._wanted)
         async with (
-            guarded_client(allow_private=self._allow_private, connections=AT_ONCE, timeout=5.0) as web,
+            guarded_client(allow_private=self._allow_private, connections=AT_ONCE, timeout_s=5.0) as web,
             asyncio.TaskGroup() as group,
         ):
             for _ in range(min(AT_ONCE, len(self._wanted))):
@@ -158,7 +158,7 @@ async def _content(address: str, web: "httpx.AsyncClient") -> bytes:
 
     # `web` has the rule which addresses are permitted
     fetched = await read(
-        share_links.direct(address), allow_private=False, limit=LARGEST, deadline=PER_PICTURE, client=web
+        share_links.direct(address), allow_private=False, limit_bytes=LARGEST, deadline_s=PER_PICTURE, client=web
     )
     return fetched.content
 

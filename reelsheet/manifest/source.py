@@ -92,7 +92,7 @@ def _web(source: str, *, sheet: str | None, allow_private: bool) -> Content:
     name = clean_url(source)
     google = share_links.is_google(address)
     try:
-        found = asyncio.run(web.read(address, allow_private=allow_private, limit=LIMIT, deadline=DEADLINE))
+        found = asyncio.run(web.read(address, allow_private=allow_private, limit_bytes=LIMIT, deadline_s=DEADLINE))
     except web.FetchError as error:
         raise ManifestError(_web_refusal(error, name, google=google)) from error
     except ReelsheetError as error:

@@ -287,7 +287,7 @@ class _Job:
         )
 
     def _chunks(self, response: httpx.Response, *, deadline_s: float | None = None) -> AsyncGenerator[bytes, None]:
-        return guarded_http.stream(response, limit=self.limit_bytes, deadline=deadline_s or self.deadline_s)
+        return guarded_http.stream(response, limit_bytes=self.limit_bytes, deadline_s=deadline_s or self.deadline_s)
 
     def _explain_kind(self, error: mp4.NotMp4) -> ClipError:
         if error.is_message:

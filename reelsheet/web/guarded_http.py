@@ -2,7 +2,7 @@
 
     open_url     a streaming GET whose redirects are followed by hand, each hop judged like the first
     stream       its body, under caps on size, silence, rate and time
-    read         both, for a small body that is wanted whole
+    read         both, for a small body that is wanted complete
 
 The client connects to the very address that was judged, keeps the name for `Host` and for the certificate, always
 verifies TLS, sends no key and no cookie, and uses no proxy of the environment: behind one, nobody could say where the
@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -34,16 +33,16 @@ from reelsheet.redaction import clean, clean_url, silence_http_loggers
 from reelsheet.web import addresses
 from reelsheet.web.retry_after import retry_after
 
-CONNECT_TIMEOUT: Final = 10.0
-KEPT: Final = 10  # idle connections: httpcore looks at each of them for each, twice a request
-RATE_WINDOW: Final = 30.0  # seconds over which the minimum rate is measured
-FLOOR: Final = 16_000  # bytes a second
-_PASSING: Final = frozenset({408, 425, 429})  # 4xx that may go away by themselves
+CONNECT_TIMEOUT_S: Final = 10.0
+IDLE_CONNECTIONS: Final = 10  # httpcore compares each of them with every other, twice a request
+RATE_WINDOW_S: Final = 30.0  # over which the minimum rate is measured
+MIN_BYTES_PER_S: Final = 16_000
+_TRANSIENT: Final = frozenset({408, 425, 429})  # 4xx that may go away by themselves
 _UNENCODED: Final = frozenset({"", "identity", "none", "binary", "utf-8", "aws-chunked"})  # labels on bytes left as is
 _NEVER_SENT: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _EXCERPT_BYTES: Final = 2_000
-_EXCERPT_SECONDS: Final = 5.0
+_EXCERPT_TIMEOUT_S: Final = 5.0
 
 
 class Reason(StrEnum):
@@ -85,36 +84,30 @@ class FetchError(ReelsheetError):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A whole body. `url` is where it was found in the end, without signatures."""
+    """A complete body. `url` is where the redirects ended, without signatures."""
 
     content: bytes
     url: str
     content_type: str
-    status: int
-    headers: httpx.Headers
 
 
 def guarded_client(
     *,
     allow_private: bool,
     connections: int = 100,
-    timeout: float = 30.0,
+    timeout_s: float = 30.0,
     lookup: addresses.Lookup = addresses.system_lookup,
 ) -> httpx.AsyncClient:
-    """A client that only reaches permitted addresses. `timeout`: seconds of silence; `lookup` resolves names."""
+    """A client that only reaches permitted addresses. `timeout_s`: of silence; `lookup` resolves names."""
     silence_http_loggers()
     backend = _GuardedBackend(allow_private=allow_private, lookup=lookup)
     return httpx.AsyncClient(
         transport=_GuardedTransport(backend, connections=connections),
-        timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT, pool=None),
+        timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
         follow_redirects=False,
         trust_env=False,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        headers={
-            "accept": "*/*",
-            "accept-encoding": "identity",
-            "user-agent": f"reelsheet/{__version__}",
-        },
+        headers={"accept": "*/*", "accept-encoding": "identity", "user-agent": f"reelsheet/{__version__}"},
     )
 
 
@@ -124,18 +117,18 @@ async def open_url(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
-    max_hops: int = 5,
-    patience: float | None = 60.0,
+    max_redirects: int = 5,
+    timeout_s: float | None = 60.0,
 ) -> AsyncIterator[httpx.Response]:
     """GET `url`, its body unread. Only 2xx is yielded; anything else raises FetchError.
 
-    At most `max_hops` redirects are followed, each judged like the first address; `patience` is how long, in seconds,
-    all of them may take until the last one's headers are there (None: the caller has a limit of its own).
+    Each redirect is judged like the first address; `timeout_s` is how long all of them may take until the last one's
+    headers are there (None: the caller has a limit of its own).
     """
-    response = await _answered(client, url, headers or {}, max_hops, patience)
+    response = await _follow_redirects(client, url, headers or {}, max_redirects, timeout_s)
     try:
         if not response.is_success:
-            raise await _refusal(response)
+            raise await _status_error(response)
         yield response
     finally:
         await response.aclose()
@@ -144,64 +137,59 @@ async def open_url(
 async def stream(
     response: httpx.Response,
     *,
-    limit: int,
-    idle: float = 30.0,
-    floor: int = FLOOR,
-    deadline: float = 3600.0,
+    limit_bytes: int,
+    idle_s: float = 30.0,
+    min_bytes_per_s: int = MIN_BYTES_PER_S,
+    deadline_s: float = 3600.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[bytes]:
     """The body's bytes as they come. Raises FetchError: encoded, too_large, timeout, too_slow, cut.
 
-    `limit` in bytes, on what is declared and on what comes; `idle` seconds without a byte; `floor` bytes a second over
-    RATE_WINDOW seconds of waiting for the server (the time that the caller takes counts for the deadline only);
-    `deadline` seconds from the first call, by `clock`.
+    `limit_bytes` holds for what is declared and for what comes; `idle_s` for the time without a byte;
+    `min_bytes_per_s` over RATE_WINDOW_S of waiting for the server (the time that the caller takes counts for the
+    deadline only); `deadline_s` from the first call, by `clock`.
     """
-    url = response.url
+    place = _place(response.url)
     _check_encoding(response)
     declared = declared_length(response)
-    if declared is not None and declared > limit:
-        told = f"{_place(url)} declares {size(declared)}, more than the {size(limit)} allowed."
-        raise FetchError(told, Reason.TOO_LARGE, permanent=True)
-    pace = _Pace(url, floor=floor, idle=idle, deadline=deadline, clock=clock)
-    counted = 0
+    if declared is not None and declared > limit_bytes:
+        too_large = f"{place} declares {size(declared)}, more than the {size(limit_bytes)} allowed."
+        raise FetchError(too_large, Reason.TOO_LARGE, permanent=True)
+    timer = _BodyTimer(place, min_bytes_per_s=min_bytes_per_s, idle_s=idle_s, deadline_s=deadline_s, clock=clock)
+    received = 0
     chunks = response.aiter_raw()
-    while chunk := await pace.next(chunks):
-        counted += len(chunk)
-        if counted > limit:
-            told = f"{_place(url)} sends more than the {size(limit)} allowed."
-            raise FetchError(told, Reason.TOO_LARGE, permanent=True)
+    while chunk := await timer.next_chunk(chunks):
+        received += len(chunk)
+        if received > limit_bytes:
+            too_large = f"{place} sends more than the {size(limit_bytes)} allowed."
+            raise FetchError(too_large, Reason.TOO_LARGE, permanent=True)
         yield chunk
-    if declared is not None and counted != declared:
-        raise FetchError(f"{_place(url)} declared {declared:,} bytes and sent {counted:,}.", Reason.CUT)
+    if declared is not None and received != declared:
+        raise FetchError(f"{place} declared {declared:,} bytes and sent {received:,}.", Reason.CUT)
 
 
 async def read(
     url: str,
     *,
     allow_private: bool,
-    limit: int,
-    deadline: float = 60.0,
+    limit_bytes: int,
+    deadline_s: float = 60.0,
     client: httpx.AsyncClient | None = None,
 ) -> Fetched:
-    """The whole of a small body, of at most `limit` bytes, within `deadline` seconds; else FetchError."""
+    """A small body, complete; else FetchError. Without a `client`, one is made for this one request."""
     if client is None:
         async with guarded_client(allow_private=allow_private) as own:
-            return await read(url, allow_private=allow_private, limit=limit, deadline=deadline, client=own)
-    try:
-        async with asyncio.timeout(deadline), open_url(client, url, patience=None) as response:
-            body = bytearray()
-            async with aclosing(stream(response, limit=limit, deadline=deadline, floor=0)) as chunks:
-                async for chunk in chunks:
-                    body += chunk
-            return Fetched(
-                bytes(body),
-                clean_url(str(response.url)),
-                response.headers.get("content-type", ""),
-                response.status_code,
-                response.headers,
+            return await read(
+                url, allow_private=allow_private, limit_bytes=limit_bytes, deadline_s=deadline_s, client=own
             )
+    try:
+        async with asyncio.timeout(deadline_s), open_url(client, url, timeout_s=None) as response:
+            chunks = stream(response, limit_bytes=limit_bytes, deadline_s=deadline_s, min_bytes_per_s=0)
+            async with aclosing(chunks):
+                body = b"".join([chunk async for chunk in chunks])
+            return Fetched(body, clean_url(str(response.url)), response.headers.get("content-type", ""))
     except TimeoutError:
-        raise FetchError(f"{_place(url)} did not send everything within {deadline:,.4g} s.", Reason.TOO_SLOW) from None
+        raise _too_late(_place(url), deadline_s) from None
 
 
 def declared_length(response: httpx.Response) -> int | None:
@@ -212,60 +200,57 @@ def declared_length(response: httpx.Response) -> int | None:
 
 def size(count: int) -> str:
     """Bytes for people: "2.1 MB"."""
-    amount = float(count)
-    for unit in ("bytes", "kB", "MB"):
-        if amount < 1000:
-            return f"{amount:,.0f} {unit}" if unit == "bytes" else f"{amount:,.1f} {unit}"
-        amount /= 1000
-    return f"{amount:,.1f} GB"
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:,.1f} {unit}"
+    return f"{count} bytes"
 
 
-class _Pace:
-    """How long one body may take: in silence, at its rate, and in all."""
+class _BodyTimer:
+    """Limits how long one body may take: in silence, at its rate, and in all."""
 
-    def __init__(self, url: httpx.URL, *, floor: int, idle: float, deadline: float, clock: Callable[[], float]) -> None:
-        self._url, self._floor, self._idle, self._clock = url, floor, idle, clock
-        self._within, self._end = deadline, clock() + deadline
-        self._waited, self._bytes = 0.0, 0  # in the current window; the caller's own time does not count
+    def __init__(
+        self, place: str, *, min_bytes_per_s: int, idle_s: float, deadline_s: float, clock: Callable[[], float]
+    ) -> None:
+        self._place, self._min_bytes_per_s, self._idle_s, self._clock = place, min_bytes_per_s, idle_s, clock
+        self._deadline_s, self._ends_at = deadline_s, clock() + deadline_s
+        self._waited_s, self._bytes = 0.0, 0  # in the current window; the caller's own time does not count
 
-    async def next(self, chunks: AsyncIterator[bytes]) -> bytes:
+    async def next_chunk(self, chunks: AsyncIterator[bytes]) -> bytes:
         """The next chunk that is not empty; b"" at the end."""
         while True:
             before = self._clock()
-            chunk = await self._chunk(chunks, self._end - before)
+            chunk = await self._wait(chunks, self._ends_at - before)
             if chunk is None:
                 return b""
-            self._count(len(chunk), self._clock() - before)
+            self._check_rate(len(chunk), self._clock() - before)
             if chunk:
                 return chunk
 
-    async def _chunk(self, chunks: AsyncIterator[bytes], left: float) -> bytes | None:
-        if left <= 0:
-            raise self._late()
+    async def _wait(self, chunks: AsyncIterator[bytes], left_s: float) -> bytes | None:
+        if left_s <= 0:
+            raise _too_late(self._place, self._deadline_s)
         try:
-            async with asyncio.timeout(min(self._idle, left)):
+            async with asyncio.timeout(min(self._idle_s, left_s)):
                 return await anext(chunks, None)
         except TimeoutError:
-            if left <= self._idle:
-                raise self._late() from None
-            raise FetchError(f"{_place(self._url)} sent nothing for {self._idle:,.4g} s.", Reason.TIMEOUT) from None
+            if left_s <= self._idle_s:
+                raise _too_late(self._place, self._deadline_s) from None
+            raise FetchError(f"{self._place} sent nothing for {self._idle_s:,.4g} s.", Reason.TIMEOUT) from None
         except (httpx.HTTPError, OSError) as error:
-            raise _broken(error, _place(self._url)) from error
+            raise _transport_error(error, self._place) from error
 
-    def _late(self) -> FetchError:
-        return FetchError(f"{_place(self._url)} did not send everything within {self._within:,.4g} s.", Reason.TOO_SLOW)
-
-    def _count(self, length: int, seconds: float) -> None:
+    def _check_rate(self, length: int, seconds: float) -> None:
         self._bytes += length
-        self._waited += seconds
-        if self._waited < RATE_WINDOW:
+        self._waited_s += seconds
+        if self._waited_s < RATE_WINDOW_S:
             return
-        rate = self._bytes / self._waited
-        if rate < self._floor:
+        rate = self._bytes / self._waited_s
+        if rate < self._min_bytes_per_s:
             raise FetchError(
-                f"{_place(self._url)} sends only {rate:,.0f} bytes a second, too slow to wait for.", Reason.TOO_SLOW
+                f"{self._place} sends only {rate:,.0f} bytes a second, too slow to wait for.", Reason.TOO_SLOW
             )
-        self._waited, self._bytes = 0.0, 0
+        self._waited_s, self._bytes = 0.0, 0
 
 
 class _GuardedBackend(httpcore.AsyncNetworkBackend):
@@ -284,19 +269,19 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        deadline = time.monotonic() + (CONNECT_TIMEOUT if timeout is None else timeout)
+        deadline = time.monotonic() + (CONNECT_TIMEOUT_S if timeout is None else timeout)
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                found = await addresses.resolve(host, port, allow_private=self._allow_private, lookup=self._lookup)
+                ips = await addresses.resolve(host, port, allow_private=self._allow_private, lookup=self._lookup)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout("no answer from the name server") from error
-        for position, ip in enumerate(found):
+        for position, ip in enumerate(ips):
             # Each address has its share of the time that is left, so that a dead IPv6 route does not take all of it.
-            share = max(0.05, deadline - time.monotonic()) / (len(found) - position)
+            share = max(0.05, deadline - time.monotonic()) / (len(ips) - position)
             try:
                 return await self._inner.connect_tcp(ip, port, share, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                if position == len(found) - 1:
+                if position == len(ips) - 1:
                     raise
         raise httpcore.ConnectError("no address")
 
@@ -316,18 +301,18 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
     """httpx's own transport over a pool with the guarded backend, which its constructor has no argument for."""
 
     def __init__(self, backend: _GuardedBackend, *, connections: int) -> None:
-        roots = _roots()
+        roots = _roots(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
         super().__init__(verify=roots, trust_env=False)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=roots,
             max_connections=connections,
-            max_keepalive_connections=KEPT,
+            max_keepalive_connections=IDLE_CONNECTIONS,
             keepalive_expiry=15.0,
             network_backend=backend,
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The answer, with its Location taken out of the client's sight: judging a hop is `open_url`'s business."""
+        """The response with its Location where httpx does not look: `open_url` judges each hop itself."""
         response = await super().handle_async_request(request)
         location = response.headers.pop("location", None)
         if location is not None:
@@ -335,27 +320,23 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
         return response
 
 
-def _roots() -> ssl.SSLContext:
-    """This machine's certificate authorities (SSL_CERT_FILE and SSL_CERT_DIR included) and certifi's."""
-    return _roots_of(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-
-
 @lru_cache(maxsize=8)
-def _roots_of(*_environment: str | None) -> ssl.SSLContext:
+def _roots(*_cert_variables: str | None) -> ssl.SSLContext:
+    """This machine's certificate authorities and certifi's. The arguments are SSL_CERT_FILE and SSL_CERT_DIR."""
     context = ssl.create_default_context()  # reads the two variables itself
     context.load_verify_locations(cafile=certifi.where())
     return context
 
 
-async def _answered(
-    client: httpx.AsyncClient, url: str, headers: Mapping[str, str], max_hops: int, patience: float | None
+async def _follow_redirects(
+    client: httpx.AsyncClient, url: str, headers: Mapping[str, str], max_redirects: int, timeout_s: float | None
 ) -> httpx.Response:
-    """The first answer that is no redirect."""
+    """The first response that is no redirect."""
     sent = {name: value for name, value in headers.items() if name.lower() not in _NEVER_SENT}
     target = _web_address(url)
     try:
-        async with asyncio.timeout(patience):
-            for _ in range(max_hops + 1):
+        async with asyncio.timeout(timeout_s):
+            for _ in range(max_redirects + 1):
                 response = await _send(client, target, sent)
                 location = _location(response)
                 if location is None:
@@ -363,38 +344,35 @@ async def _answered(
                 await response.aclose()
                 target = _next_hop(response.url, location)
     except TimeoutError:
-        raise FetchError(f"{_place(target)} did not answer within {patience:,.4g} s.", Reason.TIMEOUT) from None
-    raise FetchError(f"{_place(url)} redirects more than {max_hops} times.", Reason.REDIRECTS, permanent=True)
+        raise FetchError(f"{_place(target)} did not answer within {timeout_s:,.4g} s.", Reason.TIMEOUT) from None
+    raise FetchError(f"{_place(url)} redirects more than {max_redirects} times.", Reason.REDIRECTS, permanent=True)
 
 
 async def _send(client: httpx.AsyncClient, target: httpx.URL, headers: Mapping[str, str]) -> httpx.Response:
     try:
         return await client.send(client.build_request("GET", target, headers=headers), stream=True)
     except BlockedAddress as error:
-        raise FetchError(str(error), Reason.BLOCKED, permanent=True) from error
+        raise _blocked(str(error)) from error
     except addresses.UnknownHost as error:
         raise FetchError(str(error), Reason.DNS, permanent=error.permanent) from error
     except (httpx.HTTPError, OSError) as error:
-        raise _broken(error, _place(target)) from error
+        raise _transport_error(error, _place(target)) from error
 
 
 def _location(response: httpx.Response) -> str | None:
-    """Where a redirect leads, as it says; None for any other answer."""
-    found = response.extensions.get("location", response.headers.get("location"))
-    return found if found and response.status_code in _REDIRECTS else None
+    """Where a redirect leads, as it says; None for any other response."""
+    location = response.extensions.get("location", response.headers.get("location"))
+    return location if location and response.status_code in _REDIRECTS else None
 
 
 def _next_hop(here: httpx.URL, location: str) -> httpx.URL:
     try:
         target = _web_address(urljoin(str(here), location.strip()))
     except ValueError as error:
-        raise FetchError(
-            f"{_place(here)} redirects to no address that can be opened.", Reason.BLOCKED, permanent=True
-        ) from error
+        raise _blocked(f"{_place(here)} redirects to no address that can be opened.") from error
     if here.scheme == "https" and target.scheme == "http":
-        raise FetchError(
-            f"{_place(here)} redirects from https to http, which is not followed.", Reason.REDIRECTS, permanent=True
-        )
+        downgrade = f"{_place(here)} redirects from https to http, which is not followed."
+        raise FetchError(downgrade, Reason.REDIRECTS, permanent=True)
     return target
 
 
@@ -404,68 +382,66 @@ def _web_address(url: str) -> httpx.URL:
         parts = urlsplit(url)
         target = httpx.URL(url)
     except (ValueError, httpx.InvalidURL) as error:  # an IPv4 address in octal lands here as well
-        raise FetchError(f"{_place(url)} is no address that can be opened.", Reason.BLOCKED, permanent=True) from error
+        raise _blocked(f"{_place(url)} is no address that can be opened.") from error
     if target.scheme not in {"http", "https"} or not target.host:
-        raise FetchError(
-            f"{_place(url)} is no web address; only http:// and https:// are opened.", Reason.BLOCKED, permanent=True
-        )
+        raise _blocked(f"{_place(url)} is no web address; only http:// and https:// are opened.")
     if target.userinfo or parts.username or parts.password:
-        raise FetchError(
-            f"{_place(url)} carries a user name or password; use a link without one.", Reason.BLOCKED, permanent=True
-        )
+        raise _blocked(f"{_place(url)} carries a user name or password; use a link without one.")
     return target.copy_with(fragment=None)
 
 
 def _check_encoding(response: httpx.Response) -> None:
     labels = {label.strip().lower() for label in response.headers.get("content-encoding", "").split(",")}
     if not labels <= _UNENCODED:
-        told = clean(", ".join(sorted(labels)), limit=40)
+        encoding = clean(", ".join(sorted(labels)), limit=40)
         raise FetchError(
-            f"{_place(response.url)} sends its content compressed ({told}), though asked not to.", Reason.ENCODED
+            f"{_place(response.url)} sends its content compressed ({encoding}), though asked not to.", Reason.ENCODED
         )
 
 
-async def _refusal(response: httpx.Response) -> FetchError:
-    """What an answer that is no 2xx means; the first words of its body are kept."""
+async def _status_error(response: httpx.Response) -> FetchError:
+    """What a status other than 2xx means; the first words of the body are kept."""
     status = response.status_code
     body = b""
     with suppress(httpx.HTTPError, OSError, FetchError):
-        async with asyncio.timeout(_EXCERPT_SECONDS):
+        async with asyncio.timeout(_EXCERPT_TIMEOUT_S):
             _check_encoding(response)
             async for chunk in response.aiter_raw():
                 body += chunk[:_EXCERPT_BYTES]
                 if len(body) >= _EXCERPT_BYTES:
                     break
+    phrase = httpx.codes.get_reason_phrase(status).lower() or "no known status"
     return FetchError(
-        f"{_place(response.url)} answered {status} ({_phrase(status)}).",
+        f"{_place(response.url)} answered {status} ({phrase}).",
         Reason.HTTP,
         status=status,
-        permanent=400 <= status < 500 and status not in _PASSING,
+        permanent=400 <= status < 500 and status not in _TRANSIENT,
         retry_after=retry_after(response.headers, now=lambda: datetime.now(UTC)),
         excerpt=clean(body.decode("utf-8", "replace"), limit=200),
     )
 
 
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase.lower()
-    except ValueError:
-        return "no known status"
-
-
-def _broken(error: Exception, place: str) -> FetchError:
-    """What a failure of the client library means."""
+def _transport_error(error: Exception, place: str) -> FetchError:
+    """What an exception of the HTTP library means."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
             why = clean(getattr(cause, "verify_message", "") or cause.reason or "no details", limit=80)
-            return FetchError(f"{place} has no trustworthy certificate ({why}); its https must be mended.", Reason.TLS)
+            return FetchError(f"{place} has no trustworthy certificate ({why}); its https must be fixed.", Reason.TLS)
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx.TimeoutException):
         return FetchError(f"{place} did not answer in time.", Reason.TIMEOUT)
     if isinstance(error, httpx.ConnectError):
         return FetchError(f"{place} could not be connected to.", Reason.CONNECT)
     return FetchError(f"{place} broke the connection off.", Reason.CUT)
+
+
+def _blocked(message: str) -> FetchError:
+    return FetchError(message, Reason.BLOCKED, permanent=True)
+
+
+def _too_late(place: str, deadline_s: float) -> FetchError:
+    return FetchError(f"{place} did not send everything within {deadline_s:,.4g} s.", Reason.TOO_SLOW)
 
 
 def _place(url: str | httpx.URL) -> str:

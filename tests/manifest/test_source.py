@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import httpx
 import pytest
 
 from reelsheet.errors import ManifestError
@@ -140,11 +139,11 @@ def answering(monkeypatch, content=CSV, kind="text/csv", at="https://docs.google
     """Stands for Google; returns the addresses that it is asked for."""
     asked = []
 
-    async def read(url, *, allow_private, limit, deadline):
+    async def read(url, *, allow_private, limit_bytes, deadline_s):
         asked.append(url)
         if status is not None:
             raise web.FetchError("No.", web.Reason.HTTP, status=status)
-        return web.Fetched(content, at, kind, 200, httpx.Headers())
+        return web.Fetched(content, at, kind)
 
     monkeypatch.setattr(web, "read", read)
     return asked

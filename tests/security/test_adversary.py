@@ -151,7 +151,7 @@ def impatient(monkeypatch):
     monkeypatch.setenv("REELSHEET_SUBMIT_TIMEOUT", "2")
     monkeypatch.setattr(client, "CONNECT_TIMEOUT_S", 0.5)
     monkeypatch.setattr(client, "POLL_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(guarded_http, "RATE_WINDOW", 0.5)
+    monkeypatch.setattr(guarded_http, "RATE_WINDOW_S", 0.5)
     monkeypatch.setattr(submission, "NO_ANSWER_STREAK", 1000)
     monkeypatch.setattr(polling, "OUTPUT_TRIES", 2)
     monkeypatch.setattr(clip_copy, "copy", functools.partial(clip_copy.copy, attempts=2, deadline_s=5, sleep=at_once))
