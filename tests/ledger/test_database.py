@@ -41,6 +41,18 @@ def test_two_processes_that_open_a_new_ledger_at_once_both_can(tmp_path, at_once
     at_once(*[lambda: Ledger.open(f"sqlite:///{tmp_path}/new/ledger.db").close()] * 3)
 
 
+def test_a_new_ledger_that_another_process_is_writing_just_now_is_waited_for(tmp_path):
+    path = tmp_path / "ledger.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE unrelated (x)")
+    other.execute("BEGIN IMMEDIATE")
+    ending = threading.Timer(0.3, other.execute, ["COMMIT"])
+    ending.start()
+    Ledger.open(f"sqlite:///{path}").close()
+    ending.join()
+    other.close()
+
+
 def test_a_ledger_of_a_newer_program_is_refused(ledger_url):
     database = Database.open(ledger_url)
     with database.write() as connection:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,8 +65,7 @@ def test_a_manifest_is_called_by_its_last_part_without_secrets(address: str, nam
 
 def test_few_campaigns_are_tags_and_many_are_none() -> None:
     def manifest(*cells: str) -> Any:
-        rows = [SimpleNamespace(cells=(cell,)) for cell in cells]
-        return SimpleNamespace(columns=("Campaign",), rows=rows)
+        return SimpleNamespace(columns=("Campaign",), table=pd.DataFrame({"Campaign": cells}, dtype="str"))
 
     assert names.campaigns(manifest("spring", "spring", "", "autumn")) == ["spring", "autumn"]
     assert names.campaigns(manifest("a", "b", "c", "d")) == []
