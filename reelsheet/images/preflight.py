@@ -1,8 +1,8 @@
-"""A look at every picture of a sheet before anything is paid.
+"""Every picture of a sheet is checked before anything is paid.
 
 Each distinct address is asked once for its first bytes, hundreds at a time and few per host. Only what cannot work is
 refused: nothing there (404, 410, no such host), no picture that the provider takes, or a place that is private. That it
-could not be looked at for another reason, or lies outside the trade's usual limits, is a warning.
+could not be checked for another reason, or lies outside the trade's usual limits, is a warning.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -27,13 +27,13 @@ from reelsheet.web import share_links
 from reelsheet.web.addresses import Lookup, UnknownHost, system_lookup
 from reelsheet.web.guarded_http import FetchError, Reason, declared_length, guarded_client, open_url, stream
 
-PER_HOST: Final = 16
-FURTHER: Final = 8 * FIRST  # where a JPEG's dimensions may hide behind a long preamble
-PATIENCE: Final = 20.0  # seconds for an answer, and again for its first bytes
-PRESIGNED_FOR: Final = 24 * 3600  # seconds; the provider may fetch late
-_GIVE_UP_AFTER: Final = 6  # failures in a row, after which a host is left alone
-_PAUSE: Final = 0.5  # seconds before the one repetition
-_LONGEST_PAUSE: Final = 5.0
+PER_HOST: Final = 16  # requests at once
+LONG_HEAD_BYTES: Final = 8 * FIRST  # where a JPEG's size in pixels may hide behind a long preamble
+TIMEOUT_S: Final = 20.0  # for an answer, and again for its first bytes
+PRESIGNED_FOR_S: Final = 24 * 3600  # the provider may fetch late
+_LAST_FAILURE: Final = 6  # in a row, after which a host is left alone
+_PAUSE_S: Final = 0.5  # before the one repetition
+_LONGEST_PAUSE_S: Final = 5.0
 _GONE: Final = frozenset({404, 410})
 _NO_RANGES: Final = frozenset({400, 403, 405, 406, 412, 416, 501})  # some servers say so when a range is asked for
 _WITH_CONTENT: Final = frozenset({200, 203, 206})
@@ -51,24 +51,30 @@ _SHARING: Final = (
 )
 _UNLIMITED: Final = 1 << 60
 
-Progress = Callable[[int, int], None]  # looked at so far, of how many
+Progress = Callable[[int, int], None]  # checked so far, of how many
 Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageCheck:
-    """What one address holds. `fingerprint` is empty where the picture could not be looked at."""
+    """What one address holds. A refused one has `code` and `error`; `picture` is None where it could not be checked."""
 
-    address: str
-    verdict: Literal["ok", "refused"] = "ok"
     code: ErrorCode | None = None
     error: str = ""
     warnings: tuple[str, ...] = ()
     picture: Picture | None = None
-    fingerprint: str = ""
+
+    @property
+    def is_refused(self) -> bool:
+        return self.code is not None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the picture's first bytes and length; "" where it could not be checked."""
+        return self.picture.fingerprint if self.picture else ""
 
 
-async def look(
+async def check_images(
     addresses: Iterable[str],
     *,
     allow_private: bool,
@@ -77,27 +83,27 @@ async def look(
     lookup: Lookup = system_lookup,
     sleep: Sleep = asyncio.sleep,
 ) -> dict[str, ImageCheck]:
-    """Look at each distinct address: http(s), a share link, or s3://bucket/key. Never raises for one of them."""
-    found: dict[str, ImageCheck] = {}
+    """Check each distinct address: http(s), a share link, or s3://bucket/key. Never raises for one of them."""
+    checks: dict[str, ImageCheck] = {}
     hosts = _by_host(addresses)
     total = sum(len(host.waiting) for host in hosts)
     gate = asyncio.Semaphore(concurrency)
     async with guarded_client(
         allow_private=allow_private, connections=concurrency, timeout_s=10.0, lookup=lookup
-    ) as web:
+    ) as client:
 
-        async def group(host: _Host) -> None:
+        async def work_through(host: _Host) -> None:
             while host.waiting:
                 address = host.waiting.popleft()
-                found[address] = await _looked(host, address, web, gate, sleep)
+                checks[address] = await _check(host, address, client, gate, sleep)
                 if on_progress is not None:
-                    on_progress(len(found), total)
+                    on_progress(len(checks), total)
 
-        async with asyncio.TaskGroup() as batch:
+        async with asyncio.TaskGroup() as tasks:
             for host in hosts:
                 for _ in range(min(PER_HOST, len(host.waiting))):
-                    batch.create_task(group(host))
-    return found
+                    tasks.create_task(work_through(host))
+    return checks
 
 
 async def provider_address(address: str) -> str:
@@ -110,19 +116,19 @@ async def provider_address(address: str) -> str:
 def _presigned(address: str) -> str:
     bucket, key = _bucket_and_key(address)
     signed: str = s3_client.client(s3_client.region_of(bucket)).generate_presigned_url(
-        "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=PRESIGNED_FOR
+        "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=PRESIGNED_FOR_S
     )
     return signed
 
 
 @dataclass(slots=True)
 class _Host:
-    """The addresses of one host that are still to be looked at, and how it behaved."""
+    """The addresses of one host that are still to be checked, and how it behaved."""
 
     name: str
     waiting: deque[str] = field(default_factory=deque)
-    misses: int = 0  # in a row
-    gone: FetchError | None = None  # there is no such host
+    failures: int = 0  # in a row
+    missing: FetchError | None = None  # there is no such host
 
 
 def _by_host(addresses: Iterable[str]) -> list[_Host]:
@@ -142,64 +148,62 @@ def _host(address: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """The first bytes of a file, its whole length where known, and who sent them in the end."""
+    """The first bytes of a file, its length in bytes where known, and the host that sent them after redirects."""
 
     content: bytes
-    total: int | None
+    total_bytes: int | None
     host: str
-    whole: bool  # `content` is all there is
+    is_complete: bool  # `content` is all there is
 
 
-async def _looked(
-    host: _Host, address: str, web: httpx.AsyncClient, gate: asyncio.Semaphore, sleep: Sleep
+async def _check(
+    host: _Host, address: str, client: httpx.AsyncClient, gate: asyncio.Semaphore, sleep: Sleep
 ) -> ImageCheck:
-    if host.gone is not None:
-        return _unfetched(address, host.gone)
+    if host.missing is not None:
+        return _check_of_error(address, host.missing)
     async with gate:
-        if host.misses >= _GIVE_UP_AFTER:
-            return _not_looked_at(address, f"{host.name} failed {host.misses} times in a row")
+        if host.failures >= _LAST_FAILURE:
+            return _unchecked(f"{host.name} failed {host.failures} times in a row")
         try:
             head = await _head(
-                partial(_s3_head, address) if _is_s3(address) else partial(_web_head, address, web, sleep)
+                partial(_s3_head, address) if _is_s3(address) else partial(_web_head, address, client, sleep)
             )
         except FetchError as error:
-            _note(host, error)
-            return _unfetched(address, error)
-        except (ReelsheetError, OSError, ValueError) as error:  # one odd address must not end the look at all others
-            return _not_looked_at(address, str(error))
-    host.misses = 0
-    return _judged(address, head)
+            _note_failure(host, error)
+            return _check_of_error(address, error)
+        except (ReelsheetError, OSError, ValueError) as error:  # one odd address must not end the check of all others
+            return _unchecked(str(error))
+    host.failures = 0
+    return _check_of_head(address, head)
 
 
-def _note(host: _Host, error: FetchError) -> None:
+def _note_failure(host: _Host, error: FetchError) -> None:
     """Remember what concerns the whole host."""
     cause = error.__cause__
     if isinstance(cause, UnknownHost) and cause.permanent and cause.host == host.name:  # not a redirect's host
-        host.gone = error
-    if error.reason in _UNREACHED or error.status in _BUSY:
-        host.misses += 1
-    else:
-        host.misses = 0
+        host.missing = error
+    host.failures = host.failures + 1 if error.reason in _UNREACHED or error.status in _BUSY else 0
 
 
-def _unfetched(address: str, error: FetchError) -> ImageCheck:
-    """The verdict on a picture that did not come."""
+def _check_of_error(address: str, error: FetchError) -> ImageCheck:
     if error.reason is Reason.HTTP and error.status in _GONE:
-        return _refused(
-            address,
-            ErrorCode.IMAGE_UNREACHABLE,
-            f"There is no picture at {_place(address)} (answered {error.status}); correct the link or put it back.",
-        )
+        gone = f"There is no picture at {_place(address)} (answered {error.status}); correct the link or put it back."
+        return ImageCheck(ErrorCode.IMAGE_UNREACHABLE, clean(gone))
     if error.reason is Reason.BLOCKED or (error.reason is Reason.DNS and error.permanent):
-        return _refused(address, ErrorCode.IMAGE_UNREACHABLE, f"The picture cannot be fetched: {error}")
-    return _not_looked_at(address, str(error))
+        return ImageCheck(ErrorCode.IMAGE_UNREACHABLE, clean(f"The picture cannot be fetched: {error}"))
+    return _unchecked(str(error))
 
 
-def _judged(address: str, head: _Head) -> ImageCheck:
-    picture = sniff(head.content, total=len(head.content) if head.whole else head.total)
+def _check_of_head(address: str, head: _Head) -> ImageCheck:
+    picture = sniff(head.content, total=len(head.content) if head.is_complete else head.total_bytes)
     if picture.kind == "other":
-        return _refused(address, ErrorCode.IMAGE_UNSUPPORTED, _unsupported(address, head, picture.looks_like))
-    return ImageCheck(address, warnings=cautions(picture), picture=picture, fingerprint=picture.fingerprint)
+        return ImageCheck(ErrorCode.IMAGE_UNSUPPORTED, clean(_unsupported(address, head, picture.looks_like)))
+    return ImageCheck(warnings=cautions(picture), picture=picture)
+
+
+def _unchecked(reason: str) -> ImageCheck:
+    reason = clean(reason, limit=200).rstrip(".")
+    return ImageCheck(warnings=(f"The picture could not be checked ({reason}); the provider may still reach it.",))
 
 
 def _unsupported(address: str, head: _Head, looks_like: str) -> str:
@@ -212,73 +216,62 @@ def _unsupported(address: str, head: _Head, looks_like: str) -> str:
 
 
 def _sharing(address: str, host: str) -> str:
-    for domains, told in _SHARING:
+    for domains, advice in _SHARING:
         if any(f".{name}".endswith(domains) for name in (_host(address), host)):
-            return told
+            return advice
     return "use the address that shows the picture alone in a private browser window"
 
 
-def _refused(address: str, code: ErrorCode, error: str) -> ImageCheck:
-    return ImageCheck(address, "refused", code, clean(error))
-
-
-def _not_looked_at(address: str, why: str) -> ImageCheck:
-    told = clean(why, limit=200).rstrip(".")
-    return ImageCheck(
-        address, warnings=(f"The picture could not be looked at ({told}); the provider may still reach it.",)
-    )
-
-
 async def _head(first_bytes: Callable[[int], Awaitable[_Head]]) -> _Head:
-    """As much as tells the picture's kind and, where that is to be had, its dimensions."""
+    """As much as tells the picture's kind and, where possible, its size in pixels."""
     head = await first_bytes(FIRST)
     picture = sniff(head.content)
-    if picture.kind == "jpeg" and picture.width is None and not head.whole:
+    if picture.kind == "jpeg" and picture.width is None and not head.is_complete:
         with suppress(FetchError):
-            longer = await first_bytes(FURTHER)
+            longer = await first_bytes(LONG_HEAD_BYTES)
             return longer if longer.content.startswith(head.content) else head
     return head
 
 
-async def _web_head(address: str, web: httpx.AsyncClient, sleep: Sleep, count: int) -> _Head:
+async def _web_head(address: str, client: httpx.AsyncClient, sleep: Sleep, count: int) -> _Head:
     """The first `count` bytes of a picture on the web, asked for twice at most."""
     url = share_links.direct(address)
     try:
-        return await _first_bytes(web, url, count)
+        return await _first_bytes(client, url, count)
     except FetchError as error:
         if error.permanent and error.status not in _NO_RANGES:
             raise
-        await sleep(min(error.retry_after or _PAUSE, _LONGEST_PAUSE))
-        return await _first_bytes(web, url, count, ranged=error.reason is not Reason.HTTP)
+        await sleep(min(error.retry_after or _PAUSE_S, _LONGEST_PAUSE_S))
+        return await _first_bytes(client, url, count, ranged=error.reason is not Reason.HTTP)
 
 
-async def _first_bytes(web: httpx.AsyncClient, url: str, count: int, *, ranged: bool = True) -> _Head:
+async def _first_bytes(client: httpx.AsyncClient, url: str, count: int, *, ranged: bool = True) -> _Head:
     """At most `count` bytes and a chunk more; a server that knows no ranges is not read any further."""
     headers = {"range": f"bytes=0-{count - 1}"} if ranged else {}
-    async with open_url(web, url, headers=headers, timeout_s=PATIENCE) as response:
-        if response.status_code not in _WITH_CONTENT:
-            raise FetchError(
-                f"{_place(url)} answered {response.status_code}.", Reason.HTTP, status=response.status_code
-            )
+    async with open_url(client, url, headers=headers, timeout_s=TIMEOUT_S) as response:
+        status = response.status_code
+        if status not in _WITH_CONTENT:
+            raise FetchError(f"{_place(url)} answered {status}.", Reason.HTTP, status=status)
         content, ended = bytearray(), False
-        async with aclosing(stream(response, limit_bytes=_UNLIMITED, min_bytes_per_s=0, deadline_s=PATIENCE)) as chunks:
+        chunks = stream(response, limit_bytes=_UNLIMITED, min_bytes_per_s=0, deadline_s=TIMEOUT_S)
+        async with aclosing(chunks):
             async for chunk in chunks:
                 content += chunk
                 if len(content) >= count:
                     break
             else:
                 ended = True
-        total = _total(response)
-        whole = ended and (response.status_code != httpx.codes.PARTIAL_CONTENT or total == len(content))
-        return _Head(bytes(content[:count]), total, response.url.host, whole)
+        total = _total_bytes(response)
+        is_complete = ended and (status != httpx.codes.PARTIAL_CONTENT or total == len(content))
+        return _Head(bytes(content[:count]), total, response.url.host, is_complete)
 
 
-def _total(response: httpx.Response) -> int | None:
-    """The whole file's length, in bytes."""
+def _total_bytes(response: httpx.Response) -> int | None:
+    """The length of the complete file."""
     if response.status_code != httpx.codes.PARTIAL_CONTENT:
         return declared_length(response)
-    found = re.fullmatch(r"bytes 0-\d+/(\d{1,15})", response.headers.get("content-range", "").strip())
-    return int(found[1]) if found else None
+    match = re.fullmatch(r"bytes 0-\d+/(\d{1,15})", response.headers.get("content-range", "").strip())
+    return int(match[1]) if match else None
 
 
 async def _s3_head(address: str, count: int) -> _Head:
@@ -289,26 +282,21 @@ def _s3_first_bytes(address: str, count: int) -> _Head:
     """The first bytes of an object. Raises FetchError with the status that S3 would answer."""
     bucket, key = _bucket_and_key(address)
     try:
-        answer = s3_client.client(attempts=_S3_ATTEMPTS).get_object(
+        response = s3_client.client(attempts=_S3_ATTEMPTS).get_object(
             Bucket=bucket, Key=key, Range=f"bytes=0-{count - 1}"
         )
-        content = answer["Body"].read()
+        content = response["Body"].read()
     except s3_client.failures() as error:
         code = s3_client.code_of(error)
         if code in _S3_EMPTY:
-            return _Head(b"", 0, "s3", whole=True)
-        gone = s3_client.is_missing(error) or code == "NoSuchBucket"
-        told = s3_client.explain(error, "s3:GetObject", bucket, key)
-        if gone:
-            raise FetchError(told, Reason.HTTP, status=404, permanent=True) from error
-        raise FetchError(told, Reason.CONNECT if s3_client.is_connection(error) else Reason.HTTP) from error
-    total = _length(answer.get("ContentRange", ""), answer.get("ContentLength"))
-    return _Head(content, total, "s3", whole=total == len(content))
-
-
-def _length(content_range: str, content_length: int | None) -> int | None:
-    told = content_range.rpartition("/")[2]
-    return int(told) if told.isascii() and told.isdigit() else content_length
+            return _Head(b"", 0, "s3", is_complete=True)
+        message = s3_client.explain(error, "s3:GetObject", bucket, key)
+        if s3_client.is_missing(error) or code == "NoSuchBucket":
+            raise FetchError(message, Reason.HTTP, status=404, permanent=True) from error
+        raise FetchError(message, Reason.CONNECT if s3_client.is_connection(error) else Reason.HTTP) from error
+    length = response.get("ContentRange", "").rpartition("/")[2]
+    total = int(length) if length.isascii() and length.isdigit() else response.get("ContentLength")
+    return _Head(content, total, "s3", is_complete=total == len(content))
 
 
 def _is_s3(address: str) -> bool:

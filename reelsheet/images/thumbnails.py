@@ -12,81 +12,81 @@ import ipaddress
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
+
+import httpx
 
 from reelsheet.manifest.rows import Row
 from reelsheet.redaction import clean_url
 from reelsheet.storage import s3_client
-from reelsheet.web import share_links
+from reelsheet.web import guarded_http, share_links
 from reelsheet.web.addresses import is_public
 
-if TYPE_CHECKING:
-    import httpx
-
-MOST: Final = 500  # distinct pictures
+MAX_PICTURES: Final = 500  # distinct ones
 AT_ONCE: Final = 4
-LARGEST: Final = 20_000_000  # bytes of one picture; times AT_ONCE is what is held at most
+LARGEST_BYTES: Final = 20_000_000  # one picture; times AT_ONCE is what is held at most
 MOST_PIXELS: Final = 60_000_000
-UNFOLDED: Final = 30_000_000  # pixels that are held at once; JPEGs are made smaller while they are decoded
-COURTESY: Final = 4.0  # times what a picture took, before the next one while the run is going
-SECONDS: Final = 10.0  # at the run's end, for those that are still missing
-PER_PICTURE: Final = 8.0
+MOST_DECODED_PIXELS: Final = 30_000_000  # held at once; JPEGs are made smaller while they are decoded
+PAUSE_FACTOR: Final = 4.0  # times what a picture took, before the next one while the run is going
+END_TIMEOUT_S: Final = 10.0  # at the run's end, for those that are still missing
+PICTURE_TIMEOUT_S: Final = 8.0
 BOX: Final = (400, 240)  # pixels
 QUALITY: Final = 72
-EMBEDDED: Final = 6_000_000  # characters of thumbnails in one page, which people mail
-_KINDS: Final = ("JPEG", "PNG", "GIF", "WEBP")
+EMBEDDED_CHARS: Final = 6_000_000  # of thumbnails in one page, which people mail
+_FORMATS: Final = ("JPEG", "PNG", "GIF", "WEBP")
 
 
 class Album:
     """The thumbnails of one table. `begin` on the loop on which `end` is awaited."""
 
-    def __init__(self, addresses: Mapping[int, str], *, allow_private: bool, most: int = MOST) -> None:
+    def __init__(self, addresses: Mapping[int, str], *, allow_private: bool) -> None:
         self._addresses = addresses
         self._allow_private = allow_private
-        self._wanted = list(dict.fromkeys(addresses.values()))[:most]
-        self._made: dict[str, bytes] = {}
+        self._wanted = list(dict.fromkeys(addresses.values()))[:MAX_PICTURES]
+        self._thumbnails: dict[str, bytes] = {}  # by address
         self._hurry = asyncio.Event()
-        # A file of 200 kB may unfold into as many MB: one at a time, in one thread, which uses that memory again.
+        # A file of 200 kB may decode to as many MB: one at a time, in one thread, which uses that memory again.
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="reelsheet-thumbnails")
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Start at leisure."""
+        """Start, with pauses."""
         if self._task is None and self._wanted:
-            self._task = asyncio.create_task(self._make())
+            self._task = asyncio.create_task(self._make_all())
 
-    async def end(self, seconds: float = SECONDS) -> dict[int, bytes]:
-        """Position → JPEG of all that there are; those still missing have `seconds` to come."""
+    async def end(self, timeout_s: float = END_TIMEOUT_S) -> dict[int, bytes]:
+        """Position → JPEG of all that there are; those still missing have `timeout_s` to come."""
         self.begin()
         self._hurry.set()
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=seconds)
+            await asyncio.wait({self._task}, timeout=timeout_s)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._decoder.shutdown(wait=False, cancel_futures=True)
-        return {at: self._made[address] for at, address in self._addresses.items() if address in self._made}
+        made = self._thumbnails
+        return {position: made[address] for position, address in self._addresses.items() if address in made}
 
-    async def _make(self) -> None:
-        from reelsheet.web.guarded_http import guarded_client
-
+    async def _make_all(self) -> None:
         waiting = iter(self._wanted)
         async with (
-            guarded_client(allow_private=self._allow_private, connections=AT_ONCE, timeout_s=5.0) as web,
-            asyncio.TaskGroup() as group,
+            guarded_http.guarded_client(
+                allow_private=self._allow_private, connections=AT_ONCE, timeout_s=5.0
+            ) as client,
+            asyncio.TaskGroup() as tasks,
         ):
             for _ in range(min(AT_ONCE, len(self._wanted))):
-                group.create_task(self._work(waiting, web))
+                tasks.create_task(self._make(waiting, client))
 
-    async def _work(self, waiting: Iterator[str], web: "httpx.AsyncClient") -> None:
+    async def _make(self, waiting: Iterator[str], client: httpx.AsyncClient) -> None:
         for address in waiting:
             begun = time.monotonic()
             with contextlib.suppress(Exception):  # a picture less; the preflight has said what is wrong with it
-                content = await asyncio.wait_for(_content(address, web), PER_PICTURE)
-                decoded = asyncio.get_running_loop().run_in_executor(self._decoder, small, content)
-                self._made[address] = await decoded
+                content = await asyncio.wait_for(_content(address, client), PICTURE_TIMEOUT_S)
+                decoded = asyncio.get_running_loop().run_in_executor(self._decoder, thumbnail, content)
+                self._thumbnails[address] = await decoded
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), COURTESY * (time.monotonic() - begun))
+                await asyncio.wait_for(self._hurry.wait(), PAUSE_FACTOR * (time.monotonic() - begun))
 
 
 def album_of(rows: Iterable[Row], *, allow_private: bool) -> Album:
@@ -94,15 +94,15 @@ def album_of(rows: Iterable[Row], *, allow_private: bool) -> Album:
     return Album({row.position: row.image for row in rows if not row.problems}, allow_private=allow_private)
 
 
-def small(content: bytes) -> bytes:
+def thumbnail(content: bytes) -> bytes:
     """A JPEG that fits into BOX. Raises ValueError or OSError where `content` is no picture, or far too large a one."""
     from PIL import Image, ImageOps
 
-    with Image.open(io.BytesIO(content), formats=_KINDS) as opened:
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as opened:
         if opened.width * opened.height > MOST_PIXELS:
             raise ValueError(f"{opened.width} by {opened.height} pixels are too many")
         opened.draft("RGB", (2 * BOX[0], 2 * BOX[1]))  # JPEGs are decoded at a fraction of their size
-        if opened.width * opened.height > UNFOLDED:
+        if opened.width * opened.height > MOST_DECODED_PIXELS:
             raise ValueError(f"{opened.width} by {opened.height} pixels are too many to hold")
         # palettes do not shrink well
         picture = opened if opened.mode in {"RGB", "RGBA", "L", "LA", "CMYK"} else opened.convert("RGBA")
@@ -118,31 +118,28 @@ def small(content: bytes) -> bytes:
     return made.getvalue()
 
 
-def posters(addresses: Mapping[int, str], made: Mapping[int, bytes]) -> dict[int, str]:
+def posters(addresses: Mapping[int, str], thumbnails: Mapping[int, bytes]) -> dict[int, str]:
     """Position → what the gallery shows before a clip plays: the picture's own address, or the thumbnail itself.
 
     The thumbnail, where a browser elsewhere could not fetch the picture: in S3, signed, shared by a page, or private.
     """
-    found: dict[int, str] = {}
-    room = EMBEDDED
-    for at, address in addresses.items():
-        if at in made and not is_for_browsers(address):
-            inside = f"data:image/jpeg;base64,{base64.b64encode(made[at]).decode()}"
-            room -= len(inside)
+    shown: dict[int, str] = {}
+    room = EMBEDDED_CHARS
+    for position, address in addresses.items():
+        if position in thumbnails and not is_for_browsers(address):
+            embedded = f"data:image/jpeg;base64,{base64.b64encode(thumbnails[position]).decode()}"
+            room -= len(embedded)
             if room >= 0:
-                found[at] = inside
+                shown[position] = embedded
         elif address.startswith(("http://", "https://")):
-            found[at] = clean_url(share_links.direct(address))
-    return found
+            shown[position] = clean_url(share_links.direct(address))
+    return shown
 
 
 def is_for_browsers(address: str) -> bool:
     """Whoever opens the gallery can fetch this address as it stands, and for as long as the page is kept."""
-    if (
-        not address.startswith(("http://", "https://"))
-        or share_links.direct(address) != address
-        or clean_url(address) != address
-    ):
+    is_plain = share_links.direct(address) == address and clean_url(address) == address
+    if not address.startswith(("http://", "https://")) or not is_plain:
         return False
     host = urlsplit(address).hostname or ""
     try:
@@ -151,22 +148,23 @@ def is_for_browsers(address: str) -> bool:
         return "." in host and not host.endswith((".local", ".internal", ".lan", ".localhost"))
 
 
-async def _content(address: str, web: "httpx.AsyncClient") -> bytes:
+async def _content(address: str, client: httpx.AsyncClient) -> bytes:
     if address[:5].lower() == "s3://":
         return await asyncio.to_thread(_object, address)
-    from reelsheet.web.guarded_http import read
-
-    # `web` has the rule which addresses are permitted
-    fetched = await read(
-        share_links.direct(address), allow_private=False, limit_bytes=LARGEST, deadline_s=PER_PICTURE, client=web
+    fetched = await guarded_http.read(
+        share_links.direct(address),
+        allow_private=False,  # `client` has a rule of its own
+        limit_bytes=LARGEST_BYTES,
+        deadline_s=PICTURE_TIMEOUT_S,
+        client=client,
     )
     return fetched.content
 
 
 def _object(address: str) -> bytes:
     bucket, _, key = address[5:].partition("/")
-    answer = s3_client.client(attempts=2).get_object(Bucket=bucket, Key=key)
-    with contextlib.closing(answer["Body"]) as body:
-        if answer["ContentLength"] > LARGEST:
-            raise ValueError(f"{answer['ContentLength']:,} bytes are too many for a thumbnail")
+    response = s3_client.client(attempts=2).get_object(Bucket=bucket, Key=key)
+    with contextlib.closing(response["Body"]) as body:
+        if response["ContentLength"] > LARGEST_BYTES:
+            raise ValueError(f"{response['ContentLength']:,} bytes are too many for a thumbnail")
         return body.read()

@@ -165,7 +165,7 @@ async def _check_images(plan: Plan, options: Options, settings: Settings, progre
     if options.limit is not None:
         paying = paying[: 2 * options.limit + 50]
     reused = [group for group in plan.at_step(Step.DONE, Step.COPY, Step.POLL) if _paid_fingerprint(group)]
-    checks = await preflight.look(
+    checks = await preflight.check_images(
         [group.row.image for group in (*paying, *reused)],
         allow_private=settings.allow_private_hosts,
         on_progress=None if progress is None else lambda done, of: progress("pictures", done, of),
@@ -174,7 +174,7 @@ async def _check_images(plan: Plan, options: Options, settings: Settings, progre
         check = checks[group.row.image]
         group.warnings.extend(check.warnings)
         group.fingerprint = check.fingerprint or None
-        if check.verdict == "refused":
+        if check.is_refused:
             label = columns.label(plan.manifest.columns, plan.manifest.roles["image"])
             group.leave(Step.REFUSE, Status.INVALID, check.code, f"Column {label}: {check.error}")
     for group in reused:

@@ -121,7 +121,7 @@ class ResultsWriter:
             log.error("The results could not be written to %s (%s); they are in %s.", files.folder, message, kept)  # noqa: TRY400
             await asyncio.to_thread(_write_local, str(kept), content)
             return Files(files.folder, files.results, files.gallery, str(kept))
-        pictures = await self._album.end(0.0 if hurry else thumbnails.SECONDS)
+        pictures = await self._album.end(0.0 if hurry else thumbnails.END_TIMEOUT_S)
         try:
             async with asyncio.timeout(limit_s):
                 await self._in_thread(self._write_pages, results, summary, pictures)

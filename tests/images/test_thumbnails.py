@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from reelsheet.images import thumbnails
-from reelsheet.images.thumbnails import BOX, Album, is_for_browsers, posters, small
+from reelsheet.images.thumbnails import BOX, Album, is_for_browsers, posters, thumbnail
 
 
 def picture(kind: str = "JPEG", size: tuple[int, int] = (1200, 800), mode: str = "RGB", **more) -> bytes:
@@ -73,7 +73,7 @@ def web() -> Iterator[Pictures]:
     ],
 )
 def test_every_kind_of_picture_becomes_a_small_jpeg(kind, mode, more):
-    with Image.open(io.BytesIO(small(picture(kind, mode=mode, **more)))) as made:
+    with Image.open(io.BytesIO(thumbnail(picture(kind, mode=mode, **more)))) as made:
         assert made.format == "JPEG"
         assert made.width <= BOX[0]
         assert made.height <= BOX[1]
@@ -82,33 +82,33 @@ def test_every_kind_of_picture_becomes_a_small_jpeg(kind, mode, more):
 def test_a_picture_that_was_taken_sideways_stands_upright():
     turned = Image.Exif()
     turned[0x0112] = 6
-    with Image.open(io.BytesIO(small(picture(size=(900, 300), exif=turned)))) as made:
+    with Image.open(io.BytesIO(thumbnail(picture(size=(900, 300), exif=turned)))) as made:
         assert made.height > made.width
 
 
 def test_what_is_transparent_lies_on_white():
     clear = io.BytesIO()
     Image.new("RGBA", (50, 50), (0, 0, 0, 0)).save(clear, "PNG")
-    with Image.open(io.BytesIO(small(clear.getvalue()))) as made:
+    with Image.open(io.BytesIO(thumbnail(clear.getvalue()))) as made:
         assert min(made.getpixel((25, 25))) > 250
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", picture()[:200], b"BM" + b"\0" * 100])
 def test_what_is_no_picture_is_an_error(content):
     with pytest.raises((OSError, ValueError, SyntaxError)):
-        small(content)
+        thumbnail(content)
 
 
 def test_a_picture_that_would_unfold_into_gigabytes_is_not_opened():
     with pytest.raises(ValueError, match="too many"):
-        small(picture("PNG", size=(8_000, 8_000), mode="L"))
+        thumbnail(picture("PNG", size=(8_000, 8_000), mode="L"))
 
 
 def test_what_must_be_unfolded_whole_is_bounded_more_narrowly_than_a_jpeg():
     large = (6_000, 6_000)
-    assert small(picture("JPEG", size=large, mode="L"))
+    assert thumbnail(picture("JPEG", size=large, mode="L"))
     with pytest.raises(ValueError, match="too many to hold"):
-        small(picture("PNG", size=large, mode="L"))
+        thumbnail(picture("PNG", size=large, mode="L"))
 
 
 def test_a_small_file_that_unfolds_is_held_about_twice_at_most():
@@ -120,7 +120,7 @@ from reelsheet.images import thumbnails
 made = io.BytesIO()
 Image.new("RGBA", (5400, 5400)).save(made, "PNG", compress_level=1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-thumbnails.small(made.getvalue())
+thumbnails.thumbnail(made.getvalue())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
@@ -134,11 +134,11 @@ async def test_one_picture_is_unfolded_at_a_time(web, monkeypatch):
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
-        made = small(content)
+        made = thumbnail(content)
         under_way -= 1
         return made
 
-    monkeypatch.setattr(thumbnails, "small", counted)
+    monkeypatch.setattr(thumbnails, "thumbnail", counted)
     web.files = {f"/{n}.jpg": picture(size=(3000, 2000)) for n in range(8)}
     made = await Album({n: f"{web.base}/{n}.jpg" for n in range(8)}, allow_private=True).end()
     assert len(made) == 8
@@ -164,15 +164,16 @@ async def test_a_picture_that_hangs_is_not_waited_for(web):
     web.files = {"/slow": None, "/a.jpg": picture()}
     album = Album({0: f"{web.base}/slow", 1: f"{web.base}/a.jpg"}, allow_private=True)
     album.begin()
-    while not web.asked["/slow"] or not album._made:
+    while not web.asked["/slow"] or not album._thumbnails:
         await asyncio.sleep(0.01)
     assert set(await album.end(0.0)) == {1}
 
 
-async def test_no_more_than_so_many_are_fetched(web):
+async def test_no_more_than_so_many_are_fetched(web, monkeypatch):
     web.files = {f"/{n}.jpg": picture(size=(40, 40)) for n in range(5)}
     addresses = {n: f"{web.base}/{n}.jpg" for n in range(5)}
-    assert set(await Album(addresses, allow_private=True, most=2).end()) == {0, 1}
+    monkeypatch.setattr(thumbnails, "MAX_PICTURES", 2)
+    assert set(await Album(addresses, allow_private=True).end()) == {0, 1}
 
 
 async def test_a_private_address_is_not_fetched_unless_allowed(web):
@@ -189,7 +190,7 @@ async def test_a_picture_in_s3_is_read_with_the_credentials_at_hand(bucket, s3):
 
 
 async def test_a_picture_that_is_too_large_is_left_alone(web, monkeypatch):
-    monkeypatch.setattr(thumbnails, "LARGEST", 1000)
+    monkeypatch.setattr(thumbnails, "LARGEST_BYTES", 1000)
     web.files = {"/a.jpg": picture()}
     assert await Album({0: f"{web.base}/a.jpg"}, allow_private=True).end() == {}
 
@@ -228,5 +229,5 @@ def test_no_poster_carries_a_signature():
 
 
 def test_a_page_holds_only_so_many_pictures(monkeypatch):
-    monkeypatch.setattr(thumbnails, "EMBEDDED", 60)
+    monkeypatch.setattr(thumbnails, "EMBEDDED_CHARS", 60)
     assert len(posters({n: f"s3://b/{n}" for n in range(9)}, dict.fromkeys(range(9), b"x"))) == 2
