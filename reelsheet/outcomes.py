@@ -13,14 +13,24 @@ from reelsheet.money import usd
 
 
 class Status(StrEnum):
-    """The status of a row."""
+    """The status of a row; MEANINGS says what each means."""
 
     SUCCEEDED = "succeeded"
-    FAILED = "failed"  # the provider refused or failed it
-    UNDELIVERED = "undelivered"  # paid, no complete clip stored yet; a rerun goes on at no cost
-    UNKNOWN = "unknown"  # may have been paid
-    SKIPPED = "skipped"  # not attempted: cap, limit, stop
-    INVALID = "invalid"  # a bad row
+    FAILED = "failed"
+    UNDELIVERED = "undelivered"
+    UNKNOWN = "unknown"
+    SKIPPED = "skipped"
+    INVALID = "invalid"
+
+
+MEANINGS: Final[Mapping[Status, str]] = {
+    Status.SUCCEEDED: "the clip is stored",
+    Status.FAILED: "the provider refused it or could not make it",
+    Status.UNDELIVERED: "paid, no complete clip stored yet; a rerun continues at no cost",
+    Status.UNKNOWN: "may have been charged: no answer came",
+    Status.SKIPPED: "not attempted in this run",
+    Status.INVALID: "the row itself must be fixed; it cost nothing",
+}
 
 
 class ErrorCode(StrEnum):
