@@ -1,7 +1,7 @@
-"""`gallery.html`: one page without anything from outside, to look through the clips from disk, from S3 or by mail.
+"""`gallery.html`: one page that loads nothing from elsewhere, to review the clips from disk, from S3 or by mail.
 
 What a cell or the provider says is data in the page: JSON that the page's own script shows as text. A content security
-policy lets exactly that script and that style run, and nothing else.
+policy allows that script and that style, and nothing else.
 """
 
 import base64
@@ -21,10 +21,10 @@ from markupsafe import Markup
 
 from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.money import dollars
-from reelsheet.outcomes import RowResult, Status
+from reelsheet.outcomes import MEANINGS, RowResult, Status
 from reelsheet.results.table import Summary
 
-_NO_MORE_THAN: Final = 300  # rows in the plain table for viewers without scripts
+PLAIN_ROWS: Final = 300  # of the plain table for viewers that run no scripts
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _SCHEME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
 _DATA_PICTURE: Final = re.compile(r"data:image/(?:jpeg|png|webp|gif);base64,[A-Za-z0-9+/=]+")
@@ -42,64 +42,47 @@ def gallery_html(
     title: str,
     expires_at: datetime | None,
 ) -> str:
-    """The page. `links[i]` is where row i's clip plays from, relative or http(s); anything else is left out.
+    """The page. `links[i]` is where row i's clip is played from, relative or http(s); anything else is left out.
 
-    `posters[i]` is a picture's address or a `data:` thumbnail; without one, the row's own picture address serves.
+    `posters[i]` is a picture's address or a `data:` thumbnail; without one, the row's own picture address is used.
     `files[i]` is the clip's path relative to the page, for a page that is opened from a copy of the folder.
     `expires_at` is when presigned links end; None where links do not.
     """
     posters, more_links, files = posters or {}, more_links or {}, files or {}
     pairs = list(zip(manifest.rows, results, strict=True))
-    home = _home([result.video_uri for result in results if result.video_uri])
+    folder = _common_folder([result.video_uri for result in results if result.video_uri])
+    rows = [
+        _row_data(row, cells, result)
+        | _link_data(result, links.get(n, ""), files.get(n, ""), more_links.get(n, ()), posters.get(n, row.image))
+        for n, ((row, result), cells) in enumerate(zip(pairs, manifest.records(), strict=True))
+    ]
     data = {
         "columns": manifest.columns,
         "roles": {role: manifest.roles[role] for role in ("image", "prompt", "id") if role in manifest.roles},
-        "rows": [
-            _row(
-                row,
-                cells,
-                result,
-                links.get(at, ""),
-                posters.get(at, row.image),
-                more_links.get(at, ()),
-                files.get(at, ""),
-            )
-            for at, ((row, result), cells) in enumerate(zip(pairs, manifest.records(), strict=True))
-        ],
-        "home": home,
+        "rows": rows,
+        "home": folder,
         "run": summary.run_id,
         "expires": expires_at.timestamp() if expires_at else None,
+        "meanings": MEANINGS,
     }
     style, script = _source("gallery.css"), _source("gallery.js")
-    page = _template().render(
+    return _template().render(
         policy=_policy(style, script),
         style=style,
         script=script,
         data=_json(data),
-        title=_text(title),
+        title=title,
         summary=summary,
         ended=_day(summary.finished_at or summary.started_at),
-        took=_length(summary.seconds),
-        parts=_parts(summary),
+        took=_duration(summary.seconds),
+        parts=_bar_parts(summary),
         troubles=_troubles(pairs),
-        needy=summary.rows - summary.succeeded,
-        plain=[
-            {
-                "name": _text(row.name),
-                "status": result.status,
-                "error": _text(result.error),
-                "prompt": _text(row.prompt or ""),
-                "cost": result.cost_cents,
-                "link": safe_link(links.get(at, "")),
-            }
-            for at, (row, result) in enumerate(pairs[:_NO_MORE_THAN])
-        ],
-        plain_left=max(0, len(pairs) - _NO_MORE_THAN),
-        home=home,
+        plain=[(row, result, safe_link(links.get(n, ""))) for n, (row, result) in enumerate(pairs[:PLAIN_ROWS])],
+        plain_left=max(0, len(pairs) - PLAIN_ROWS),
+        home=folder,
         expires=_day(expires_at),
         expires_iso=expires_at.astimezone(UTC).isoformat() if expires_at else "",
     )
-    return str(page)
 
 
 def safe_link(address: str) -> str:
@@ -112,38 +95,26 @@ def safe_link(address: str) -> str:
     return "" if any(character in address for character in "\t\r\n") else address
 
 
-def _poster(address: str) -> str:
-    return address if _DATA_PICTURE.fullmatch(address) else safe_link(address)
-
-
-def _row(
-    row: Row, cells: Sequence[str], result: RowResult, link: str, poster: str, more: Sequence[str], file: str
-) -> dict[str, Any]:
+def _row_data(row: Row, cells: Sequence[str], result: RowResult) -> dict[str, Any]:
     """One row as the page's script reads it; what is empty is left out to keep a long page small."""
-    delivered = result.status is Status.SUCCEEDED
-    seconds = result.seconds and round(result.seconds, 1)
     always = {
         "n": _text(row.name),
         "l": row.line,
         "c": [_text(cell) for cell in cells],
-        "s": str(result.status),
+        "s": result.status,
         "cost": result.cost_cents,
         "total": result.total_cost_cents,
     }
     sometimes = {
         "e": _text(result.error),
-        "k": str(result.error_code or ""),
+        "k": result.error_code,
         "w": [_text(warning) for warning in result.warnings],
         "risk": result.at_risk_cents,
-        "v": safe_link(link) if delivered else "",
-        "f": safe_link(file) if delivered else "",
-        "m": [address for address in map(safe_link, more) if address] if delivered else [],
-        "p": _poster(poster),
         "u": _text(result.video_uri),
         "id": _text(result.prediction_id),
         "a": result.attempt,
         "r": result.reused,
-        "sec": seconds,
+        "sec": result.seconds and round(result.seconds, 1),
         "t1": _day(result.completed_at),
         "by": result.video_bytes,
         "wd": result.width,
@@ -153,23 +124,27 @@ def _row(
     return always | {name: value for name, value in sometimes.items() if value}
 
 
+def _link_data(result: RowResult, link: str, file: str, more: Sequence[str], poster: str) -> dict[str, Any]:
+    """The addresses of a row in the page's data; clips only of a delivered row."""
+    addresses: dict[str, Any] = {"p": poster if _DATA_PICTURE.fullmatch(poster) else safe_link(poster)}
+    if result.status is Status.SUCCEEDED:
+        addresses |= {"v": safe_link(link), "f": safe_link(file), "m": list(filter(None, map(safe_link, more)))}
+    return {name: value for name, value in addresses.items() if value}
+
+
 def _troubles(pairs: Sequence[tuple[Row, RowResult]]) -> list[dict[str, Any]]:
-    """What needs somebody, one entry for each kind of failure, in the order of `Status`, the commonest first."""
-    found: dict[tuple[Status, str], dict[str, Any]] = {}
+    """What needs attention, one entry for each kind of failure, in the order of `Status`, the commonest first."""
+    troubles: dict[tuple[Status, str], dict[str, Any]] = {}
     for row, result in pairs:
-        if result.status is Status.SUCCEEDED:
-            continue
-        code = str(result.error_code or "")
-        trouble = found.setdefault(
-            (result.status, code),
-            {"status": result.status, "code": code, "count": 0, "error": _text(result.error), "name": _text(row.name)},
-        )
-        trouble["count"] += 1
+        if result.status is not Status.SUCCEEDED:
+            code = str(result.error_code or "")
+            first = {"status": result.status, "code": code, "count": 0, "error": result.error, "name": row.name}
+            troubles.setdefault((result.status, code), first)["count"] += 1
     order = list(Status)
-    return sorted(found.values(), key=lambda trouble: (order.index(trouble["status"]), -trouble["count"]))
+    return sorted(troubles.values(), key=lambda trouble: (order.index(trouble["status"]), -trouble["count"]))
 
 
-def _parts(summary: Summary) -> list[dict[str, Any]]:
+def _bar_parts(summary: Summary) -> list[dict[str, Any]]:
     """The statuses as stretches of a bar that is 1000 wide."""
     counts = [(status, getattr(summary, status)) for status in Status]
     ends = list(accumulate(count for _, count in counts))
@@ -181,7 +156,7 @@ def _parts(summary: Summary) -> list[dict[str, Any]]:
     ]
 
 
-def _home(addresses: Sequence[str]) -> str:
+def _common_folder(addresses: Sequence[str]) -> str:
     """The folder that all clips share: "s3://bucket/campaign/videos/"."""
     folder = commonprefix(addresses).rpartition("/")  # noqa: RUF071 - addresses, cut at a slash here
     return _text(folder[0] + folder[1])
@@ -195,7 +170,7 @@ def _day(moment: datetime | None) -> str:
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
-def _length(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     """134 → "2 min 14 s"."""
     whole = round(seconds)
     if whole < 1:
@@ -207,12 +182,12 @@ def _length(seconds: float) -> str:
 
 
 def _text(text: str) -> str:
-    """`text` without what no page may hold: control characters and halves of characters."""
+    """`text` with a replacement character for what no page may hold: control characters and lone surrogates."""
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def _json(data: Any) -> Any:
-    """JSON that cannot end the script element it stands in."""
+    """JSON that cannot end the script element around it."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -225,7 +200,7 @@ def _source(name: str) -> Any:
 
 
 def _policy(style: str, script: str) -> str:
-    """Our one script and our one style by their hashes; pictures and clips from anywhere; nothing else at all."""
+    """Our one script and our one style by their hashes; pictures and clips from anywhere; nothing else."""
     media = "'self' file: https: http: data: blob:"
     return "; ".join(
         (
@@ -247,5 +222,5 @@ def _digest(source: str) -> str:
 @cache
 def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.filters.update(money=dollars, thousands=lambda count: f"{count:,}")
+    environment.filters.update(money=dollars, thousands=lambda count: f"{count:,}", text=_text)
     return environment.from_string((files("reelsheet.results") / "templates" / "gallery.html.j2").read_text("utf-8"))

@@ -1,16 +1,8 @@
 (() => {
   "use strict";
   // Everything shown comes from the JSON above by textContent; no string ever becomes markup.
-  const { rows, columns, roles, home, run, expires } = JSON.parse(document.getElementById("data").textContent);
-  const STATUSES = ["succeeded", "failed", "undelivered", "unknown", "skipped", "invalid"];
-  const MEANING = {
-    succeeded: "the clip is stored",
-    failed: "the provider refused it or could not make it",
-    undelivered: "paid, no whole clip stored yet; a rerun goes on at no cost",
-    unknown: "perhaps paid: no answer came",
-    skipped: "not attempted in this run",
-    invalid: "the row itself needs mending; it cost nothing",
-  };
+  const { rows, columns, roles, home, run, expires, meanings } = JSON.parse(document.getElementById("data").textContent);
+  const STATUSES = Object.keys(meanings);
   const byId = (id) => document.getElementById(id);
   const grid = byId("grid"), search = byId("search"), detail = byId("detail"), stage = byId("d-stage"), side = byId("d-side");
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -47,7 +39,7 @@
   // A page that lies beside its clips plays those; one that was mailed, or is read from a bucket, the linked ones.
   for (const row of rows) if (row.f) [row.v, row.alt] = location.protocol === "file:" || !row.v ? [row.f, row.v] : [row.v, row.f];
   const cell = (row, role) => (role in roles ? row.c[roles[role]] : "");
-  const ended = () => expires && Date.now() > expires * 1000;
+  const expired = () => expires && Date.now() > expires * 1000;
 
   function safe(address) {
     try {
@@ -78,7 +70,7 @@
     video.preload = "none";
     video.addEventListener("error", () => {
       if (!row.alt) { onError(); return; }
-      [row.v, row.alt] = [row.alt, ""]; // not beside the page, or its link has ended: the other place
+      [row.v, row.alt] = [row.alt, ""]; // not beside the page, or its link has expired: the other place
       const went = video.dataset.on;
       video.src = row.v;
       if (went) video.play().catch(() => {});
@@ -135,13 +127,13 @@
     if (row.wd && row.ht) facts.push(row.wd + " × " + row.ht);
     if (row.m) facts.push("+" + row.m.length + (row.m.length === 1 ? " clip" : " clips"));
     const status = pill(row.s);
-    status.title = row.s + ": " + MEANING[row.s];
+    status.title = row.s + ": " + meanings[row.s];
     card.append(el("div", "fill", media,
       el("div", "text",
         el("div", "top", name, el("span", "cost", row.risk ? money(row.risk) + " at risk" : money(row.cost))),
         say("p", "prompt", cell(row, "prompt") || cell(row, "image")),
         el("div", "meta", status, facts.length ? el("span", "", facts.join(" · ")) : "",
-          row.w ? el("span", "warn", icon("note"), row.w.length === 1 ? "note" : row.w.length + " notes") : ""))),
+          row.w ? el("span", "warn", icon("note"), row.w.length === 1 ? "warning" : row.w.length + " warnings") : ""))),
       open);
   }
 
@@ -234,7 +226,7 @@
     const chip = el("button", name ? "chip t-" + name : "chip", name ? icon(name) : "", name ? name[0].toUpperCase() + name.slice(1) : "All", el("b", "", number(count)));
     chip.type = "button";
     chip.status = name;
-    if (name) chip.title = MEANING[name];
+    if (name) chip.title = meanings[name];
     chip.addEventListener("click", () => only(status === name ? "" : name));
     byId("chips").append(chip);
   }
@@ -296,13 +288,13 @@
     return bytes < 1e6 ? Math.max(1, Math.round(bytes / 1e3)) + "\u00a0kB" : (bytes / 1e6).toFixed(1) + "\u00a0MB";
   }
 
-  // Why a clip does not play, and what makes it play again.
-  function excuse(row) {
-    const told = say("p", "", "The clip did not load. ");
-    if (ended()) told.append("The links in this page have ended; ", el("code", "", "reelsheet report " + run), " makes new ones.");
-    else told.append("Check that this page is still in its folder, or that you are online.");
-    if (row.u) told.append(" It stays at ", say("code", "", row.u), ".");
-    return told;
+  // Why a clip does not play, and how to play it again.
+  function explanation(row) {
+    const text = say("p", "", "The clip did not load. ");
+    if (expired()) text.append("The links in this page have expired; ", el("code", "", "reelsheet report " + run), " makes new ones.");
+    else text.append("Check that this page is still in its folder, or that you are online.");
+    if (row.u) text.append(" It is still at ", say("code", "", row.u), ".");
+    return text;
   }
 
   function clear() {
@@ -323,7 +315,7 @@
       const video = movie(row, () => {
         if (!video.isConnected || !video.hasAttribute("src")) return;
         still(video);
-        stage.append(el("div", "why", excuse(row)));
+        stage.append(el("div", "why", explanation(row)));
       });
       video.controls = true;
       if (row.p) video.poster = row.p;
@@ -352,7 +344,7 @@
 
     const facts = el("dl", "facts");
     fact(facts, "Cost in this run", money(row.cost));
-    if (row.total !== row.cost) fact(facts, "Paid for it ever", money(row.total));
+    if (row.total !== row.cost) fact(facts, "Paid in all runs", money(row.total));
     if (row.risk) fact(facts, "At risk", money(row.risk));
     if (row.r) fact(facts, "Reused", "yes, paid for earlier");
     if (row.a > 1) fact(facts, "Attempt", row.a);
@@ -449,13 +441,13 @@
   // a button clicks on keyup of the space bar; here it plays instead
   document.addEventListener("keyup", (event) => event.key === " " && event.target.classList?.contains("open") && event.preventDefault());
 
-  // ---- paper, and links that have ended
+  // ---- paper, and links that have expired
 
   addEventListener("beforeprint", () => { near.disconnect(); if (byId("trouble")) byId("trouble").open = true; shown.slice(0, 2000).forEach(fill); });
   addEventListener("afterprint", () => cards.forEach((card) => near.observe(card)));
-  if (ended()) {
-    byId("ended").append("The links in this page have ended, so clips no longer play here. ");
-    if (home) byId("ended").append("They are safe at ", say("code", "", home), "; ");
+  if (expired()) {
+    byId("ended").append("The links in this page have expired, so clips no longer play here. ");
+    if (home) byId("ended").append("They are still at ", say("code", "", home), "; ");
     byId("ended").append(el("code", "", "reelsheet report " + run), " makes a page with new links.");
     byId("ended").hidden = false;
   }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from reelsheet.manifest.table import text_frame
 from reelsheet.outcomes import RowResult, Status
 
 pytestmark = pytest.mark.slow
@@ -276,10 +277,10 @@ HOSTILE = (
 def test_nothing_that_a_cell_or_the_provider_says_becomes_markup(make_run, look, phone):
     run = make_run(len(HOSTILE))
     rows = [
-        replace(row, cells=(said,) * 6, id=said, prompt=said, image=said)
-        for row, said in zip(run.manifest.rows, HOSTILE, strict=True)
+        replace(row, id=said, prompt=said, image=said) for row, said in zip(run.manifest.rows, HOSTILE, strict=True)
     ]
-    run.manifest = replace(run.manifest, rows=tuple(rows), columns=HOSTILE[:6])
+    table = text_frame(HOSTILE[:6], [(said,) * 6 for said in HOSTILE])
+    run.manifest = replace(run.manifest, rows=tuple(rows), table=table)
     run.results = [
         RowResult(
             Status.SUCCEEDED if at % 2 else Status.FAILED,
@@ -332,7 +333,7 @@ def test_links_that_have_ended_are_said_to_have(make_run, look):
     run.expires_at = datetime.now(UTC) - timedelta(hours=1)
     seen = look(run)
     seen.allowed = ["ERR_FILE_NOT_FOUND"]
-    assert "The links in this page have ended" in seen.page.locator("#ended").inner_text()
+    assert "The links in this page have expired" in seen.page.locator("#ended").inner_text()
     seen.card("SKU-0002").get_by_role("button").click()
     seen.page.get_by_role("dialog").get_by_text("The clip did not load.").wait_for()
     told = seen.page.get_by_role("dialog").inner_text()
