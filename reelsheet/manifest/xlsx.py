@@ -10,15 +10,17 @@ import posixpath
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
 from typing import Final
 from xml.parsers import expat
 
+from reelsheet.manifest.number_formats import NumberFormats
+
 LAST_ROW: Final = 1_048_576
 LAST_COLUMN: Final = 16_384
-WIDEST: Final = 2_000  # columns in use; beyond is a slip of the hand, not a table
+WIDEST: Final = 2_000  # columns in use; a cell beyond is a typing error, not a table
 _XML_LIMIT: Final = 512 * 1024 * 1024  # bytes of one unpacked part
 _STRINGS_LIMIT: Final = 256 * 1024 * 1024
 _CELL_LIMIT: Final = 20_000_000
@@ -27,7 +29,6 @@ _CHUNK: Final = 1 << 20
 
 _ESCAPE: Final = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _REFERENCE: Final = re.compile(r"\$?([A-Z]{1,3})\$?([0-9]{1,7})(?::\$?([A-Z]{1,3})\$?([0-9]{1,7}))?")
-_WHOLE: Final = re.compile(r"-?[0-9]{1,40}")
 _LINK_FORMULA: Final = re.compile(
     r'=?\s*(?:_xlfn\.)?(?:HYPERLINK|IMAGE)\s*\(\s*"((?:[^"]|"")*)"\s*[,;)]', re.IGNORECASE
 )
@@ -62,53 +63,58 @@ class Grid:
     unsaved: set[Place]  # formulas whose value is not in the file
 
 
+@dataclass(frozen=True, slots=True)
+class _Relation:
+    """What one part of the archive refers to."""
+
+    kind: str  # the last word of its type
+    target: str  # a part, or an address
+    is_external: bool
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Raise SpreadsheetError for whatever a damaged file makes the libraries raise."""
+    try:
+        yield
+    except _BROKEN as error:
+        if isinstance(error, RuntimeError) and "password" in str(error):
+            raise SpreadsheetError("it is protected by a password") from error
+        raise SpreadsheetError("it is damaged or cut short") from error
+
+
 class Workbook:
     """An .xlsx in memory. Every method raises SpreadsheetError."""
 
+    @_explained()
     def __init__(self, content: bytes) -> None:
-        try:
-            self._archive = zipfile.ZipFile(io.BytesIO(content))
-            self._parts = {item.filename.replace("\\", "/").lower(): item for item in self._archive.infolist()}
-            self._read_workbook()
-        except _BROKEN as error:
-            raise _damaged(error) from error
-
-    def grid(self, tab: Tab, *, rows: int | None = None) -> Grid:
-        """The sheet's cells as text; with `rows`, no more than the first so many that hold anything."""
-        try:
-            return self._grid(tab, rows)
-        except _BROKEN as error:
-            raise _damaged(error) from error
-
-    def _read_workbook(self) -> None:
-        main = next(
-            (target for kind, target, _ in self._relations("").values() if kind == "officeDocument"), "xl/workbook.xml"
-        )
+        self._archive = zipfile.ZipFile(io.BytesIO(content))
+        self._parts = {item.filename.replace("\\", "/").lower(): item for item in self._archive.infolist()}
+        documents = (relation.target for relation in self._relations("").values() if relation.kind == "officeDocument")
+        main = next(documents, "xl/workbook.xml")
         relations = self._relations(main)
         tabs: list[Tab] = []
-        epoch_1904 = False
+        self._epoch_1904 = False
         for name, attributes in self._elements(main):
             if name == "workbookPr":
-                epoch_1904 = attributes.get("date1904", "0") in {"1", "true"}
+                self._epoch_1904 = attributes.get("date1904", "0") in {"1", "true"}
             elif name == "sheet":
-                kind, target, _ = relations.get(_local(attributes, "id"), ("", "", False))
-                if kind == "worksheet":  # a chart's sheet has no cells
+                relation = relations.get(_prefixed(attributes, "id"))
+                if relation is not None and relation.kind == "worksheet":  # a chart's sheet has no cells
                     hidden = attributes.get("state", "visible") != "visible"
-                    tabs.append(Tab(attributes.get("name", ""), target, hidden))
+                    tabs.append(Tab(attributes.get("name", ""), relation.target, hidden))
         self.tabs = tuple(tabs)
-        parts = {kind: target for kind, target, _ in relations.values()}
+        parts = {relation.kind: relation.target for relation in relations.values()}
         self._strings_part = parts.get("sharedStrings", "")
         self._styles_part = parts.get("styles", "")
-        self._epoch_1904 = epoch_1904
-        self._strings: list[str] | None = None
-        self._styles: _Styles | None = None
+        self._contents: tuple[list[str], NumberFormats] | None = None  # read once, for the first sheet
 
-    def _grid(self, tab: Tab, rows: int | None) -> Grid:
-        if self._strings is None:
-            self._strings = self._shared_strings()
-        if self._styles is None:
-            self._styles = _Styles(self._formats(), epoch_1904=self._epoch_1904)
-        reader = _SheetReader(self._strings, self._styles)
+    @_explained()
+    def grid(self, tab: Tab, *, rows: int | None = None) -> Grid:
+        """The sheet's cells as text; with `rows`, no more than the first so many that hold anything."""
+        if self._contents is None:
+            self._contents = self._shared_strings(), NumberFormats(self._formats(), epoch_1904=self._epoch_1904)
+        reader = _SheetReader(*self._contents)
         for chunk in self._chunks(tab.part, _XML_LIMIT):
             reader.feed(chunk)
             if rows is not None and len(reader.rows) >= rows:
@@ -117,9 +123,10 @@ class Workbook:
             reader.close()
         links = dict(reader.formula_links)
         relations = self._relations(tab.part) if reader.hyperlinks else {}
-        for reference, relation, location in reader.hyperlinks:
-            _, target, external = relations.get(relation, ("", "", False))
-            if external and target:
+        for reference, relation_id, location in reader.hyperlinks:
+            relation = relations.get(relation_id)
+            if relation is not None and relation.is_external and relation.target:
+                target = relation.target
                 address = f"{target}#{location}" if location and "#" not in target else target
                 for place in _places(reference):
                     links.setdefault(place, address)
@@ -128,14 +135,12 @@ class Workbook:
         return Grid(reader.rows, links, reader.unsaved)
 
     def _shared_strings(self) -> list[str]:
-        strings: list[str] = []
-        if self._strings_part not in self._parts:
-            return strings
-        reader = _StringsReader(strings)
-        for chunk in self._chunks(self._strings_part, _STRINGS_LIMIT):
-            reader.parser.Parse(chunk, False)
-        reader.parser.Parse(b"", True)
-        return strings
+        reader = _StringsReader()
+        if self._strings_part in self._parts:
+            for chunk in self._chunks(self._strings_part, _STRINGS_LIMIT):
+                reader.feed(chunk)
+            reader.close()
+        return reader.strings
 
     def _formats(self) -> list[tuple[int, str]]:
         """For each style, its number format's id and, where the file defines it, its code."""
@@ -153,21 +158,22 @@ class Workbook:
                 styles.append(int(attributes.get("numFmtId", "0")))
         return [(number, codes.get(number, "")) for number in styles]
 
-    def _relations(self, part: str) -> dict[str, tuple[str, str, bool]]:
-        """Relation id → (the last word of its type, the part or address it leads to, whether that is outside)."""
+    def _relations(self, part: str) -> dict[str, "_Relation"]:
+        """What a part refers to, by relation id."""
         folder, _, name = part.rpartition("/")
         path = f"{folder}/_rels/{name}.rels".lstrip("/")
         if path.lower() not in self._parts:
             return {}
-        found = {}
+        relations = {}
         for element, attributes in self._elements(path):
             if element == "Relationship":
-                outside = attributes.get("TargetMode") == "External"
+                is_external = attributes.get("TargetMode") == "External"
                 target = attributes.get("Target", "")
-                if not outside:
+                if not is_external:
                     target = posixpath.normpath(posixpath.join("/", folder, target)).lstrip("/").lower()
-                found[attributes.get("Id", "")] = (attributes.get("Type", "").rpartition("/")[2], target, outside)
-        return found
+                kind = attributes.get("Type", "").rpartition("/")[2]
+                relations[attributes.get("Id", "")] = _Relation(kind, target, is_external)
+        return relations
 
     def _elements(self, part: str) -> Iterator[tuple[str, dict[str, str]]]:
         seen: list[tuple[str, dict[str, str]]] = []
@@ -190,19 +196,48 @@ class Workbook:
                 yield chunk
 
 
-class _StringsReader:
-    """sharedStrings.xml: runs of rich text are joined, phonetic guides left out."""
+class _TextReader:
+    """The texts of an XML part that is fed in chunks; phonetic guides are left out."""
 
-    def __init__(self, strings: list[str]) -> None:
-        self._strings = strings
+    def __init__(self) -> None:
         self._pieces: list[str] = []
         self._collecting = self._phonetic = False
-        self.parser = _parser()
-        self.parser.StartElementHandler = self._start
-        self.parser.EndElementHandler = self._end
-        self.parser.CharacterDataHandler = self._characters
+        self._parser = _parser()
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.CharacterDataHandler = self._characters
 
-    def _start(self, name: str, _: Mapping[str, str]) -> None:
+    def feed(self, chunk: bytes) -> None:
+        self._parser.Parse(chunk, False)
+
+    def close(self) -> None:
+        self._parser.Parse(b"", True)
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        raise NotImplementedError
+
+    def _end(self, name: str) -> None:
+        raise NotImplementedError
+
+    def _characters(self, data: str) -> None:
+        if self._collecting:
+            self._pieces.append(data)
+
+    def _collected(self) -> str:
+        text = "".join(self._pieces)
+        self._pieces.clear()
+        self._collecting = False
+        return text
+
+
+class _StringsReader(_TextReader):
+    """sharedStrings.xml: runs of rich text are joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strings: list[str] = []
+
+    def _start(self, name: str, _: dict[str, str]) -> None:
         name = name.rpartition(":")[2]
         if name == "t":
             self._collecting = not self._phonetic
@@ -216,18 +251,14 @@ class _StringsReader:
         elif name == "rPh":
             self._phonetic = False
         elif name == "si":
-            self._strings.append(_unescaped("".join(self._pieces)))
-            self._pieces.clear()
-
-    def _characters(self, data: str) -> None:
-        if self._collecting:
-            self._pieces.append(data)
+            self.strings.append(_unescaped(self._collected()))
 
 
-class _SheetReader:
-    """A worksheet's XML, fed in chunks."""
+class _SheetReader(_TextReader):
+    """The cells of a worksheet."""
 
-    def __init__(self, strings: list[str], styles: "_Styles") -> None:
+    def __init__(self, strings: list[str], styles: NumberFormats) -> None:
+        super().__init__()
         self.rows: list[tuple[int, list[str]]] = []
         self.formula_links: dict[Place, str] = {}
         self.unsaved: set[Place] = set()
@@ -239,20 +270,8 @@ class _SheetReader:
         self._cells: dict[int, str] = {}
         self._count = 0
         self._kind = self._style = self._value = self._formula = self._shared = ""
-        self._has_formula = self._phonetic = False
-        self._pieces: list[str] = []
+        self._has_formula = False
         self._inline: list[str] = []
-        self._collecting = False
-        self._parser = _parser()
-        self._parser.StartElementHandler = self._start
-        self._parser.EndElementHandler = self._end
-        self._parser.CharacterDataHandler = self._characters
-
-    def feed(self, chunk: bytes) -> None:
-        self._parser.Parse(chunk, False)
-
-    def close(self) -> None:
-        self._parser.Parse(b"", True)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if ":" in name:
@@ -273,7 +292,7 @@ class _SheetReader:
             self._phonetic = True
         elif name == "hyperlink":
             self.hyperlinks.append(
-                (attributes.get("ref", ""), _local(attributes, "id"), attributes.get("location", ""))
+                (attributes.get("ref", ""), _prefixed(attributes, "id"), attributes.get("location", ""))
             )
 
     def _start_cell(self, attributes: dict[str, str]) -> None:
@@ -338,16 +357,6 @@ class _SheetReader:
             self.rows.append((self._row, cells))
         self._cells.clear()
 
-    def _characters(self, data: str) -> None:
-        if self._collecting:
-            self._pieces.append(data)
-
-    def _collected(self) -> str:
-        text = "".join(self._pieces)
-        self._pieces.clear()
-        self._collecting = False
-        return text
-
     def _text(self) -> str:
         """The cell's text as people see it, except that dates are ISO and numbers unrounded."""
         kind, value = self._kind, self._value
@@ -365,69 +374,10 @@ class _SheetReader:
         return _unescaped(value)  # also a formula's text, or an error such as #REF!
 
 
-class _Styles:
-    """What a number's format says of its text: a date, a duration, or digits with zeros in front."""
-
-    def __init__(self, formats: list[tuple[int, str]], *, epoch_1904: bool) -> None:
-        self._formats = formats
-        self._epoch_1904 = epoch_1904
-        self._writers: dict[str, Callable[[str], str]] = {"": _plain}
-
-    def number(self, value: str, style: str) -> str:
-        """`value` as it stands in the XML, `style` an index into the formats."""
-        writer = self._writers.get(style)
-        if writer is None:
-            writer = self._writers[style] = self._writer(style)
-        return writer(value)
-
-    def _writer(self, style: str) -> Callable[[str], str]:
-        index = int(style) if style.isdecimal() else -1
-        number, code = self._formats[index] if 0 <= index < len(self._formats) else (0, "")
-        if number == 0:
-            return _plain
-        # openpyxl is slow to import, and only numbers with a format of their own need it
-        from openpyxl.styles.numbers import BUILTIN_FORMATS, is_date_format, is_timedelta_format
-
-        code = code or BUILTIN_FORMATS.get(number, "")
-        if is_date_format(code):
-            duration = bool(is_timedelta_format(code))
-            return lambda value: self._moment(value, duration=duration)
-        if len(code) > 1 and not code.strip("0"):
-            return lambda value: _plain(value).zfill(len(code))
-        return _plain
-
-    def _moment(self, value: str, *, duration: bool) -> str:
-        from openpyxl.utils.datetime import MAC_EPOCH, WINDOWS_EPOCH, from_excel
-
-        try:
-            moment = from_excel(float(value), MAC_EPOCH if self._epoch_1904 else WINDOWS_EPOCH, timedelta=duration)
-        except (ValueError, OverflowError):
-            return _plain(value)
-        if isinstance(moment, datetime):
-            return str(moment.date()) if moment.time() == time() else moment.isoformat(timespec="seconds")
-        if isinstance(moment, date | time | timedelta):
-            return str(moment).partition(".")[0]
-        return _plain(value)
-
-
 def link_of(formula: str) -> str:
     """The address in `HYPERLINK("address","text")` or `IMAGE("address")`, with `,` or `;`; else ""."""
     match = _LINK_FORMULA.match(formula)
     return match[1].replace('""', '"').strip() if match else ""
-
-
-def _plain(value: str) -> str:
-    """A number as its text: whole ones with every digit, others with 15 as in Excel, so that 0.1 + 0.2 is 0.3."""
-    value = value.strip()
-    if _WHOLE.fullmatch(value):
-        return str(int(value))
-    try:
-        number = float(value)
-    except ValueError:
-        return value
-    if number.is_integer() and abs(number) < 1e15:
-        return str(int(number))
-    return f"{number:.15g}"
 
 
 def _unescaped(text: str) -> str:
@@ -460,7 +410,7 @@ def _places(reference: str) -> Iterator[Place]:
             yield row, column
 
 
-def _local(attributes: Mapping[str, str], name: str) -> str:
+def _prefixed(attributes: Mapping[str, str], name: str) -> str:
     """The attribute r:id, whatever its prefix."""
     return next((value for key, value in attributes.items() if key.rpartition(":")[2] == name and ":" in key), "")
 
@@ -475,9 +425,3 @@ def _parser() -> expat.XMLParserType:
 
 def _no_doctype(*_: object) -> None:
     raise SpreadsheetError("it holds a document type, which no spreadsheet has")
-
-
-def _damaged(error: Exception) -> SpreadsheetError:
-    if isinstance(error, RuntimeError) and "password" in str(error):
-        return SpreadsheetError("it is protected by a password")
-    return SpreadsheetError("it is damaged or cut short")
