@@ -101,17 +101,26 @@ class RawTable:
     usable_tab: str = ""  # the one of them whose header is accepted, where this one's is not
 
 
-def read(content: bytes, name: str, *, sheet: str | None, accepts: Callable[[Header], bool], page: bool) -> RawTable:
+def read(
+    content: bytes,
+    name: str,
+    *,
+    sheet: str | None,
+    accepts: Callable[[Header], bool],
+    page: bool,
+    strict: bool = True,
+) -> RawTable:
     """`content` as a table. `accepts` says of a header whether its columns would do.
 
-    `name` stands for the source in sentences; `page` says that it was sent as a web page. Raises ManifestError.
+    `name` stands for the source in sentences; `page` says that it was sent as a web page. Without `strict`, a quote at
+    a wrong place in a CSV file does not matter. Raises ManifestError.
     """
     if len(content) > LIMIT:
         raise ManifestError(f"{name} is larger than {LIMIT >> 20} MB; split it into several sheets.")
     if file_types.describe(content[:64]) == file_types.ZIP:
         return _xlsx(content, name, sheet, accepts)
     _refuse_other_forms(content, name, page=page)
-    table = _csv(content, name, accepts)
+    table = _csv(content, name, accepts, strict=strict)
     if sheet is None:
         return table
     ignored = f"--sheet was ignored: {name} is a CSV file, which has one sheet only."
@@ -175,7 +184,7 @@ def _refuse_markup(text: bytes, name: str, *, page: bool) -> None:
         raise ManifestError(f"{name} is JSON, not a table; write it as CSV with a column 'image'.")
 
 
-def _csv(content: bytes, name: str, accepts: Callable[[Header], bool]) -> RawTable:
+def _csv(content: bytes, name: str, accepts: Callable[[Header], bool], *, strict: bool) -> RawTable:
     data, guessed = _as_utf8(content, name)
     skipped, delimiters = 0, list(DELIMITERS)
     if hint := _SEPARATOR_LINE.match(data):
@@ -184,7 +193,7 @@ def _csv(content: bytes, name: str, accepts: Callable[[Header], bool]) -> RawTab
     header: tuple[str, ...] | None = None
     only = False
     records: list[Record] = []
-    for line, cells in _records(data, delimiter, name, skipped):
+    for line, cells in _records(data, delimiter, name, skipped, strict=strict):
         if header is None:
             header = tuple(cells)
             only = len(header) == 1 and accepts(header)
@@ -267,9 +276,9 @@ def _delimiter(data: bytes, name: str, candidates: list[str], skipped: int, acce
     return most
 
 
-def _records(data: bytes, delimiter: str, name: str, skipped: int) -> Iterator[Record]:
+def _records(data: bytes, delimiter: str, name: str, skipped: int, *, strict: bool = True) -> Iterator[Record]:
     """Every record with anything in it, and the line on which it starts."""
-    reader = csv.reader(_lines(data), delimiter=delimiter, strict=True)
+    reader = csv.reader(_lines(data), delimiter=delimiter, strict=strict)
     line = 1
     try:
         for cells in reader:

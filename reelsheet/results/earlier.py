@@ -87,12 +87,15 @@ def read_results(path: str | Path) -> "pd.DataFrame":
     return frame
 
 
-def read_cells(content: bytes, name: str, *, sheet: str | None = None) -> "pd.DataFrame":
+def read_cells(content: bytes, name: str, *, sheet: str | None = None, strict: bool = True) -> "pd.DataFrame":
     """The cells of a results table as text: the input's columns, then ours in the order of RESULT_COLUMNS.
 
-    `name` stands for the table in messages; `sheet` names a workbook's sheet. Raises ManifestError.
+    `name` stands for the table in messages, `sheet` names a workbook's sheet, `strict` is that of `tables.read`.
+    Raises ManifestError.
     """
-    raw = tables.read(content, name, sheet=sheet, accepts=lambda header: bool(columns.result_block(header)), page=False)
+    raw = tables.read(
+        content, name, sheet=sheet, accepts=lambda header: bool(columns.result_block(header)), page=False, strict=strict
+    )
     block = columns.result_block(raw.header)
     if not block:
         raise ManifestError(f"{name} is not a results table: it does not have all columns from 'status' to 'review'.")
@@ -102,15 +105,16 @@ def read_cells(content: bytes, name: str, *, sheet: str | None = None) -> "pd.Da
     records = []
     for _, cells in raw.records:
         cells.extend([""] * (len(raw.header) - len(cells)))
-        records.append([cells[place] for place in own] + [unescaped(cells[place]) for place in added])
+        records.append([cells[place] for place in own] + [unescaped(cells[place].strip()) for place in added])
     return tables.text_frame([*inputs, *columns.result_columns(inputs)], records)
 
 
 def result_cells(content: bytes, name: str, *, sheet: str | None = None) -> "pd.DataFrame":
     """The cells of RESULT_COLUMNS under these very names; no rows where `content` is not a results table."""
-    for text in (content, content + b'"'):  # a table that was cut off inside a quoted cell is read as far as it goes
+    for strict in (True, False):  # a table that is cut off, or has a stray quote, is read as far as it goes
         with suppress(ManifestError):
-            return read_cells(text, name, sheet=sheet).iloc[:, -len(RESULT_COLUMNS) :].set_axis(RESULT_COLUMNS, axis=1)
+            frame = read_cells(content, name, sheet=sheet, strict=strict)
+            return frame.iloc[:, -len(RESULT_COLUMNS) :].set_axis(RESULT_COLUMNS, axis=1)
     return tables.text_frame(RESULT_COLUMNS, [])
 
 

@@ -107,6 +107,9 @@ DAMAGES = {
     "a column inserted among ours": saved([[*record[:8], f"note {n}", *record[8:]] for n, record in enumerate(RECORDS)]),
     "empty columns and lines at the end": saved([[*record, "", ""] for record in RECORDS] + [[""] * 5] * 3),
     "headers in capitals": saved([[name.upper() for name in HEADER], *RECORDS[1:]]),
+    "blanks around our cells": saved(
+        [HEADER, *([*r[: len(INPUTS)], *(f" {c} " for c in r[len(INPUTS) :])] for r in RECORDS[1:])]
+    ),
     "statuses in capitals": saved([[cell.upper() if cell in set(Status) else cell for cell in r] for r in RECORDS]),
     "our own workbook": results_xlsx(MANIFEST, RESULTS, summary=summarise(
         RESULTS, run_id="r", started_at=NOON, finished_at=NOON, seconds=1, flow_run_id=None, exit_code=1)),
@@ -161,6 +164,14 @@ def test_a_table_that_was_cut_off_is_read_as_far_as_it_goes():
         rows = money_of(WRITTEN[:length])
         assert [row[0] for row in rows] == ["a" * 64, "b" * 64, "c" * 64][: len(rows)]
         assert rows[0] == money_of(WRITTEN)[0]
+
+
+@pytest.mark.parametrize("cell", ['"https://x.invalid" /1.jpg', '"https://x.invalid/1.jpg', 'Slow 3" push'])
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_a_quote_at_a_wrong_place_hides_no_other_row(cell, delimiter):
+    content = saved(delimiter=delimiter).replace(b"https://x.invalid/1.jpg", cell.encode())
+    rows = money_of(content)
+    assert [row for row in rows if row[0] != "b" * 64] == [row for row in money_of(WRITTEN) if row[0] != "b" * 64]
 
 
 @pytest.fixture
