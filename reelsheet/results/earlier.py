@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -122,7 +123,7 @@ def past_results(content: bytes, name: str, *, sheet: str | None = None) -> list
     """What a results table says of each identity: by its first row, where its money stands. [] for any other table."""
     cells = result_cells(content, name, sheet=sheet)
     cells = cells[cells["identity"].str.fullmatch(_HASH)].drop_duplicates("identity")
-    return [_past_result(row) for row in cells.itertuples(index=False)]
+    return [_past_result(row) for row in cells.astype(object).itertuples(index=False)]  # str is slow to iterate
 
 
 def import_from_destination(ledger: Ledger, destination: Destination) -> int:
@@ -239,7 +240,7 @@ def _past_result(row: Any) -> PastResult:
         identity=row.identity,
         status=row.status.casefold(),
         error_code=row.error_code.casefold(),
-        error=clean(row.error, limit=1000),
+        error=row.error and clean(row.error, limit=1000),
         attempt=max(1, _whole(row.attempt, LAST_ATTEMPT) or 1),
         prediction_id=usable_id(row.prediction_id),
         total_cents=_cents(row.total_cost_usd),
@@ -262,6 +263,7 @@ def _whole(cell: str, largest: int = 2**31 - 1) -> int | None:
     return None if number is None or not 0 <= number <= largest else int(number)
 
 
+@lru_cache(maxsize=4096)  # large tables repeat few numbers
 def _number(cell: str) -> Decimal | None:
     """A spreadsheet program may have put a comma for the point, or a currency sign and separated thousands."""
     text = cell.strip("$€ \u00a0")
