@@ -13,12 +13,12 @@ import imagesize
 
 from reelsheet import file_types
 
-FIRST: Final = 65_536  # bytes that are looked at, and that the fingerprint covers
+FIRST: Final = 65_536  # bytes that are read, and that the fingerprint covers
 
 # What the sellers of such models usually accept: warnings, never refusals.
-LARGEST: Final = 20_000_000
-SHORTEST_SIDE: Final = 300
-WIDEST: Final = 2.5
+LARGEST_BYTES: Final = 20_000_000
+SHORTEST_SIDE: Final = 300  # pixels
+WIDEST: Final = 2.5  # width by height, or height by width
 
 _KINDS: Final = {file_types.JPEG: "jpeg", file_types.PNG: "png", file_types.GIF: "gif", file_types.WEBP: "webp"}
 
@@ -55,18 +55,18 @@ def sniff(head: bytes, *, total: int | None = None) -> Picture:
 
 def cautions(picture: Picture) -> tuple[str, ...]:
     """In which of the trade's usual limits the picture does not fit, a sentence each."""
-    found = []
-    if picture.bytes_total is not None and picture.bytes_total > LARGEST:
-        found.append(f"The picture has {picture.bytes_total / 1e6:,.0f} MB; more than 20 MB is often refused.")
+    warnings = []
+    if picture.bytes_total is not None and picture.bytes_total > LARGEST_BYTES:
+        warnings.append(f"The picture has {picture.bytes_total / 1e6:,.0f} MB; more than 20 MB is often refused.")
     if picture.width and picture.height:
         pixels = f"{picture.width} by {picture.height} pixels"
         if min(picture.width, picture.height) <= SHORTEST_SIDE:
-            found.append(f"The picture has {pixels}; sides of {SHORTEST_SIDE} or less are often refused.")
+            warnings.append(f"The picture has {pixels}; sides of {SHORTEST_SIDE} or less are often refused.")
         if not 1 / WIDEST <= picture.width / picture.height <= WIDEST:
-            found.append(f"The picture has {pixels}; shapes beyond 2:5 and 5:2 are often refused.")
+            warnings.append(f"The picture has {pixels}; shapes beyond 2:5 and 5:2 are often refused.")
     if picture.animated:
-        found.append("The picture is animated; only one of its frames can be used.")
-    return tuple(found)
+        warnings.append("The picture is animated; only one of its frames can be used.")
+    return tuple(warnings)
 
 
 def _fingerprint(head: bytes, total: int | None) -> str:
@@ -92,23 +92,23 @@ def _is_animated_png(head: bytes) -> bool:
 
 
 def _png_chunks(head: bytes) -> Iterator[bytes]:
-    at = 8
-    while at + 8 <= len(head):
-        yield head[at + 4 : at + 8]
-        at += 12 + int.from_bytes(head[at : at + 4], "big")
+    position = 8
+    while position + 8 <= len(head):
+        yield head[position + 4 : position + 8]
+        position += 12 + int.from_bytes(head[position : position + 4], "big")
 
 
 def _gif_frames(head: bytes) -> int:
     """Frames that begin in `head`; two are enough to know."""
     if len(head) < 13:
         return 0
-    at, frames = 13 + _palette(head[10]), 0
-    while at < len(head) and frames < 2:
-        if head[at] == 0x21:  # an extension
-            at = _after_blocks(head, at + 2)
-        elif head[at] == 0x2C and at + 10 <= len(head):  # a frame
+    position, frames = 13 + _palette(head[10]), 0
+    while position < len(head) and frames < 2:
+        if head[position] == 0x21:  # an extension
+            position = _after_blocks(head, position + 2)
+        elif head[position] == 0x2C and position + 10 <= len(head):  # a frame
             frames += 1
-            at = _after_blocks(head, at + 11 + _palette(head[at + 9]))
+            position = _after_blocks(head, position + 11 + _palette(head[position + 9]))
         else:
             break
     return frames
@@ -118,7 +118,7 @@ def _palette(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _after_blocks(head: bytes, at: int) -> int:
-    while at < len(head) and head[at]:
-        at += 1 + head[at]
-    return at + 1
+def _after_blocks(head: bytes, position: int) -> int:
+    while position < len(head) and head[position]:
+        position += 1 + head[position]
+    return position + 1

@@ -1,6 +1,6 @@
 """A picture's address as it stands in a cell: which it is, and whether a provider could fetch it at all.
 
-Only what can be told without a look-up is judged here; whether the picture is there is the preflight's question.
+Only what needs no look-up is checked here; whether the picture is there is the preflight's question.
 """
 
 import ipaddress
@@ -27,7 +27,7 @@ PLACEHOLDERS: Final = frozenset(
 _LONGEST_HOST: Final = 253  # of DNS
 CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
-# An ordinary public address needs no closer look: its host ends in letters, and nothing in it could divide two.
+# An ordinary public address needs no further check: its host ends in letters, and nothing in it could divide two.
 _ORDINARY: Final = re.compile(
     r"https?://(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+(?!localhost/)[a-z]{2,24}/[\w./?=&%+~:#!$()*'-]+",
     re.ASCII | re.IGNORECASE,
@@ -67,12 +67,12 @@ def strip_blanks(text: str) -> str:
 
 
 def quoted(address: str) -> str:
-    """An address for a sentence: short, without signatures."""
+    """An address for a message: short, without signatures."""
     return f"'{clean(clean_url(address[:500]), limit=80)}'"
 
 
 def validation_error(address: str, *, allow_private: bool) -> str:
-    """What is wrong with an address, as a sentence that begins small; "" when nothing is."""
+    """What is wrong with an address, as a sentence without a capital letter; "" when nothing is."""
     if not address:
         return "the cell is empty; it needs the picture's web address."
     if address.casefold() in PLACEHOLDERS:

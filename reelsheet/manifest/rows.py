@@ -302,7 +302,7 @@ class _RowReader:
             )
 
     def _record_problems(self, line: int, cells: list[str]) -> list[str]:
-        """What is wrong with the record before any cell of it is looked at."""
+        """What is wrong with the record before any cell of it is read."""
         problems = [
             f"{self._labels[role]} holds a formula whose value is not saved in the file; open it in Excel and save it."
             for role, place in (self._places.items() if self._raw.unsaved_formulas else ())

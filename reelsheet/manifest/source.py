@@ -1,4 +1,4 @@
-"""Where a manifest lies: a path, `s3://bucket/key`, an `http(s)://` address or a Google Sheets link → its bytes."""
+"""Where a manifest is: a path, `s3://bucket/key`, an `http(s)://` address or a Google Sheets link → its bytes."""
 
 import asyncio
 import difflib
@@ -16,7 +16,7 @@ from reelsheet.web import share_links
 if TYPE_CHECKING:
     from reelsheet.web.guarded_http import Fetched, FetchError
 
-DEADLINE: Final = 300.0  # seconds for a manifest from the web
+DEADLINE_S: Final = 300.0  # for a manifest from the web
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _TOO_LARGE: Final = f"is larger than {LIMIT >> 20} MB; split it into several sheets"
 _SHARE: Final = (
@@ -92,14 +92,14 @@ def _web(source: str, *, sheet: str | None, allow_private: bool) -> Content:
     name = clean_url(source)
     google = share_links.is_google(address)
     try:
-        found = asyncio.run(web.read(address, allow_private=allow_private, limit_bytes=LIMIT, deadline_s=DEADLINE))
+        fetched = asyncio.run(web.read(address, allow_private=allow_private, limit_bytes=LIMIT, deadline_s=DEADLINE_S))
     except web.FetchError as error:
         raise ManifestError(_web_refusal(error, name, google=google)) from error
     except ReelsheetError as error:
         raise ManifestError(f"{name} cannot be read: {error}") from error
-    if _is_sign_in(found, google=google):
+    if _is_sign_in(fetched, google=google):
         raise ManifestError(f"{name} answered with a sign-in page instead of the sheet; {_SHARE}.")
-    return Content(found.content, name, found.content_type)
+    return Content(fetched.content, name, fetched.content_type)
 
 
 def _web_refusal(error: "FetchError", name: str, *, google: bool) -> str:
@@ -112,10 +112,10 @@ def _web_refusal(error: "FetchError", name: str, *, google: bool) -> str:
     return f"{name} cannot be read: {error}"
 
 
-def _is_sign_in(found: "Fetched", *, google: bool) -> bool:
+def _is_sign_in(fetched: "Fetched", *, google: bool) -> bool:
     """True for a page that stands in front of the sheet: at a sign-in host, or any page from Google."""
-    host = urlsplit(found.url).hostname or ""
-    page = found.content[:1024].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    host = urlsplit(fetched.url).hostname or ""
+    page = fetched.content[:1024].lstrip().lower().startswith((b"<!doctype html", b"<html"))
     return page and (google or host.startswith(("accounts.", "login.", "signin.", "auth.", "sso.")))
 
 

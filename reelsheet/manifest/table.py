@@ -2,6 +2,9 @@
 
 What it is, is decided by its content, never by its name. Nothing here knows what the columns mean, except that the
 caller says which headers it could work with: that decides the delimiter.
+
+The parsing is ours because pandas.read_csv stops at a row with too many cells, fills up one with too few, gives no line
+numbers and says of an open quote only where the file ends. Every record must become a row that says what is wrong.
 """
 
 import codecs
@@ -11,7 +14,7 @@ import math
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +32,7 @@ DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical
 SAVE_AS: Final = "save it with File > Save As > 'Excel Workbook (.xlsx)' or 'CSV UTF-8'"
 _NO_TABLE: Final = "it needs a line of column names with 'image' among them, then rows"
 _GUESSED: Final = (
-    "The file is not UTF-8, so it was read as Windows-1252 (guessed encoding): look at accents and quotes in the plan,"
+    "The file is not UTF-8, so it was read as Windows-1252 (guessed encoding): check accents and quotes in the plan,"
     " or save it as 'CSV UTF-8'."
 )
 
@@ -37,6 +40,12 @@ _GUESSED: Final = (
 csv.field_size_limit(LIMIT)
 
 _BOM: Final = "\ufeff".encode()
+_MARKS: Final = {  # the longer ones first
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\x00\x00\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 _UNDEFINED: Final = {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # Windows-1252 gives them no character; they stay control characters
 _WINDOWS_1252: Final = {
     code: bytes([code]).decode("cp1252") for code in range(0x80, 0xA0) if code not in _UNDEFINED
@@ -105,14 +114,14 @@ def read(
     content: bytes,
     name: str,
     *,
-    sheet: str | None,
     accepts: Callable[[Header], bool],
-    page: bool,
+    sheet: str | None = None,
+    page: bool = False,
     strict: bool = True,
 ) -> RawTable:
-    """`content` as a table. `accepts` says of a header whether its columns would do.
+    """`content` as a table. `accepts` says of a header whether it has the needed columns.
 
-    `name` stands for the source in sentences; `page` says that it was sent as a web page. Without `strict`, a quote at
+    `name` stands for the source in messages; `page` says that it was sent as a web page. Without `strict`, a quote at
     a wrong place in a CSV file does not matter. Raises ManifestError.
     """
     if len(content) > LIMIT:
@@ -124,7 +133,7 @@ def read(
     if sheet is None:
         return table
     ignored = f"--sheet was ignored: {name} is a CSV file, which has one sheet only."
-    return RawTable(table.form, table.header, table.records, (*table.warnings, ignored), table.encoding_guessed)
+    return replace(table, warnings=(*table.warnings, ignored))
 
 
 def read_copy(content: bytes, name: str) -> RawTable:
@@ -190,48 +199,33 @@ def _csv(content: bytes, name: str, accepts: Callable[[Header], bool], *, strict
     if hint := _SEPARATOR_LINE.match(data):
         data, skipped, delimiters = data[hint.end() :], 1, [hint[1].decode("ascii", "replace")]
     delimiter = _delimiter(data, name, delimiters, skipped, accepts)
-    header: tuple[str, ...] | None = None
-    only = False
-    records: list[Record] = []
-    for line, cells in _records(data, delimiter, name, skipped, strict=strict):
-        if header is None:
-            header = tuple(cells)
-            only = len(header) == 1 and accepts(header)
-        elif only and len(cells) > 1:
-            # One column needs no delimiter, and picture addresses do hold commas.
-            records.append((line, [delimiter.join(cells)]))
-        else:
-            records.append((line, cells))
+    reader = _records(data, delimiter, name, skipped, strict=strict)
+    header = next((tuple(cells) for _, cells in reader), None)
     if header is None:
         raise ManifestError(f"{name} is empty; {_NO_TABLE}.")
-    told = (_GUESSED,) if guessed else ()
-    return RawTable(Form.CSV, header, records, told, guessed)
+    if len(header) == 1 and accepts(header):  # one column needs no delimiter, and picture addresses do hold commas
+        records = [(line, [delimiter.join(cells)]) for line, cells in reader]
+    else:
+        records = list(reader)
+    return RawTable(Form.CSV, header, records, (_GUESSED,) if guessed else (), guessed)
 
 
 def _as_utf8(content: bytes, name: str) -> tuple[bytes, bool]:
     """The text as UTF-8 without a mark, and whether its encoding had to be guessed."""
-    for mark, encoding in (
-        (b"\xff\xfe\x00\x00", "utf-32"),
-        (b"\x00\x00\xfe\xff", "utf-32"),
-        (b"\xff\xfe", "utf-16"),
-        (b"\xfe\xff", "utf-16"),
-    ):
-        if content.startswith(mark):
-            try:
-                data, guessed = content.decode(encoding).encode(), False
-            except UnicodeError:
-                raise ManifestError(
-                    f"{name} begins like {encoding.upper()} text but is cut or damaged; {SAVE_AS}."
-                ) from None
-            break
-    else:
-        try:
-            content.decode("utf-8")
-            data, guessed = content, False
-        except UnicodeDecodeError:
-            marked = content.startswith(_BOM)  # it is UTF-8, but for a few bytes that another program put in
-            text = content.decode("utf-8", _BY_BYTE) if marked else _from_windows(content)
-            data, guessed = text.encode(), True
+    encoding = next((encoding for mark, encoding in _MARKS.items() if content.startswith(mark)), "")
+    data, guessed = content, False
+    try:
+        text = content.decode(encoding or "utf-8")
+        if encoding:
+            data = text.encode()
+    except UnicodeError:
+        if encoding:
+            raise ManifestError(
+                f"{name} begins like {encoding.upper()} text but is cut or damaged; {SAVE_AS}."
+            ) from None
+        # with a mark it is UTF-8, but for a few bytes that another program put in
+        text = content.decode("utf-8", _BY_BYTE) if content.startswith(_BOM) else _from_windows(content)
+        data, guessed = text.encode(), True
     while data.startswith(_BOM):
         data = data[len(_BOM) :]
     return data, guessed
@@ -250,7 +244,7 @@ codecs.register_error(
 def _delimiter(data: bytes, name: str, candidates: list[str], skipped: int, accepts: Callable[[Header], bool]) -> str:
     """The one delimiter with which the header line alone gives the needed columns.
 
-    Where none does, the one that gives most columns, for the caller to refuse with what was found.
+    Where none does, the one that gives most columns, for the caller to refuse it by its names.
     """
     headers: dict[str, list[str]] = {}
     failure: ManifestError | None = None
@@ -303,13 +297,17 @@ def _lines_before_open_quote(record: str, delimiter: str) -> int:
     stop = re.escape(delimiter) + r"\r\n"
     quoted = re.compile(rf'"(?:[^"]++|"")*+"(?=[{stop}]|\Z)')
     bare = re.compile(rf"[^{stop}]*+")
-    at = 0
-    while record.startswith('"', at) or at == 0 or (at < len(record) and record[at - 1] == delimiter):
-        whole = (quoted if record.startswith('"', at) else bare).match(record, at)
-        if whole is None:
+    position = 0
+    while (
+        record.startswith('"', position)
+        or position == 0
+        or (position < len(record) and record[position - 1] == delimiter)
+    ):
+        cell = (quoted if record.startswith('"', position) else bare).match(record, position)
+        if cell is None:
             break
-        at = whole.end() + 1
-    return len(_LINE_END.findall(record, 0, at))
+        position = cell.end() + 1
+    return len(_LINE_END.findall(record, 0, position))
 
 
 def _xlsx(content: bytes, name: str, sheet: str | None, accepts: Callable[[Header], bool]) -> RawTable:

@@ -95,7 +95,7 @@ def read_cells(content: bytes, name: str, *, sheet: str | None = None, strict: b
     Raises ManifestError.
     """
     raw = tables.read(
-        content, name, sheet=sheet, accepts=lambda header: bool(columns.result_block(header)), page=False, strict=strict
+        content, name, accepts=lambda header: bool(columns.result_block(header)), sheet=sheet, strict=strict
     )
     block = columns.result_block(raw.header)
     if not block:

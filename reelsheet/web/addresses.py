@@ -3,7 +3,7 @@
 A sheet, a provider or a redirect may name any host. Before a byte is sent the host is resolved, every answer is
 judged here, and the connection is made to the very address that was judged (`reelsheet.web.guarded_http`). An IPv6
 address that carries an IPv4 one (mapped, compatible, 6to4, NAT64) is judged by what it carries; tunnels whose end
-cannot be told from here (Teredo, a site's own NAT64) are never entered.
+cannot be known from here (Teredo, a site's own NAT64) are never entered.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ _WRAPPERS: Final = _networks("::ffff:0:0/96", "64:ff9b::/96", "::/96")  # mapped
 _TUNNELS: Final = _networks("2001::/32", "64:ff9b:1::/48")  # Teredo, a site's own NAT64
 # No public name lives below these (RFC 6761), so a failed lookup there is no passing trouble.
 _NEVER_NAMES: Final = (".invalid", ".test", ".example")
-# Names that are there wherever the public ones can be looked up at all.
+# Names that exist wherever public names can be looked up at all.
 _ALWAYS_NAMES: Final = ("example.com", "iana.org")
 _DENIED: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
@@ -83,8 +83,9 @@ def permitted(ip: str | IPAddress, *, allow_private: bool) -> bool:
 
 async def system_lookup(host: str, port: int) -> list[str]:
     """Every address that this machine's resolver gives for `host`. Raises socket.gaierror."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    loop = asyncio.get_running_loop()
+    entries = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 async def resolve(host: str, port: int, *, allow_private: bool, lookup: Lookup = system_lookup) -> list[str]:
@@ -93,7 +94,7 @@ async def resolve(host: str, port: int, *, allow_private: bool, lookup: Lookup =
     Raises BlockedAddress when any single answer is not permitted, UnknownHost when there is none.
     """
     try:
-        found = await lookup(host, port)
+        ips = await lookup(host, port)
     except socket.gaierror as error:
         if await _is_gone(host, error, lookup):
             raise UnknownHost(f"There is no host named {host}; check the address.", host, permanent=True) from error
@@ -102,15 +103,15 @@ async def resolve(host: str, port: int, *, allow_private: bool, lookup: Lookup =
         ) from error
     except (UnicodeError, ValueError) as error:
         raise UnknownHost(f"{host!r} is no host name.", host, permanent=True) from error
-    if not found:
+    if not ips:
         raise UnknownHost(f"{host} has no address.", host, permanent=True)
-    refused(host, found, allow_private=allow_private)
-    return found
+    refuse_blocked(host, ips, allow_private=allow_private)
+    return ips
 
 
-def refused(host: str, found: Iterable[str], *, allow_private: bool) -> None:
-    """Raise BlockedAddress, in a sentence, unless every address in `found` is permitted."""
-    for ip in found:
+def refuse_blocked(host: str, ips: Iterable[str], *, allow_private: bool) -> None:
+    """Raise BlockedAddress unless every address is permitted."""
+    for ip in ips:
         if permitted(ip, allow_private=allow_private):
             continue
         if permitted(ip, allow_private=True):

@@ -1,36 +1,33 @@
-"""Retry-After: how long the provider asks to be left alone."""
+"""Retry-After: how long a server asks to be left alone."""
 
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-LONGEST = 600.0  # seconds; a provider that asks for more is asked again after this much
+LONGEST_S = 600.0  # a server that asks for more is asked again after this much
 
 
-def retry_after(headers: Mapping[str, str], *, now: Callable[[], datetime], cap: float = LONGEST) -> float | None:
-    """Seconds to wait, at most `cap`; None where the header is missing, garbage or in the past.
+def retry_after(headers: Mapping[str, str], *, now: Callable[[], datetime], cap_s: float = LONGEST_S) -> float | None:
+    """Seconds to wait, at most `cap_s`; None where the header is missing, garbage or in the past.
 
     A date counts from the response's own Date, so that a wrong clock on either side does no harm; `now` (UTC-aware)
     stands in where there is none.
     """
-    told = _header(headers, "retry-after")
-    if not told:
+    value = _header(headers, "retry-after")
+    if not value:
         return None
-    seconds = _number(told)
+    seconds = _number(value)
     if seconds is None:
-        moment = _date(told)
+        moment = _date(value)
         if moment is None:
             return None
         seconds = (moment - (_date(_header(headers, "date")) or now())).total_seconds()
-    return min(seconds, cap) if seconds > 0 else None
+    return min(seconds, cap_s) if seconds > 0 else None
 
 
 def _header(headers: Mapping[str, str], name: str) -> str:
-    found = headers.get(name)
-    if found is None:  # a plain dict knows no case
-        found = next((value for key, value in headers.items() if key.lower() == name), "")
-    return found.strip()
+    return next((value for key, value in headers.items() if key.lower() == name), "").strip()  # a dict knows no case
 
 
 def _number(text: str) -> float | None:

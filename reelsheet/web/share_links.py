@@ -49,13 +49,13 @@ def sheet_export(address: str, form: Literal["csv", "xlsx"] = "csv") -> str:
     if view in {"export", "gviz"} or (view == "pub" and "output=" in parts.query):
         return address
     gid = _GID.search(parts.fragment) or _GID.search(parts.query)
-    asked = {"gid": gid[1]} if gid and form == "csv" else {}
+    parameters = {"gid": gid[1]} if gid and form == "csv" else {}
     if "resourcekey" in parts.query:
-        asked |= {key: value for key, value in _query(parts) if key == "resourcekey"}
+        parameters |= {key: value for key, value in _query(parts) if key == "resourcekey"}
     if published:
-        single = {"single": "true"} if asked else {}
-        return f"https://docs.google.com/spreadsheets/d/e/{key}/pub?{urlencode({'output': form} | asked | single)}"
-    return f"https://docs.google.com/spreadsheets/d/{key}/export?{urlencode({'format': form} | asked)}"
+        single = {"single": "true"} if parameters else {}
+        return f"https://docs.google.com/spreadsheets/d/e/{key}/pub?{urlencode({'output': form} | parameters | single)}"
+    return f"https://docs.google.com/spreadsheets/d/{key}/export?{urlencode({'format': form} | parameters)}"
 
 
 def is_google(address: str) -> bool:
@@ -67,8 +67,8 @@ def is_google(address: str) -> bool:
 
 def _drive(parts: SplitResult) -> str | None:
     query = dict(_query(parts))
-    found = _DRIVE_FILE.match(parts.path)
-    key = found[1] if found else query.get("id", "") if _DRIVE_BY_ID.match(parts.path) else ""
+    match = _DRIVE_FILE.match(parts.path)
+    key = match[1] if match else query.get("id", "") if _DRIVE_BY_ID.match(parts.path) else ""
     if not _DRIVE_ID.fullmatch(key):
         return None
     # files shared before 2021 open only with the key that their link carries

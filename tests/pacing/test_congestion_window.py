@@ -79,7 +79,7 @@ def test_a_wrong_clock_on_this_machine_does_not_matter():
 
 @given(st.text(), st.text())
 def test_any_header_is_a_bounded_wait_or_none(told, date):
-    seconds = retry_after({"Retry-After": told, "Date": date}, now=lambda: NOW, cap=60)
+    seconds = retry_after({"Retry-After": told, "Date": date}, now=lambda: NOW, cap_s=60)
     assert seconds is None or 0 < seconds <= 60
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelsheet.provider.classification import PREDICTION_ID, SubmitOutcome, classify_response, usable_id
-from reelsheet.web.retry_after import LONGEST
+from reelsheet.web.retry_after import LONGEST_S
 
 UUID = "550e8400-e29b-41d4-a716-446655440000"
 
@@ -132,7 +132,7 @@ def test_a_server_error_stays_unknown_whatever_its_code_says():
 def test_429_is_not_accepted_and_carries_its_pause():
     result = classify_response(429, {}, b"", complete=True, retry_after_s=7.5)
     assert (result.outcome, result.retry_after_s) == (SubmitOutcome.THROTTLED, 7.5)
-    assert LONGEST == 600.0
+    assert LONGEST_S == 600.0
 
 
 def test_a_moderated_row_is_told_by_its_code():
