@@ -172,10 +172,10 @@ def _day(moment: datetime | None) -> str:
 
 def _duration(seconds: float) -> str:
     """134 → "2 min 14 s"."""
-    whole = round(seconds)
-    if whole < 1:
+    total_s = round(seconds)
+    if total_s < 1:
         return ""
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    hours, minutes, rest = total_s // 3600, total_s // 60 % 60, total_s % 60
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

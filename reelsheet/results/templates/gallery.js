@@ -89,14 +89,14 @@
 
   // ---- cards: all have one height, so an empty shell keeps its place and is filled only near the window
 
-  const cards = rows.map((row, at) => {
+  const cards = rows.map((row, index) => {
     const card = el("li", "card");
-    card.at = at;
+    card.index = index;
     return card;
   });
 
-  function fill(at) {
-    const card = cards[at], row = rows[at];
+  function fill(index) {
+    const card = cards[index], row = rows[index];
     if (card.firstChild) return;
     const media = el("div", row.v ? "media" : "media bad");
     media.append(el("span", "blank", icon("picture")));
@@ -115,11 +115,11 @@
     const open = el("button", "open");
     open.type = "button";
     open.setAttribute("aria-label", (row.v ? "Play " : "Show ") + row.n + ", " + row.s);
-    open.addEventListener("click", () => show(at));
-    card.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && hover(at));
-    card.addEventListener("pointerleave", () => rest(at));
-    open.addEventListener("focus", () => { current = at; if (open.matches(":focus-visible") && !calm.matches) preview(at); });
-    open.addEventListener("blur", () => rest(at));
+    open.addEventListener("click", () => show(index));
+    card.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && hover(index));
+    card.addEventListener("pointerleave", () => rest(index));
+    open.addEventListener("focus", () => { current = index; if (open.matches(":focus-visible") && !calm.matches) preview(index); });
+    open.addEventListener("blur", () => rest(index));
     const name = say("h3", "", row.n);
     name.title = row.n;
     const facts = [];
@@ -137,60 +137,60 @@
       open);
   }
 
-  function drop(at) {
-    const card = cards[at];
+  function drop(index) {
+    const card = cards[index];
     if (card.contains(document.activeElement)) return;
-    rest(at);
+    rest(index);
     card.replaceChildren();
   }
 
   const near = new IntersectionObserver((entries) => {
-    for (const entry of entries) (entry.isIntersecting ? fill : drop)(entry.target.at);
+    for (const entry of entries) (entry.isIntersecting ? fill : drop)(entry.target.index);
   }, { rootMargin: "900px 0px" });
 
   // ---- a clip plays in its card while it is pointed at or focused; one at a time
 
   let playing = -1, pending = 0, inline = null;
 
-  function hover(at) {
+  function hover(index) {
     if (calm.matches || !hovers.matches) return;
     clearTimeout(pending);
-    pending = setTimeout(() => preview(at), 140);
+    pending = setTimeout(() => preview(index), 140);
   }
 
-  function preview(at) {
-    if (playing === at || !rows[at].v || detail.open) return;
+  function preview(index) {
+    if (playing === index || !rows[index].v || detail.open) return;
     if (playing >= 0) rest(playing);
-    const media = cards[at].querySelector(".media");
+    const media = cards[index].querySelector(".media");
     if (!media) return;
-    playing = at;
-    inline = movie(rows[at], () => rest(at));
+    playing = index;
+    inline = movie(rows[index], () => rest(index));
     inline.addEventListener("playing", (event) => event.target.classList.add("on"));
     media.querySelector(".cue").before(inline);
     media.classList.add("playing");
     inline.play().catch(() => {});
   }
 
-  function rest(at) {
+  function rest(index) {
     clearTimeout(pending);
-    if (playing !== at) return;
+    if (playing !== index) return;
     playing = -1;
-    cards[at].querySelector(".media")?.classList.remove("playing");
+    cards[index].querySelector(".media")?.classList.remove("playing");
     still(inline);
     inline = null;
   }
 
   // ---- filters and search
 
-  let status = "", code = "", wanted = [], current = -1, shown = rows.map((_, at) => at), places = new Map();
+  let status = "", code = "", wanted = [], current = -1, shown = rows.map((_, index) => index), places = new Map();
   const plainly = (text) => text.normalize("NFKD").replace(/\p{M}+/gu, "").toLowerCase();
   let haystacks = null;
 
-  function matches(at) {
-    const row = rows[at];
+  function matches(index) {
+    const row = rows[index];
     if (status && row.s !== status) return false;
     if (code && row.k !== code) return false;
-    return wanted.every((word) => haystacks[at].includes(word));
+    return wanted.every((word) => haystacks[index].includes(word));
   }
 
   function refresh() {
@@ -199,12 +199,12 @@
       haystacks = rows.map((row) => plainly([row.n, ...row.c, row.s, row.e, row.k, row.id, row.u, ...(row.w || [])].join("\n")));
     }
     shown = [];
-    cards.forEach((card, at) => {
-      const hit = matches(at);
+    cards.forEach((card, index) => {
+      const hit = matches(index);
       if (card.hidden === hit) card.hidden = !hit;
-      if (hit) shown.push(at);
+      if (hit) shown.push(index);
     });
-    places = new Map(shown.map((at, place) => [at, place]));
+    places = new Map(shown.map((index, place) => [index, place]));
     const all = shown.length === rows.length;
     const note = code ? " with “" + code.replaceAll("_", " ") + "”" : "";
     byId("count").textContent = all ? number(rows.length) + (rows.length === 1 ? " row" : " rows") : number(shown.length) + " of " + number(rows.length) + " rows" + note;
@@ -305,10 +305,10 @@
 
   let lit = -1; // the row in detail; where the focus was before is given back by the browser, and moved on from there
 
-  function show(at) {
-    const row = rows[at];
+  function show(index) {
+    const row = rows[index];
     if (playing >= 0) rest(playing);
-    lit = at;
+    lit = index;
     clear();
     stage.classList.toggle("tall", Boolean(row.ht && row.wd && row.ht > row.wd));
     if (row.v) {
@@ -362,7 +362,7 @@
 
     side.replaceChildren(...parts.filter(Boolean));
     side.scrollTop = 0;
-    const place = places.get(at);
+    const place = places.get(index);
     byId("d-where").textContent = number(place + 1) + " of " + number(shown.length);
     byId("d-prev").disabled = place === 0;
     byId("d-next").disabled = place === shown.length - 1;
@@ -388,12 +388,12 @@
 
   // ---- keyboard
 
-  function focusCard(at) {
-    if (at < 0 || cards[at].hidden) return;
-    current = at;
-    fill(at);
-    cards[at].querySelector(".open").focus({ preventScroll: true });
-    cards[at].scrollIntoView({ block: "nearest" });
+  function focusCard(index) {
+    if (index < 0 || cards[index].hidden) return;
+    current = index;
+    fill(index);
+    cards[index].querySelector(".open").focus({ preventScroll: true });
+    cards[index].scrollIntoView({ block: "nearest" });
   }
 
   function move(by) {
