@@ -1,5 +1,6 @@
 """The life of a run, shared by both flows: prepare, approve, run every row, publish, final state."""
 
+import logging
 from typing import Any
 
 from prefect.runtime import flow_run
@@ -10,10 +11,13 @@ from flows.signals import interruptible
 from reelsheet.errors import ConfigurationError, ReelsheetError
 from reelsheet.options import Options
 from reelsheet.planning.preparation import Preparation
+from reelsheet.run.publish import Published, publish
 from reelsheet.run.run import Run
 from reelsheet.run.start import start_run
 from tasks.prepare_run import prepare_run
 from tasks.publish_results import publish_results
+
+log = logging.getLogger("reelsheet")
 
 MAX_STARTS = 10  # of one flow run; a crash that always comes again must not repeat for ever
 
@@ -56,7 +60,11 @@ async def _run(preparation: Preparation) -> states.Outcome:
 
 async def _publish(run: Run) -> states.Outcome:
     run.monitor.task_runs += 1  # publish-results
-    published = await _call(publish_results, run.run_id)
+    try:
+        published: Published = await _call(publish_results, run.run_id)
+    except Exception as error:  # noqa: BLE001 - what was paid for is written, with Prefect or without it
+        log.warning("The results are written without Prefect (%s).", type(error).__name__)
+        published = await publish(run)
     await artifacts.create(run.monitor, published)
     events.finished(run.context, published.summary)
     is_cancelled = run.stops.signal is not None and await states.is_cancelling()
