@@ -59,7 +59,8 @@ class LedgerSession:
     async def flush_deferred(self) -> None:
         """Write everything that was deferred. Raises LedgerError."""
         for identity in list(self._deferred):
-            await self._flush(identity)
+            if identity in self._deferred:  # its next verdict may have written it meanwhile
+                await self._flush(identity)
 
     async def record_verdict(
         self, record: Callable[..., Attempt], attempt: Attempt, *arguments: Any, to: State
@@ -102,7 +103,9 @@ class LedgerSession:
         self._threads.close()
 
     async def _flush(self, identity: str) -> Attempt:
-        attempt = await self.call(self._deferred[identity])
-        del self._deferred[identity]
-        self.unrecorded_ids.pop(identity, None)
+        write = self._deferred[identity]
+        attempt = await self.call(write)
+        if self._deferred.get(identity) is write:  # else another flush was faster
+            del self._deferred[identity]
+            self.unrecorded_ids.pop(identity, None)
         return attempt
