@@ -109,7 +109,7 @@ async def attach(
         if context is None:
             ledger.close()
             return None
-        return Shard(context, number)
+        return await asyncio.to_thread(Shard, context, number)  # it asks the ledger
     except BaseException:
         ledger.close()
         raise
