@@ -1,5 +1,6 @@
 """`demo` and `sandbox`: the whole job without an account."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -65,11 +66,13 @@ class _BucketFiles:
     INDEX: Final = STATE / "objects.json"
 
     def __init__(self, bucket: str) -> None:
-        import boto3
+        from reelsheet.storage import s3_client
 
         self._bucket = bucket
-        self._s3 = boto3.client("s3")
-        self._index: dict[str, dict[str, Any]] = json.loads(self.INDEX.read_bytes()) if self.INDEX.exists() else {}
+        self._s3 = s3_client.client()
+        self._index: dict[str, dict[str, Any]] = {}
+        with contextlib.suppress(FileNotFoundError, ValueError):  # ValueError: a kill cut the file short
+            self._index = json.loads(self.INDEX.read_bytes())
 
     def upload(self) -> None:
         """Every file that the index knows."""

@@ -3,6 +3,7 @@
 import pytest
 
 from reelsheet.cli import demo
+from reelsheet.errors import ConfigurationError
 
 
 @pytest.fixture
@@ -54,3 +55,17 @@ def test_a_file_that_a_person_changed_loses_its_metadata_and_a_deleted_one_its_o
 def test_the_first_time_there_is_nothing_to_upload(s3, bucket, out):
     demo._BucketFiles(bucket).upload()
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+
+
+def test_an_index_that_a_kill_cut_short_is_the_same_as_none(s3, bucket, out):
+    (out / "objects.json").write_text('{"demo/videos/a')
+    demo._BucketFiles(bucket).upload()
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+
+
+def test_a_damaged_aws_configuration_is_named_with_exit_2(tmp_path, monkeypatch, out, bucket):
+    (tmp_path / "aws").write_text("[default\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws"))
+    with pytest.raises(ConfigurationError, match="The S3 client cannot be set up") as error:
+        demo._BucketFiles(bucket)
+    assert error.value.exit_code == 2
