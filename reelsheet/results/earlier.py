@@ -6,7 +6,8 @@ save these tables in spreadsheet programs, which change delimiter, encoding, for
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -97,6 +98,10 @@ def read_cells(content: bytes, name: str, *, sheet: str | None = None, strict: b
     raw = tables.read(
         content, name, accepts=lambda header: bool(columns.result_block(header)), sheet=sheet, strict=strict
     )
+    return _cells(raw, name)
+
+
+def _cells(raw: tables.RawTable, name: str) -> "pd.DataFrame":
     block = columns.result_block(raw.header)
     if not block:
         raise ManifestError(f"{name} is not a results table: it does not have all columns from 'status' to 'review'.")
@@ -112,10 +117,14 @@ def read_cells(content: bytes, name: str, *, sheet: str | None = None, strict: b
 
 def result_cells(content: bytes, name: str, *, sheet: str | None = None) -> "pd.DataFrame":
     """The cells of RESULT_COLUMNS under these very names; no rows where `content` is not a results table."""
-    for strict in (True, False):  # a table that is cut off, or has a stray quote, is read as far as it goes
+    readers: tuple[Callable[[], pd.DataFrame], ...] = (
+        lambda: read_cells(content, name, sheet=sheet),
+        lambda: read_cells(content, name, sheet=sheet, strict=False),  # cut off, or with a stray quote
+        lambda: _cells(tables.read_copy(content.removeprefix(BOM_UTF8), name), name),  # larger or odder than a sheet
+    )
+    for reader in readers:
         with suppress(ManifestError):
-            frame = read_cells(content, name, sheet=sheet, strict=strict)
-            return frame.iloc[:, -len(RESULT_COLUMNS) :].set_axis(RESULT_COLUMNS, axis=1)
+            return reader().iloc[:, -len(RESULT_COLUMNS) :].set_axis(RESULT_COLUMNS, axis=1)
     return tables.text_frame(RESULT_COLUMNS, [])
 
 

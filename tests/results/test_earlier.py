@@ -161,3 +161,18 @@ def test_what_a_table_says_is_paid_is_never_claimed(ledger, place, registers):
     registers(ledger, "r1")
     for identity in (A, B):
         assert isinstance(ledger.claim(identity, run_id="r1", price_cents=54), Known)
+
+
+@pytest.mark.parametrize("name", ["<Image>", "<!-- the image -->", "GIF89a", "PK\3\4"])
+def test_a_workbooks_column_names_do_not_hide_what_was_paid_for(ledger, place, name):
+    assert import_table(ledger, table(paid(), before=(name, "image")), place) == 1
+
+
+def test_a_workbook_of_the_most_columns_does_not_hide_what_was_paid_for(ledger, place):
+    assert import_table(ledger, table(paid(), before=[f"c{n}" for n in range(16_384)]), place) == 1
+
+
+def test_a_table_that_is_larger_than_a_manifest_may_be_is_read(ledger, place, monkeypatch):
+    content = table(paid())
+    monkeypatch.setattr("reelsheet.manifest.table.LIMIT", len(content) - 1)
+    assert import_table(ledger, content, place) == 1
