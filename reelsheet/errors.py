@@ -9,8 +9,7 @@
     ├── UnknownHost               2  a host name that does not resolve (web/addresses.py)
     ├── FetchError                2  an address that could not be fetched (web/guarded_http.py)
     ├── StorageError              3  a bucket or folder did not do what was asked (its kinds: storage/errors.py)
-    └── Stopped                   3  key refused, no balance, provider or storage down
-        └── Interrupted              by a signal (run/stop_control.py)
+    └── Stopped                   3  a signal, key refused, no balance, provider or storage down
 
 What goes wrong for one row is not an exception, but that row's outcome (`reelsheet.outcomes`).
 """
