@@ -16,7 +16,7 @@ from tasks.store_video import store_video
 
 log = logging.getLogger("reelsheet")
 
-PAID_AT_ONCE = 200  # rows beside the submissions that are only polled or copied
+PAID_AT_ONCE = 512  # rows that are only polled or copied, beside the submissions
 
 
 async def process_rows(
