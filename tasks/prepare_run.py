@@ -9,6 +9,7 @@ from reelsheet import settings
 from reelsheet.errors import ReelsheetError
 from reelsheet.ledger import durability
 from reelsheet.options import Options
+from reelsheet.planning.plan import OPEN
 from reelsheet.planning.preparation import Preparation, prepare
 from reelsheet.run.start import reused_preparation
 
@@ -20,7 +21,9 @@ async def prepare_run(options: Options) -> State[Preparation]:
         preparation = reused_preparation(options) or await _prepare(options)
     except ReelsheetError as error:
         return Failed(name="NotStarted", message=str(error), data=error)
-    return Completed(message=f"{len(preparation.plan.groups)} clips planned", data=preparation)
+    plan = preparation.plan
+    message = f"{len(plan.at_step(*OPEN))} of {len(plan.groups)} clips to make"
+    return Completed(message=message, data=preparation)
 
 
 async def _prepare(options: Options) -> Preparation:
