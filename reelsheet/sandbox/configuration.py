@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from reelsheet.errors import UsageError
 
@@ -14,7 +14,7 @@ BUCKET: Final = "reelsheet-demo"
 class Behaviour(BaseModel):
     """Queueing, price and clips. `POST /sandbox/settings` changes any of these while it runs."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)  # text and true are no numbers
 
     latency: float = Field(6.0, ge=0, description="Seconds from acceptance to completion (the median, with a sigma).")
     latency_sigma: float = Field(0.0, ge=0, le=3, description="Spread of a log-normal latency; 0 makes it constant.")
@@ -27,9 +27,17 @@ class Behaviour(BaseModel):
     )
     clip_bytes: int = Field(400_000, ge=1, description="Size of a tiny clip.")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_json_counts(cls, value: object) -> object:
+        """JSON has one kind of number: 5.0 is the whole number 5."""
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
 
 class Configuration(Behaviour):
     """All that a sandbox is started with. A port of 0 is a free one."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)  # a path may come as text
 
     port: int = Field(0, ge=0, le=65535)
     s3_port: int = Field(0, ge=0, le=65535)
