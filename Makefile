@@ -17,17 +17,20 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 $(BIN)/uv:
-	$(PYTHON) -m venv $(VENV)
-	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/uv.txt
+	@echo "The first time, about 150 packages (0.8 GB) are installed into $(VENV). That takes one to four minutes." >&2
+	@scripts/counting "Creating $(VENV)" $(PYTHON) -m venv $(VENV)
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.txt
+	@scripts/counting "Installing uv" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes --no-deps -r $(VENV)/uv.txt
 
 $(VENV)/.install: $(BIN)/uv requirements.lock pyproject.toml
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints requirements.lock \
-		--build-constraints requirements.lock --editable '.[postgres,redis,sandbox]'
+	@scripts/counting "Installing packages" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
+		--constraints requirements.lock --build-constraints requirements.lock --editable '.[postgres,redis,sandbox]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.install
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
+	@scripts/counting "Installing packages for the tests" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
+		--no-deps --require-hashes -r requirements.lock
 	@touch $@
 
 install: $(VENV)/.install

@@ -16,16 +16,22 @@ Benchmarks = dict[str, Callable[[Stage], Iterator[Figure]]]
 QUICK: Benchmarks = {
     "start": lambda stage: start.one_row(stage, 1),
     "help": lambda stage: start.help_page(stage, 3),
+    "finished": lambda stage: start.finished_again(stage, 10),
     "pace": lambda stage: pace.known(stage, rows=120, latency=2, places=30, sigmas=(0.0,)),
     "cost": lambda stage: cost.of_a_row(stage, rows=60, latency=1, places=30),
+    "real": lambda stage: cost.of_a_row(stage, rows=60, latency=2, places=30, clip_bytes=cost.REAL_CLIP_BYTES),
 }
 FULL: Benchmarks = {
     "start": lambda stage: start.one_row(stage, 3),
     "help": lambda stage: start.help_page(stage, 5),
+    "finished": lambda stage: start.finished_again(stage, 10),
     "pace": lambda stage: pace.known(stage, rows=600, latency=5, places=60, sigmas=(0.0, 0.25, 0.5)),
     "unknown": lambda stage: pace.unknown(stage, rows=450, latency=3, capacity=30),
     "cost": lambda stage: cost.of_a_row(stage, rows=300, latency=2, places=50),
+    "real": lambda stage: cost.of_a_row(stage, rows=300, latency=6, places=50, clip_bytes=cost.REAL_CLIP_BYTES),
     "plan": lambda stage: scale.planning(stage, 100_000),
+    "million": lambda stage: scale.planning(stage, 1_000_000),
+    "parent": lambda stage: scale.parent(stage, 20_000, 100_000),
     "scale": lambda stage: scale.growing(stage, (100, 1_000, int(os.environ.get("BENCHMARK_ROWS", "20000")))),
 }
 

@@ -9,18 +9,19 @@ from reelsheet.sandbox.process import SandboxProcess
 
 PLAIN = "benchmarks.peers.plain_asyncio:main"
 TUTORIAL = "benchmarks.peers.tutorial_prefect:main"
-CLIP_BYTES = 400_000
+CLIP_BYTES = 400_000  # a sandbox's
+REAL_CLIP_BYTES = 5_000_000
 FEW = 10
 
 
-def of_a_row(stage: Stage, *, rows: int, latency: float, places: int) -> Iterator[Figure]:
+def of_a_row(stage: Stage, *, rows: int, latency: float, places: int, clip_bytes: int = CLIP_BYTES) -> Iterator[Figure]:
     """CPU of the client process, without what a start takes: two runs of different length are subtracted."""
-    with stage.sandbox(latency=latency, capacity=places, clip_bytes=CLIP_BYTES) as sandbox:
+    with stage.sandbox(latency=latency, capacity=places, clip_bytes=clip_bytes) as sandbox:
         ours, ours_span = _measured(stage, sandbox, "", rows, places)
         plain, plain_span = _measured(stage, sandbox, PLAIN, rows, places)
         tutorial, tutorial_span = _measured(stage, sandbox, TUTORIAL, rows, places)
     ideal = rows * latency / places
-    name = f"{rows} x {latency:g} s x {places}"
+    name = f"{rows} x {latency:g} s x {places}, clips of {clip_bytes / 1e6:g} MB"
     yield Figure(f"{name}: ms of client CPU a row", ours[0], plain[0] + 15, 1, "goal: the plain script + 15 ms")
     yield Figure(f"{name}: the same / tutorial", ours[0] / tutorial[0], 0.33, 2)
     yield Figure(f"{name}: ms of client CPU a row, start included", ours[1], plain[1] + 15, 1)

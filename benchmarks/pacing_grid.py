@@ -6,14 +6,27 @@ Prints a row for each case and a column for each design. Takes some minutes; not
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from benchmarks.pacing_candidate import Candidate
-from benchmarks.pacing_simulation import Client, Places, Provider, TokenBucket, constant, greedy, log_normal, simulate
-from benchmarks.poll_candidate import PollCandidate
+from benchmarks.pacing_simulation import (
+    Both,
+    Client,
+    Limit,
+    Places,
+    Provider,
+    TokenBucket,
+    constant,
+    greedy,
+    log_normal,
+    simulate,
+)
 from reelsheet.pacing.congestion_window import PaceView
+from reelsheet.pacing.poll_schedule import PollSchedule
 
 
 class Aimd:
@@ -25,7 +38,6 @@ class Aimd:
         ceiling: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
-        unseen: Callable[[], float] | None = None,  # noqa: ARG002 - it does without
     ) -> None:
         self._ceiling, self._clock, self._rng = ceiling or 10**9, clock, rng or random.Random()
         self._window, self._slow_start = 3.0, True
@@ -64,6 +76,9 @@ class Aimd:
 
     release = finished
 
+    def share(self, others: Sequence[int]) -> None:
+        """It does without."""
+
     def wait(self) -> float:
         """Seconds until one may leave."""
         if self.in_flight + 1 > self.window:
@@ -75,10 +90,60 @@ class Aimd:
         return PaceView(self.in_flight, self.window, 0.0, 0.0, self.refusals)
 
 
+class Bucket(Aimd):
+    """The same window, and no more a second than the most that was accepted in any of the latest ten turnarounds."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self._accepted_at: deque[float] = deque()
+        self._began: deque[float] = deque()
+        self._turnaround_s, self._sent_at = 1.0, 0.0
+        self._best: deque[float] = deque(maxlen=10)
+
+    def sent(self) -> None:
+        """A POST leaves."""
+        super().sent()
+        self._sent_at = self._clock()
+
+    def accepted(self) -> None:
+        """It was answered 2xx."""
+        super().accepted()
+        now = self._clock()
+        self._began.append(now)
+        self._accepted_at.append(now)
+        if now - self._accepted_at[0] >= self._turnaround_s:
+            self._best.append(len(self._accepted_at) / (now - self._accepted_at[0]))
+            self._accepted_at.clear()
+
+    def finished(self) -> None:
+        """A place is free."""
+        super().finished()
+        if self._began:
+            self._turnaround_s += (self._clock() - self._began.popleft() - self._turnaround_s) / 8
+
+    release = Aimd.finished
+
+    def wait(self) -> float:
+        """Seconds until one may leave."""
+        next_at = self._sent_at + 1 / (1.05 * max(self._best)) if self._best and not self._slow_start else 0.0
+        return max(super().wait(), next_at - self._clock())
+
+
+class MedianPolls(PollSchedule):
+    """The first poll after the median latency, then in growing steps."""
+
+    def _next(self, one: Any, now_age: float) -> float:
+        median = self.typical
+        if median is None:
+            return super()._next(one, now_age)
+        return max(median, one.not_done + max(0.05 * median, 0.15 * one.not_done))
+
+
 DESIGNS: dict[str, dict[str, Any]] = {
-    "today": {},
+    "reelsheet": {},
     "AIMD": {"window": Aimd},
-    "candidate": {"window": Candidate, "schedule": PollCandidate},
+    "AIMD and bucket": {"window": Bucket},
+    "median polls": {"schedule": MedianPolls},
 }
 
 
@@ -117,25 +182,40 @@ def by_places(
     return Result(statistics.mean(used), statistics.mean(refusals))
 
 
-def shared(places: int, clip_s: float, starts: tuple[float, ...], until: float, *, design: dict[str, Any]) -> Result:
+def shared(limit: Limit, clip_s: float, starts: tuple[float, ...], until: float, *, design: dict[str, Any]) -> Result:
     """Several processes on one account, in the second half; `used` is the smallest share, 1.0 being fair."""
     shares, refusals = [], []
     for seed in (1, 2, 3):
         clients = [Client(2500, starts=at, seed=100 * seed + n, **design) for n, at in enumerate(starts)]
-        simulate(Provider(Places(places), log_normal(clip_s, 0.25), seed=seed), *clients, until=until)
+        simulate(Provider(deepcopy(limit), log_normal(clip_s, 0.25), seed=seed), *clients, until=until)
         taken = [sum(at >= until / 2 for at in client.accepted_at) for client in clients]
         shares.append(min(taken) * len(taken) / sum(taken))
         refusals.append(sum(client.refusals for client in clients) / sum(len(c.accepted_at) for c in clients))
     return Result(statistics.mean(shares), statistics.mean(refusals))
 
 
+def changed(before: int, after: int, clip_s: float, *, told: float | None, design: dict[str, Any]) -> Result:
+    """So many places, others after three generations; the fourth and fifth generation from then. Three runs."""
+    used, refusals = [], []
+    at = 3 * clip_s
+    for seed in (1, 2, 3):
+        provider = Provider(
+            Places(lambda now: before if now < at else after, told), log_normal(clip_s, 0.25), seed=seed
+        )
+        simulate(provider, Client(8 * max(before, after), seed=70 + seed, **design), until=9 * clip_s)
+        used.append(provider.busy(at + 2 * clip_s, at + 4 * clip_s) / after)
+        refusals.append(len(provider.refusals) / len(provider.latencies))
+    return Result(statistics.mean(used), statistics.mean(refusals))
+
+
 def cases() -> Iterator[tuple[str, Callable[[dict[str, Any]], Result]]]:
     """Names and what to run."""
     for per_minute in (5, 20, 60, 600):
         for burst in (1, 3, 10):
-            for told in (True, False):
-                name = f"{per_minute} a minute, burst {burst}, 60 s clips{', Retry-After' if told else ''}"
-                yield name, lambda d, p=per_minute, b=burst, t=told: by_rate(p, b, 60, told=t, design=d)
+            for clip_s in (20, 60):
+                for told in (True, False):
+                    name = f"{per_minute} a minute, burst {burst}, {clip_s} s clips{', Retry-After' if told else ''}"
+                    yield name, partial(_by_rate, per_minute, burst, clip_s, told)
     for places, clip_s, sigma, rows in (
         (30, 3, 0.0, 450),
         (60, 5, 0.25, 600),
@@ -149,8 +229,22 @@ def cases() -> Iterator[tuple[str, Callable[[dict[str, Any]], Result]]]:
                 name,
                 lambda d, a=(places, clip_s, sigma, rows), t=after: by_places(*a, told=t, design=d),
             )
-    yield "2 processes, 30 places, 3 s clips", lambda d: shared(30, 3, (0, 20), 140, design=d)
-    yield "5 processes, 60 places, 3 s clips", lambda d: shared(60, 3, (0, 5, 10, 15, 20), 150, design=d)
+    for before, after_change in ((60, 30), (30, 60), (10, 5), (5, 10)):
+        name = f"{before} places become {after_change}, 30 s clips"
+        yield name, lambda d, b=before, a=after_change: changed(b, a, 30, told=0.0, design=d)
+    for name, limit, clip_s, starts, until in (
+        ("2 processes, 30 places, 3 s clips", Places(30), 3, (0, 20), 140),
+        ("3 processes, 30 places, 30 s clips", Places(30), 30, (0, 60, 120), 1500),
+        ("5 processes, 60 places, 3 s clips", Places(60), 3, (0, 5, 10, 15, 20), 150),
+        ("2 processes, 60 a minute, burst 1, 20 s clips", TokenBucket(60), 20, (0, 100), 1200),
+        ("2 processes, 60 a minute, burst 10, 60 s clips", TokenBucket(60, 10), 60, (0, 100), 1200),
+        ("2 processes, 10 places and 60 a minute, 20 s clips", Both(Places(10), TokenBucket(60)), 20, (0, 100), 1200),
+    ):
+        yield name, lambda d, a=(limit, clip_s, starts, until): shared(*a, design=d)
+
+
+def _by_rate(per_minute: float, burst: int, clip_s: float, told: bool, design: dict[str, Any]) -> Result:
+    return by_rate(per_minute, burst, clip_s, told=told, design=design)
 
 
 def main() -> None:

@@ -138,6 +138,7 @@ class Provider:
     trace: list[tuple[float, int]] = field(default_factory=list)
     refusals: list[tuple[float, float]] = field(default_factory=list)  # (when, Retry-After)
     arrivals: list[float] = field(default_factory=list)
+    board: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -210,10 +211,10 @@ class Client:
     ceiling: int | None = None
     starts: float = 0.0
     trip: float = 0.03  # seconds there and back
-    anticipate: bool = True
     estimate: float | Callable[[float], float] | None = None  # what the provider tells of a latency
     told: bool = True  # the provider says when a prediction was done
     seed: int = 7
+    peers: bool = True
     window: Callable[..., Any] = CongestionWindow  # the design of the pace
     schedule: Callable[..., Any] = PollSchedule  # the design of the polls
     # what came of it
@@ -240,12 +241,22 @@ class Client:
         rng = random.Random(self.seed)
         schedule = self.schedule(clock=clock, rng=rng)
         watch = Watch(schedule)
-        self.pace = self.window(
-            ceiling=self.ceiling, clock=clock, rng=rng, unseen=schedule.unseen if self.anticipate else None
-        )
+        self.pace = self.window(ceiling=self.ceiling, clock=clock, rng=rng)
         gate = Gate(self.pace)
         await asyncio.sleep(self.starts)
+        beat = asyncio.create_task(self._share(provider, gate))
         await asyncio.gather(*(self._row(index, provider, gate, watch) for index in range(self.rows)))
+        beat.cancel()
+        provider.board.pop(self.seed, None)
+
+    async def _share(self, provider: Provider, gate: Gate) -> None:
+        while True:
+            await asyncio.sleep(10)
+            others = [n for seed, n in provider.board.items() if seed != self.seed]
+            provider.board[self.seed] = gate.pace.in_flight
+            if self.peers:
+                gate.pace.share(others)
+                gate.changed()
 
     async def _row(self, index: int, provider: Provider, gate: Gate, watch: Watch) -> None:
         clock = asyncio.get_running_loop().time

@@ -4,7 +4,6 @@
 """
 
 import argparse
-import math
 import random
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +23,6 @@ from benchmarks.pacing_simulation import (
     simulate,
     whole_seconds,
 )
-from reelsheet.pacing.latencies import Latencies, plan
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
@@ -202,13 +200,13 @@ def followed() -> Chart:
 
 def by_the_minute() -> Chart:
     """Limits on submissions instead of places."""
-    chart = Chart("60 submissions a minute, clips of 10 s", "seconds", "accepted", 300, 360)
-    bucket, window = TokenBucket(60, burst=10, told=False), FixedWindow(60)
+    chart = Chart("60 submissions a minute, clips of 60 s", "seconds", "accepted", 300, 360)
     for limit, colour, name in (
-        (bucket, "a", "evenly refilled, no Retry-After"),
-        (window, "c", "by the minute of the clock, Retry-After"),
+        (TokenBucket(60), "a", "one a second, Retry-After"),
+        (TokenBucket(60, burst=10, told=False), "e", "one a second, up to ten at once, no Retry-After"),
+        (FixedWindow(60), "c", "by the minute of the clock, Retry-After"),
     ):
-        provider = Provider(limit, constant(10))
+        provider = Provider(limit, log_normal(60, 0.25))
         client = Client(400)
         simulate(provider, client, until=300)
         chart.line([(0.0, 0.0), *((at, n + 1.0) for n, at in enumerate(client.accepted_at))], colour, name)
@@ -222,38 +220,12 @@ def shared() -> Chart:
     provider = Provider(Places(60), log_normal(3, 0.25), seed=3)
     clients = [Client(3000, starts=start, seed=21 + n) for n, start in enumerate((0, 30, 60))]
     simulate(provider, *clients, until=180)
-    chart = Chart(
-        "Three processes on one account of 60 places, which do not know of each other", "seconds", "in flight", 180, 70
-    )
+    chart = Chart("Three processes with one ledger on one account of 60 places", "seconds", "in flight", 180, 70)
     for client, colour, name in zip(clients, "ace", ("from the start", "30 s later", "60 s later"), strict=True):
         known = [(at, count) for at, count, _ in client.windows]
         chart.line([(client.starts, 0.0), *_steps(known, 180, 1.0)[int(client.starts) :]], colour, name)
     chart.line(_steps(provider.trace, 180, 1.0), "d", "together", dashed=True)
     return chart
-
-
-def polled() -> Chart:
-    """What polls can buy, and what was bought."""
-    chart = Chart(
-        "What polls buy: 600 predictions of 5 s (median), log-normal", "polls a prediction", "seconds late (mean)", 7, 2
-    )
-    for sigma, colour in ((0.1, "e"), (0.25, "a"), (0.5, "c")):
-        chart.line(_frontier(sigma), colour, f"best possible, sigma {sigma}")
-        client = _jittered(sigma, places=60, ceiling=60)[1]
-        chart.dots([(client.polls / client.rows, statistics.mean(client.lateness))], colour)
-    client = _jittered(0.5, places=60, ceiling=60, estimate=whole_seconds)[1]
-    chart.dots([(client.polls / client.rows, statistics.mean(client.lateness))], "b", "sigma 0.5, honest estimates")
-    return chart
-
-
-def _frontier(sigma: float, median: float = 5.0) -> list[tuple[float, float]]:
-    """Mean lateness over polls, for the best ages to poll at where the distribution is known beforehand."""
-    count = 240
-    quantiles = statistics.NormalDist().inv_cdf
-    ages = [median * math.exp(sigma * quantiles((n + 0.5) / count)) for n in range(count)]
-    known = Latencies((ages[0] * 0.98, *ages), (0.0, *((n + 1) / count for n in range(count))))
-    found = [plan(known, 0.02 * 1.35**n) for n in range(18)]
-    return sorted((one.polls, one.lateness) for one in found if one.polls <= 7)
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
@@ -321,7 +293,7 @@ def main() -> None:
     arguments.add_argument("--table", action="store_true", help="print the table, draw nothing")
     if not arguments.parse_args().table:
         IMAGES.mkdir(parents=True, exist_ok=True)
-        for draw in (found, followed, by_the_minute, shared, polled):
+        for draw in (found, followed, by_the_minute, shared):
             path = IMAGES / f"pacing-{draw.__name__.replace('_', '-')}.svg"
             path.write_text(draw().text(), encoding="utf-8")
             print(path)

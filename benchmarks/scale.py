@@ -55,3 +55,21 @@ def planning(stage: Stage, rows: int) -> Iterator[Figure]:
     if planned["pay"] != rows:
         raise RuntimeError(f"{planned['pay']} of {rows} rows were planned")
     yield Figure(f"plan of {rows:,} rows without preflight: seconds", cost.seconds, 10, 1, f"{cost.peak_mb:.0f} MB")
+
+
+PARENT = "benchmarks.parent:main"
+
+
+def parent(stage: Stage, few: int, many: int) -> Iterator[Figure]:
+    """The process of a large run in shards: memory a row is the difference of two sheets, so that no start counts."""
+    own = {"REELSHEET_ALLOW_PRIVATE_HOSTS": "1"}
+    took: dict[int, dict[str, dict[str, float]]] = {}
+    for rows in (few, many):
+        cost = stage.measure(
+            PARENT, str(stage.sheet(None, rows)), environment=stage.surroundings(None) | own, limit=1200
+        )
+        took[rows] = json.loads(cost.out.strip().splitlines()[-1])
+    for part, end in took[many].items():
+        kb = 1024 * (end["peak_mb"] - took[few][part]["peak_mb"]) / (many - few)
+        note = f"{end['cpu_ms'] / many:.3f} ms of CPU a row, {end['peak_mb']:.0f} MB at {many:,} rows"
+        yield Figure(f"parent of a sharded run, {part}: peak KB a row", kb, 1.5, note=note)

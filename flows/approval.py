@@ -1,10 +1,15 @@
 """Above `approve_above_usd` a run waits for a person: approve, cut to an amount, or refuse. Nothing is spent before."""
 
 import asyncio
+import logging
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Literal
+from uuid import UUID
 
-from prefect.exceptions import FlowPauseTimeout
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.exceptions import Abort, FlowPauseTimeout
 from prefect.flow_runs import apause_flow_run
 from prefect.input import RunInput
 from prefect.runtime import flow_run
@@ -16,10 +21,13 @@ from reelsheet import money
 from reelsheet.options import Options
 from reelsheet.planning.preparation import Preparation
 
+log = logging.getLogger("reelsheet")
+
 DEFAULT_HOURS = 12.0
 HOURS_VARIABLE = "reelsheet_approval_hours"
 SPARE_S = 600  # Prefect's own clean-up of pauses that nobody answered comes after ours
 POLL_INTERVAL_S = 5
+SERVER_ERROR = 500  # an HTTP status from here on says nothing about the request
 
 
 class Approval(RunInput):
@@ -68,10 +76,7 @@ async def _answer(plan: str, hours: float) -> Approval | None:
             for number in range(1, 100):
                 form = Approval.with_initial_data(description=plan)
                 try:
-                    answer: Approval = await apause_flow_run(
-                        wait_for_input=form, timeout=int(limit_s) + SPARE_S, poll_interval=POLL_INTERVAL_S,
-                        key=f"approval-{number}",
-                    )  # fmt: skip
+                    answer = await _paused(form, int(limit_s) + SPARE_S, f"approval-{number}")
                 except ValidationError:
                     continue
                 if answer.decision != "cut" or answer.spend_at_most_usd is not None:
@@ -80,6 +85,49 @@ async def _answer(plan: str, hours: float) -> Approval | None:
     except (TimeoutError, FlowPauseTimeout):
         pass
     return None
+
+
+async def _paused(form: type[Approval], limit_s: int, key: str) -> Approval:
+    """What a person answers. While Prefect's server is away, the answer is waited for all the same."""
+    begun: int | None = None
+    while True:
+        try:
+            begun = begun or await _times_begun()
+            return await apause_flow_run(wait_for_input=form, timeout=limit_s, poll_interval=POLL_INTERVAL_S, key=key)
+        except httpx.HTTPError as error:
+            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code < SERVER_ERROR:
+                raise
+            log.warning(
+                "Prefect's server does not answer (%s); the approval is still waited for.", type(error).__name__
+            )
+            await _until_answered(begun)
+
+
+async def _until_answered(begun: int | None) -> None:
+    """Until the server says that this run is paused no more. Asked again under the same key, it gives the answer.
+
+    Raises Abort where the run was taken for lost meanwhile, as its heartbeats did not arrive: another process asks now.
+    """
+    while True:
+        await asyncio.sleep(POLL_INTERVAL_S)
+        with suppress(httpx.HTTPError):
+            async with get_client() as client:
+                state = (await client.read_flow_run(UUID(flow_run.id))).state
+            if (
+                state is None
+                or not (state.is_paused() or state.is_running())
+                or (begun is not None and await _times_begun() > begun)
+            ):
+                raise Abort("Another process continues this run.")
+            if not state.is_paused():
+                return
+
+
+async def _times_begun() -> int:
+    """How many processes were started for this run. An answer counts as a start in `run_count`, but is not Pending."""
+    async with get_client() as client:
+        states = await client.read_flow_run_states(UUID(flow_run.id))
+    return sum(state.name == "Pending" for state in states)
 
 
 async def _hours() -> float:

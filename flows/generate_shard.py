@@ -1,21 +1,27 @@
 """One part of a large run: its rows, in the process of the run or in one of its own."""
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from flows import continuation
 from flows.form import form
 from flows.reporting import names, states
 from flows.rows import process_rows
-from flows.signals import interruptible, reinstall_handlers
+from flows.signals import StopSignals, reinstall_handlers, stop_signals
 from reelsheet import settings
-from reelsheet.errors import ReelsheetError
+from reelsheet.errors import LedgerError, ReelsheetError
 from reelsheet.planning.plan import RowGroup
 from reelsheet.run import shards
+from reelsheet.run.ledger_session import while_away
 from reelsheet.run.run import Run
+from tasks import this_run
 
 RunId = Annotated[str, Field(min_length=1, max_length=64, description="The run that this is a part of.")]
 Number = Annotated[int, Field(ge=1, description="Which part of it, counted from 1.")]
@@ -53,21 +59,36 @@ async def run_shard(run_id: str, number: int, *, flow_run_id: str | None, concur
         reinstall_handlers()
         await process_rows(local.run, local.groups, on_all_admitted=local.on_all_admitted)
         return states.shard_concluded(local.run.stops, local.groups)
+    body = partial(_run_attached, run_id, number, flow_run_id, concurrency)
+    if this_run.is_of_deployment():
+        return await continuation.until_put_back(body)
+    with stop_signals() as signals:
+        return await body(signals)
+
+
+async def _run_attached(
+    run_id: str, number: int, flow_run_id: str | None, concurrency: int | None, signals: StopSignals
+) -> states.Outcome:
     try:
-        attached = await shards.attach(
-            run_id, number, settings.load(), flow_run_id=flow_run_id, concurrency=concurrency
-        )
+        loaded = settings.load()
+        attach = partial(shards.attach, run_id, number, loaded, flow_run_id=flow_run_id, concurrency=concurrency)
+        attached = await while_away(attach)
     except ReelsheetError as error:
-        return states.not_started(error)
+        return states.shard_not_started(error)
     if attached is None:
         return states.shard_elsewhere()
     run = attached.run
+    heeding = asyncio.create_task(continuation.heed_cancel(run))
     try:
-        with interruptible(run.stops):
-            async with run.session():
-                await process_rows(run, shards.paid_first(run.to_do()))
-            await run.refresh()
+        signals.tell(run.stops.interrupt)
+        async with run.session():
+            await process_rows(run, shards.paid_first(run.to_do()))
+        await run.refresh()
+        with suppress(LedgerError):  # its run sees that nobody has it
             await attached.leave()
+        if run.stops.signal is not None and this_run.is_of_deployment() and not await continuation.is_cancelled():
+            raise continuation.PutBack
         return states.shard_concluded(run.stops, list(run.plan.groups.values()))
     finally:
+        heeding.cancel()
         attached.close()

@@ -10,7 +10,7 @@ from flows.reporting import names, states
 from reelsheet.options import Options
 
 Results = Annotated[
-    str, Field(min_length=1, description="A results file, a run's id, or a destination: its latest results.")
+    str, Field(min_length=1, description="A results or review file, a run's id, or a destination: its latest.")
 ]
 Destination = Annotated[str | None, Field(description="Where the clips go; empty: where the earlier run put them.")]
 

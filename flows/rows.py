@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from flows.account_limit import AccountLimit
@@ -29,7 +28,7 @@ async def process_rows(
             if group.step is not Step.SUBMIT:
                 rows.create_task(_continue(run, group, paid_places))
         for group in groups:
-            if group.step is Step.SUBMIT:
+            if group.step is Step.SUBMIT and await run.uploads.ready(group):
                 place = await limit.take(run.stops)
                 if not await run.admit(group):
                     await place.give_back()
@@ -69,5 +68,8 @@ async def _run_task(run: Run, group: RowGroup, task: Any, body: Callable[[str], 
         await task(group.row.name, group.identity, run.run_id)
     except Exception as error:  # noqa: BLE001 - Prefect shows how the task ended; the row must not wait for Prefect
         log.info("%s: the task ended with %s; going on without it.", visible(group.row.name), type(error).__name__)
-        with suppress(Exception):  # the row's line says it, the neighbours go on
+        try:
             await body(group.identity)
+        except Exception as unexpected:  # its neighbours go on
+            log.exception("%s: unexpected error.", visible(group.row.name))
+            run.give_up(group, unexpected)

@@ -14,9 +14,10 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import arun_deployment
 from prefect.exceptions import PrefectException
-from prefect.runtime import deployment
 from prefect.states import Crashed
 
+from flows import continuation
+from flows.bad_workers import is_not_started
 from flows.local_shards import process_in_order, process_shard
 from flows.reporting.states import INTERRUPTED
 from flows.rows import process_rows
@@ -27,6 +28,7 @@ from reelsheet.planning.plan import OPEN
 from reelsheet.planning.preparation import Preparation
 from reelsheet.run import shards
 from reelsheet.run.run import Run
+from tasks import this_run
 
 log = logging.getLogger("reelsheet")
 
@@ -36,10 +38,9 @@ TAKE_IN_INTERVAL_S = 5.0
 TAKE_IN_SHARE = 20  # and at least so many times what the last one took
 NO_WORKER_LIMIT_S = 90.0  # without a shard at work elsewhere, before this process does one itself
 START_LIMIT_S = 180.0  # from a worker's taking a shard up to its first step; an image may have to be pulled
-LEDGER_LIMIT_S = 120.0  # without the ledger, before the run is stopped
 FINAL_STATES_LIMIT_S = 15.0  # for the shards' own states at the end
-MAX_CRASHES = 5  # of one shard
-MAX_FAILURES = 2
+MAX_CRASHES = 5  # of one shard, before this process does it itself
+MAX_FAILURES = 2  # likewise
 SHARDS_UNDER_LIMIT = 8  # shards at once that share --concurrency
 PAGE = 200  # flow runs in one answer of Prefect's
 
@@ -73,7 +74,7 @@ async def process_all_rows(run: Run) -> None:
 
 async def _workers_take_part() -> bool:
     """True inside a worker, where the server knows the shards' deployment."""
-    if not deployment.id:
+    if not this_run.is_of_deployment():
         return False
     try:
         async with get_client() as client:
@@ -85,6 +86,7 @@ async def _workers_take_part() -> bool:
 
 async def _dispatch(run: Run) -> None:
     """Give the shards away, follow them, and take in what they did."""
+    await run.uploads.finish()
     records = await shards.divide(run)
     limit = run.context.options.concurrency
     at_once = len(records) if limit is None else min(len(records), limit, SHARDS_UNDER_LIMIT)
@@ -106,6 +108,7 @@ class DispatchedShard:
     stuck: int = 0  # how often it was taken and never started
     crashes: int = 0
     failures: int = 0
+    is_for_here: bool = False  # workers could not do it: this process does
     given_up: bool = False
 
     def is_stuck(self, child: FlowRun) -> bool:
@@ -124,7 +127,7 @@ class DispatchedShard:
             self.failures += 1
         else:
             self.crashes += 1
-        self.given_up = self.failures >= MAX_FAILURES or self.crashes >= MAX_CRASHES
+        self.is_for_here = self.failures >= MAX_FAILURES or self.crashes >= MAX_CRASHES
 
 
 @dataclass(slots=True)
@@ -151,7 +154,6 @@ class ShardDispatcher:
     last_active: float = field(init=False)  # when a shard was last at work elsewhere
     server_is_silent: bool = False
     stop_is_published: bool = False
-    ledger_down_since: float | None = None
 
     def __post_init__(self) -> None:
         self.ledger = self.run.context.ledger.shards
@@ -167,13 +169,12 @@ class ShardDispatcher:
                 try:
                     await self._reconcile()
                     self.records = await _records(self.run)
-                    self.ledger_down_since = None
-                except LedgerError as error:
-                    if not self._may_wait_for_ledger(error):
-                        break
+                except LedgerError as error:  # it was waited for
+                    self.run.ledger_session.fail(error)
+                    break
                 await stops.pause(POLL_INTERVAL_S)
             with suppress(LedgerError):
-                if stops.signal is not None:
+                if stops.signal is not None and await continuation.is_cancelled():
                     await self._publish_stop(ErrorCode.INTERRUPTED, INTERRUPTED)
             await self._wait_for_final_states()
         finally:
@@ -183,20 +184,12 @@ class ShardDispatcher:
     def _all_ended(self) -> bool:
         return all(record.finished or self.shards[record.number].given_up for record in self.records)
 
-    def _may_wait_for_ledger(self, error: LedgerError) -> bool:
-        """A ledger that is restarted comes back; False where it did not in time, and the run is stopped."""
-        now = monotonic()
-        if self.ledger_down_since is None:
-            self.ledger_down_since = now
-            log.warning("%s", error)
-        if now - self.ledger_down_since < LEDGER_LIMIT_S:
-            return True
-        self.run.ledger_session.fail(error)
-        return False
-
     async def _reconcile(self) -> None:
         """Look at every shard once: start it, start it again where its worker died, or leave it alone."""
         await self._share_stops()
+        if self.run.ledger_session.is_just_back:  # the shards' processes seem dead until they have renewed their leases
+            self.last_active = monotonic()
+            return
         children = await self._children()
         underway = sum(not record.finished and self._is_underway(record, children) for record in self.records)
         own_number = self.own.number if self.own else None
@@ -204,7 +197,7 @@ class ShardDispatcher:
             self.last_active = monotonic()
         for record in self.records:
             shard = self.shards[record.number]
-            if record.finished or record.alive or shard.given_up:
+            if record.finished or record.alive or shard.given_up or shard.is_for_here:
                 continue
             child = children.get(shard.flow_run_id) if shard.flow_run_id else None
             if shard.flow_run_id is not None and child is None and not self.server_is_silent:  # it was deleted
@@ -216,7 +209,7 @@ class ShardDispatcher:
             elif child is not None and (record.owner is not None or _is_final(child) or shard.is_stuck(child)):
                 await self._start_again(record, child)
         await self._end_own()
-        if self.own is None and monotonic() - self.last_active > NO_WORKER_LIMIT_S:
+        if self.own is None:
             await self._do_one_here()
 
     def _is_underway(self, record: ShardRecord, children: dict[UUID, FlowRun]) -> bool:
@@ -227,12 +220,12 @@ class ShardDispatcher:
     async def _share_stops(self) -> None:
         """What stopped one process stops the others: submitting, not polling and copying."""
         stops = self.run.stops
-        if stops.code is not None:
-            await self._publish_stop(stops.code, stops.error)
-        else:
+        if stops.code is None:
             stop = await _in_ledger(self.run, self.ledger.stop_of)
             if stop is not None:
                 stops.stop(ErrorCode(stop.code), stop.error)
+        elif not self.run.ledger_session.is_lost:
+            await self._publish_stop(stops.code, stops.error)
 
     async def _publish_stop(self, code: ErrorCode, error: str) -> None:
         if not self.stop_is_published:
@@ -276,21 +269,37 @@ class ShardDispatcher:
         else:
             shard.count_end(child, never_started=never_started)
         if shard.given_up:
-            reason = reason or "its workers ended without finishing it"
-            error = f"Part {seen.number} of this run could not be finished: {reason}"
-            self.run.stops.stop(ErrorCode.INTERRUPTED, error)
+            self._give_up(seen.number, reason)
             return
-        log.warning("Shard %d is started again: %s", seen.number, reason)
+        if is_not_started(child):
+            self._remark(reason)
+        log.warning("Shard %d is %s: %s", seen.number, "done here" if shard.is_for_here else "started again", reason)
         await _in_ledger(self.run, self.ledger.begin_try, seen.number)
         shard.flow_run_id = None
 
+    def _give_up(self, number: int, reason: str | None) -> None:
+        self.shards[number].given_up = True
+        error = f"Part {number} of this run could not be finished: {reason or 'its workers ended without finishing it'}"
+        self.run.stops.stop(ErrorCode.INTERRUPTED, error)
+
+    def _remark(self, problem: str | None) -> None:
+        """Name a worker that is not set up like the run, once for each problem."""
+        remarks = self.run.monitor.remarks
+        if problem and problem not in remarks:
+            remarks.append(problem)
+
     async def _do_one_here(self) -> None:
-        """No worker has started anything for a while (they may all be waiting for this very run): do one here."""
+        """One that workers could not do; or any, where none has started anything for a while.
+
+        They may all be waiting for this very run.
+        """
+        is_idle = monotonic() - self.last_active > NO_WORKER_LIMIT_S
         for record in self.records:
-            if record.finished or record.alive or self.shards[record.number].given_up:
+            shard = self.shards[record.number]
+            if record.finished or record.alive or shard.given_up or not (is_idle or shard.is_for_here):
                 continue
             if await _in_ledger(self.run, self.ledger.take, record.number, self.run.context.record.flow_run_id):
-                log.warning("No worker is free; shard %d is done here.", record.number)
+                log.warning("Shard %d is done here, as no worker could do it.", record.number)
                 groups = shards.within(self.run.to_do(), record.first_position, record.last_position)
                 task = asyncio.create_task(self._process_own(record.number, shards.paid_first(groups)))
                 self.own = OwnShard(record.number, frozenset(group.identity for group in groups), task)
@@ -304,8 +313,11 @@ class ShardDispatcher:
     async def _end_own(self) -> None:
         """Room for the next; a shard that could not be finished here is given back."""
         if self.own is not None and self.own.task.done():
-            if self.own.task.exception() is not None:
+            error = self.own.task.exception()
+            if error is not None:
                 await _in_ledger(self.run, self.ledger.give_back, self.own.number)
+            if error is not None and self.shards[self.own.number].is_for_here:
+                self._give_up(self.own.number, f"unexpected error ({type(error).__name__}).")
             self.own = None
 
     async def _children(self) -> dict[UUID, FlowRun]:

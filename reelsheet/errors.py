@@ -4,7 +4,9 @@
     ├── UsageError                2  flags that do not fit together, a missing consent
     ├── ManifestError             2  the sheet cannot be read at all
     ├── ConfigurationError        2  key, bucket, ledger or address not usable; nothing was spent
-    │   └── LedgerError           2  the ledger cannot be opened, read or trusted
+    │   ├── LedgerError           2  the ledger cannot be opened, read or trusted
+    │   │   └── LedgerAway        2  it does not answer just now, and may be back soon
+    │   └── WorkerError           2  this machine is not set up like the run's
     ├── BlockedAddress            2  an address that must never be fetched
     ├── UnknownHost               2  a host name that does not resolve (web/addresses.py)
     ├── FetchError                2  an address that could not be fetched (web/guarded_http.py)
@@ -35,6 +37,14 @@ class ConfigurationError(ReelsheetError):
 
 class LedgerError(ConfigurationError):
     """The ledger cannot be opened, is newer than this program, or does not answer."""
+
+
+class LedgerAway(LedgerError):
+    """The ledger's database does not answer: it is restarted, moved or cut off, and may be back soon."""
+
+
+class WorkerError(ConfigurationError):
+    """This machine is not set up like the run that it should take part in; another one may be."""
 
 
 class BlockedAddress(ReelsheetError):

@@ -10,6 +10,8 @@ from reelsheet.errors import UsageError
 # A comma divides thousands and nothing else: "1,50" must not become a cap of $150.
 _WRITTEN: Final = re.compile(r"\$?(?:\d+|\d{1,3}(?:,\d{3})+|(?=\.\d))(?:\.\d*)?", re.ASCII)
 
+QUOTE_LIMIT_CENTS: Final = 1_000_000_000
+
 
 @lru_cache(maxsize=4096)  # large tables repeat few amounts
 def usd(cents: int) -> str:
@@ -39,13 +41,16 @@ def cents(amount: str | float | Decimal) -> int:
 
 
 def quoted_cents(value: object) -> int | None:
-    """The provider's `costCents` as whole cents (a fraction rounds up); None where it says nothing usable."""
+    """The provider's `costCents` as whole cents (a fraction rounds up); None where it is no price.
+
+    A number above QUOTE_LIMIT_CENTS counts as that, which no database column overflows at.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         amount = Decimal(str(value).strip())
-    except InvalidOperation:
+    except (InvalidOperation, ValueError):  # the second one: Python prints no number of thousands of digits
         return None
-    if not amount.is_finite() or not 0 <= amount <= 1_000_000:
+    if not amount.is_finite() or amount < 0 or (isinstance(value, str) and amount > QUOTE_LIMIT_CENTS):
         return None
-    return int(amount.to_integral_value(rounding=ROUND_CEILING))
+    return int(min(amount, Decimal(QUOTE_LIMIT_CENTS)).to_integral_value(rounding=ROUND_CEILING))

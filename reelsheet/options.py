@@ -30,8 +30,11 @@ def flag(help: str, group: Group, value: str | None = None, **more: Any) -> Para
 
 
 def _dollars(_: object, tokens: "Sequence[Token]") -> float:
+    from reelsheet.errors import UsageError
     from reelsheet.money import cents
 
+    if not tokens[0].value.strip():
+        raise UsageError("--max-cost has no amount after it. A shell takes $5 for a variable: write --max-cost 5.")
     return cents(tokens[0].value) / 100
 
 
@@ -58,9 +61,28 @@ class PlanOptions:
         flag("The most that this run may spend, in US dollars; without it, the plan's total.", MONEY, "USD",
              name="--max-cost", converter=_dollars, validator=Number(gte=0, lte=1_000_000)),
     ] = None  # fmt: skip
-    limit: Annotated[int | None, flag("Only the first N rows that need work.", MONEY, "N", validator=Number(gte=1))] = (
-        None
-    )
+    limit: Annotated[
+        int | None,
+        flag("Only N of the rows that need work: first those never tried, then the longest untried.", MONEY, "N",
+             validator=Number(gte=1)),
+    ] = None  # fmt: skip
+    where: Annotated[
+        tuple[str, ...],
+        flag("Only rows with COLUMN=VALUE or COLUMN!=VALUE, such as campaign=spring; if several, all must hold.", SHEET,
+             "COLUMN=VALUE", negative=""),
+    ] = ()  # fmt: skip
+    prompt: Annotated[
+        str | None,
+        flag("One prompt for all rows, such as '{product} turns slowly'; {product} is each row's cell in that column.",
+             SHEET, "TEXT"),
+    ] = None  # fmt: skip
+    pictures: Annotated[
+        str | None,
+        flag("The folder of the picture files that the sheet names; without it, the sheet's own.", SHEET, "FOLDER"),
+    ] = None
+    encoding: Annotated[
+        str | None, flag("A CSV file's encoding, such as cp1250 or shift_jis; without it, it is found.", SHEET, "NAME")
+    ] = None
     concurrency: Annotated[
         int | None,
         flag("At most N predictions in flight; without it, as many as the account allows.", PACE, "N",
@@ -72,9 +94,15 @@ class PlanOptions:
     retry_unknown: Annotated[
         bool, flag("Submit rows again whose answer was lost; they may then be charged twice.", MONEY)
     ] = False
+    new_run: Annotated[
+        bool, flag("Begin another run, even where one of the same command is unfinished; it may pay again.", MONEY)
+    ] = False
     preflight: Annotated[
         bool, flag("Check every picture before anything is spent.", SHEET, negative="--no-preflight")
     ] = True
+    include_hidden: Annotated[
+        bool, flag("Run the hidden rows of a workbook, too; without it, they are left out.", SHEET)
+    ] = False
     sheet: Annotated[str | None, flag("The sheet of a workbook; without it, the first.", SHEET, "NAME")] = None
     image_column: Annotated[str | None, flag("The column with the pictures' addresses.", SHEET, "NAME")] = None
     prompt_column: Annotated[str | None, flag("The column with the prompts.", SHEET, "NAME")] = None
@@ -120,7 +148,8 @@ class Options(RunOptions):
     def from_record(cls, recorded: "Mapping[str, Any]", **changes: Any) -> "Options":
         """Options as the ledger keeps them beside other things of the run, with `changes`."""
         names = {option.name for option in fields(cls)}
-        return cls(**{name: value for name, value in recorded.items() if name in names} | changes)
+        kept = {name: value for name, value in recorded.items() if name in names} | changes
+        return cls(**kept | {"where": tuple(kept.get("where") or ())})
 
     def shown(self) -> "Options":
         """These options as they may be kept: a web address without its signature."""

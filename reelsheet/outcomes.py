@@ -56,6 +56,8 @@ class ErrorCode(StrEnum):
     OVER_BUDGET = "over_budget"
     OVER_LIMIT = "over_limit"
     INTERRUPTED = "interrupted"
+    HIDDEN = "hidden"
+    NOT_CHOSEN = "not_chosen"
 
 
 def iso(moment: datetime | None) -> str:
@@ -92,6 +94,9 @@ class RowResult:
     duration_s: float | None = None
     run_id: str = ""
     review: str = ""
+    prompt_sent: str = ""
+    image_sha256: str = ""
+    image_input: str = ""
 
     @property
     def seconds(self) -> float | None:
@@ -134,5 +139,14 @@ RESULT_CELLS: Final[Mapping[str, Callable[[RowResult], str]]] = {
     "duration_s": lambda result: _rounded(result.duration_s, 2),
     "run_id": lambda result: result.run_id,
     "review": lambda result: result.review,
+    "prompt_sent": lambda result: result.prompt_sent,
+    "image_sha256": lambda result: result.image_sha256,
+    "image_input": lambda result: result.image_input,
 }
 RESULT_COLUMNS: Final[tuple[str, ...]] = tuple(RESULT_CELLS)
+
+CLIP: Final = "clip"  # a column of links that say PLAY, in the workbook only
+PLAY: Final = "Play"
+SEEN_COLUMNS: Final = ("status", "review", CLIP, "error", "warnings", "prompt_sent", "cost_usd", "at_risk_usd")
+# The order in the workbook: first what a person looks at, then what is folded away.
+WORKBOOK_COLUMNS: Final = (*SEEN_COLUMNS, *(name for name in RESULT_COLUMNS if name not in SEEN_COLUMNS))

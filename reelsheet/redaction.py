@@ -52,22 +52,26 @@ _FILE: Final = r"/[^/]+\.\w{2,5}$"  # the path itself names a file, so that no p
 
 # The table of known signatures. Whoever adds one: list only what the signer appends, never what chooses a picture.
 SIGNATURES: Final = (
-    Signature("AWS, version 4, and whoever uses it", {"x-amz-signature": _ANY}, "x-amz-* x-id"),
+    Signature(
+        "AWS, version 4, and whoever uses it", {"x-amz-signature": _ANY, "x-amz-credential": _ANY}, "x-amz-* x-id"
+    ),
     Signature("AWS, version 2", {"awsaccesskeyid": _ANY, "signature": _ANY}, "expires x-amz-security-token"),
     Signature("CloudFront", {"key-pair-id": _ANY, "signature": _ANY}, "expires policy hash-algorithm"),
-    Signature("Google Cloud Storage, version 4", {"x-goog-signature": _ANY}, "x-goog-*"),
+    Signature("Google Cloud Storage, version 4", {"x-goog-signature": _ANY, "x-goog-credential": _ANY}, "x-goog-*"),
     Signature("Google Cloud Storage, version 2", {"googleaccessid": _ANY, "signature": _ANY}, "expires"),
     Signature(
         "Azure, shared access",
         {"sig": _ANY, "sv": r"\d{4}-\d\d-\d\d"},
         "ss srt sr sp st se sip spr si ses sdd skoid sktid skt ske sks skv saoid suoid scid",
     ),
+    Signature(
+        "Azure, shared access without its version", {"sig": _ANY, "se": r"\d{4}-\d\d-\d\d.*"}, "sp sr st spr sip"
+    ),
     Signature("Alibaba Cloud, version 1", {"ossaccesskeyid": _ANY, "signature": _ANY}, "expires security-token"),
     Signature(
         "Alibaba Cloud, version 4",
-        {"x-oss-signature": _ANY},  # x-oss-process stays: it makes another picture
-        "x-oss-signature-version x-oss-credential x-oss-date x-oss-expires x-oss-additional-headers "
-        "x-oss-security-token",
+        {"x-oss-signature": _ANY, "x-oss-credential": _ANY},  # x-oss-process stays: it makes another picture
+        "x-oss-signature-version x-oss-date x-oss-expires x-oss-additional-headers x-oss-security-token",
     ),
     Signature("Huawei Cloud", {"accesskeyid": _ANY, "signature": _ANY}, "expires x-obs-security-token"),
     Signature(
@@ -75,10 +79,11 @@ SIGNATURES: Final = (
         {"q-signature": _ANY, "q-ak": _ANY},
         "q-sign-algorithm q-sign-time q-key-time q-header-list q-url-param-list x-cos-security-token",
     ),
+    Signature("Baidu Cloud", {"authorization": r"bce-auth-v1/.+"}),
     Signature("Akamai", {"hdnts": r".*hmac=.*"}),
     Signature("Akamai", {"hdnea": r".*hmac=.*"}),
     Signature("Akamai", {"__token__": r".*hmac=.*"}),
-    Signature("Cloudflare", {"verify": r"\d{10}-.+"}),
+    Signature("Cloudflare", {"verify": r"\d{10}-.{20,}"}),
     Signature("Bunny", {"token": _ANY, "expires": _EPOCH}, "token_path", where=_FILE),
     Signature("nginx", {"md5": _ANY, "expires": _EPOCH}, where=_FILE),
     Signature("Laravel", {"signature": r"[0-9a-f]{64}", "expires": _EPOCH}),
@@ -93,6 +98,17 @@ SIGNATURES: Final = (
         where=r"^[^/]*\.discordapp\.(com|net)/",
     ),
     Signature("Facebook", {"oh": _ANY, "oe": _ANY}, "_nc_*", where=r"^[^/]*\.(fbcdn\.net|cdninstagram\.com)/"),
+    Signature(
+        "Notion",
+        {"expirationtimestamp": r"\d{13}", "signature": _ANY},
+        where=r"^(file\.notion\.so|www\.notion\.so/signed)/",
+    ),
+    Signature("Notion, pictures", {"exp": _EPOCH, "sig": _ANY}, where=r"^img\.notionusercontent\.com/"),
+    Signature(
+        "SharePoint and OneDrive",
+        {"tempauth": _ANY},
+        where=r"^([^/]*\.sharepoint\.(com|cn|us|de)|my\.microsoftpersonalcontent\.com)/",
+    ),
 )
 _SIGNERS: Final = frozenset(next(iter(signature.needs)) for signature in SIGNATURES)  # one parameter of each
 
@@ -107,6 +123,7 @@ _SECRET_NAMES: Final = frozenset({
     "oauth_token", "jwt", "bearer", "api_key", "apikey", "api-key", "x-api-key", "subscription-key", "secret",
     "client_secret", "password", "passwd", "pwd", "passphrase", "credential", "credentials", "session",
     "sessionid", "session_id", "sid", "code", "ticket", "rlkey", "resourcekey", "nonce", "hmac",
+    "tempauth",
 })
 # fmt: on
 _KEY_LIKE: Final = re.compile(r"[\w-]{20,}")  # `key=` is a secret in some services and a folder in others
@@ -196,19 +213,18 @@ def clean_url(url: str) -> str:
     name = scheme[:-1].lower()
     if scheme and parts["slashes"] is not None and name not in _KEPT_SCHEMES and not name.startswith(_DATABASES):
         return f"{scheme}//{MASK}"  # a notification service: its address is its key
-    path = parts["path"]
+    path, query, fragment = parts["path"], parts["query"] or "", parts["fragment"] or ""
     authority = authority.rpartition("@")[2]
-    if "@" in path and re.search(r":[^\]]*\D[^\]]*$", authority):  # a password with an unescaped slash in it
-        authority, _, path = path.rpartition("@")[2].partition("/")
-        path = f"/{path}" if path else ""
+    rest = f"{path}{query}{fragment}"
+    if "@" in rest and re.search(r":[^\]]*\D[^\]]*$", authority):  # no port, so a password with an unescaped sign in it
+        return clean_url(f"{scheme}{'//' if parts['slashes'] is not None else ''}{rest.rpartition('@')[2]}")
     place = f"{authority}{path}"
     hook = _HOOKS.match(place)
     if hook:
         return f"{scheme}//{hook[0]}/{MASK}"
     slashes = "//" if parts["slashes"] is not None else ""
     path = "/".join(_masked_piece(segment) for segment in path.split("/"))
-    query = _public_parameters(parts["query"] or "")
-    fragment = parts["fragment"] or ""
+    query = _public_parameters(query)
     if "=" in fragment:
         fragment = _public_parameters(fragment)
     return _masked(f"{scheme}{slashes}{authority}{path}{query}{fragment}")

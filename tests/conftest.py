@@ -1,10 +1,13 @@
 """Servers on loopback that tests share; nothing here leaves this machine."""
 
+import logging
 import os
 import shutil
+import sqlite3
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +30,19 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
     for name in list(os.environ):
         if name.startswith(("AWS_", "REELSHEET_", "VIBEDREAM_")) and name != "AWS_CA_BUNDLE":
             monkeypatch.delenv(name)
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets the width of its own terminal
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("home")))
     # The same in every test: reelsheet keeps one S3 client for each environment.
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere/config")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere/credentials")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it keeps the credentials of whoever asked first
+
+
+@pytest.fixture(autouse=True)
+def own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that was called in a test keeps its messages from other loggers only until that test ends."""
+    monkeypatch.setattr(logging.getLogger("reelsheet"), "propagate", True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -149,6 +159,32 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> "Path":
     return path
 
 
+@pytest.fixture(autouse=True)
+def new_ledgers(migrated: "Path", monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new SQLite ledger gets the tables that the migrations made once; only tests of the migrations run them again."""
+    from reelsheet.ledger.database import Database
+
+    upgrade = Database._upgrade
+
+    def copy(database: Database, revision: str = "head") -> None:
+        if database.is_sqlite and revision == "head":
+            with database.write() as connection:
+                if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar() == 0:
+                    for statement in statements_of(migrated):
+                        connection.exec_driver_sql(statement)
+                    return
+        upgrade(database, revision)
+
+    monkeypatch.setattr(Database, "_upgrade", copy)
+
+
+@cache
+def statements_of(path: "Path") -> tuple[str, ...]:
+    """What makes the same database again, in a transaction that is open already."""
+    with closing(sqlite3.connect(path)) as connection:
+        return tuple(line for line in connection.iterdump() if line not in {"BEGIN TRANSACTION;", "COMMIT;"})
+
+
 @pytest.fixture
 def sqlite_url(migrated: "Path", tmp_path: "Path") -> str:
     """The address of an empty ledger in a file."""
@@ -181,12 +217,27 @@ def ledger_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def registers() -> Callable[..., Any]:
-    """Registers a run, with simple values for everything that is not given."""
+    """Registers a run, with simple values for everything that is not given.
 
-    def register(ledger: Any, run_id: str = "r1", **told: Any) -> Any:
+    `permissions`: identity → the attempt that it asks to replace, for the reasons in `asks`.
+    """
+    from reelsheet.ledger import Ask, RepayRequest
+
+    def register(
+        ledger: Any,
+        run_id: str = "r1",
+        *,
+        permissions: dict[str, int] | None = None,
+        asks: frozenset[Ask] = frozenset({Ask.FRESH}),
+        **told: Any,
+    ) -> Any:
+        requests = {
+            identity: RepayRequest(number, asks if number else frozenset())
+            for identity, number in (permissions or {}).items()
+        }
         given: dict[str, Any] = {
             "verb": "run", "source": "m.csv", "destination": "/d", "command": run_id, "flow_run_id": None,
-            "options": {}, "rows": 10, "cap_cents": 100_000,
+            "options": {}, "rows": 10, "cap_cents": 100_000, "asks": asks, "requests": requests,
         }  # fmt: skip
         return ledger.open_run(run_id=run_id, **(given | told))
 
@@ -241,6 +292,8 @@ LONGEST_FIRST = (
     "tests/deployments/",
     "tests/test_installing.py",
     "tests/faults/test_as_a_command.py",
+    "tests/ledger/test_state_machine.py",
+    "tests/hunt/",
     "tests/docs/",
     "tests/flows/",
     "tests/faults/",

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reelsheet.errors import UsageError
-from reelsheet.money import cents, dollars, quoted_cents, usd
+from reelsheet.money import QUOTE_LIMIT_CENTS, cents, dollars, quoted_cents, usd
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=60)
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4))
@@ -100,9 +100,12 @@ def test_an_amount_is_cents_that_never_exceed_it_or_an_error(amount):
         (" 54.2 ", 55),
         (0, 0),
         (0.4, 1),
-        (1_000_000, 1_000_000),
-        (1_000_000.5, None),
-        (1_000_001, None),
+        (1_000_000.5, 1_000_001),
+        (1_000_000_000, 1_000_000_000),
+        (1_000_000_000.5, 1_000_000_000),
+        (1e300, 1_000_000_000),
+        (10**25, 1_000_000_000),
+        (-(10**25), None),
         (-1, None),
         (-0.5, None),
         (True, None),
@@ -116,6 +119,7 @@ def test_an_amount_is_cents_that_never_exceed_it_or_an_error(amount):
         (float("inf"), None),
         ("1e400", None),
         ("9" * 5000, None),
+        ("2000000000", None),
     ],
 )
 def test_a_quote_is_whole_cents_and_a_fraction_counts(said, found):
@@ -129,5 +133,5 @@ def test_a_quote_is_in_bounds_and_never_less_than_was_said_or_nothing(value):
     if found is None:
         return
     assert isinstance(found, int)
-    assert 0 <= found <= 1_000_000
-    assert found >= Decimal(str(value).strip()) > found - 1
+    assert 0 <= found <= QUOTE_LIMIT_CENTS
+    assert found == QUOTE_LIMIT_CENTS or found >= Decimal(str(value).strip()) > found - 1

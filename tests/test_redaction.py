@@ -292,3 +292,9 @@ def test_cleaned_text_is_always_one_printable_line_within_its_limit(text, limit)
 @given(st.text(PRINTABLE, min_size=6, max_size=30), st.text(max_size=50), st.text(max_size=50))
 def test_a_known_secret_never_survives(secret, before, after):
     assert secret not in clean(f"{before} {secret} {after}", (secret,))
+
+
+@pytest.mark.parametrize("sign", "#?/")
+def test_a_login_with_an_unescaped_sign_in_its_password_is_cut(sign):
+    assert clean_url(f"https://user:hidden{sign}1@host.test/a") == "https://host.test/a"
+    assert clean_url(f"https://host.test/a{sign}by=me@x.test").startswith("https://host.test/a")

@@ -37,6 +37,80 @@ def test_dotenv_is_read_as_people_write_it(here):
     assert (loaded.api_key.get_secret_value(), loaded.price_cents, loaded.model) == ("a$b", 60, "i2v-pro")
 
 
+@pytest.fixture
+def warnings_of(monkeypatch, caplog):
+    """Loads the settings; what was warned of."""
+    monkeypatch.setattr(settings, "_warned", set())
+    monkeypatch.setattr(settings.log, "propagate", True)
+
+    def load():
+        caplog.clear()
+        settings.load()
+        return caplog.messages
+
+    return load
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("PATH", "LD_PRELOAD", "PYTHONPATH", "PYTHONSTARTUP", "HOME", "XDG_STATE_HOME", "TZ", "no_such_name"),
+        *(
+            "PREFECT_HOME",
+            "PREFECT_LOGGING_SETTINGS_PATH",
+            "PREFECT_PROFILES_PATH",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+        ),
+        *("HTTPS_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_DATA_PATH"),
+        *("AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "vibedream_api_key", "MYREELSHEET_X"),
+    ],
+)
+def test_dotenv_sets_nothing_that_makes_programs_run_or_send_elsewhere(here, name, warnings_of):
+    os.environ.pop(name, None)
+    (here / ".env").write_text(f"{name}=secret-value\n")
+    (warned,) = warnings_of()
+    assert warned.startswith(f".env cannot set {name}, only VIBEDREAM_*, REELSHEET_*, ")
+    assert "secret-value" not in warned
+    assert name not in os.environ
+    assert warnings_of() == [], "once"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("VIBEDREAM_API_KEY", "REELSHEET_LEDGER_URL", "PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"),
+        *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"),
+        *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"),
+    ],
+)
+def test_dotenv_sets_keys_addresses_and_our_own_settings(here, name, warnings_of):
+    os.environ.pop(name, None)
+    (here / ".env").write_text(f"{name}=x\n")
+    assert warnings_of() == []
+    assert os.environ[name] == "x"
+
+
+@pytest.mark.parametrize(
+    ("address", "key", "to"),
+    [
+        ("VIBEDREAM_BASE_URL", "VIBEDREAM_API_KEY", "https://api.elsewhere.test"),
+        ("PREFECT_API_URL", "PREFECT_API_KEY", "https://prefect.elsewhere.test/api"),
+        ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "https://prefect.elsewhere.test/api"),
+        ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "https://s3.elsewhere.test"),
+    ],
+)
+def test_an_address_from_dotenv_beside_a_key_from_the_environment_is_said(here, address, key, to, warnings_of):
+    os.environ.pop(address, None)
+    os.environ[key] = "a-key-of-the-environment"
+    (here / ".env").write_text(f"{address}={to}\n")
+    assert warnings_of() == [f"{address} comes from .env: {to}. {key} from the environment is used there."]
+
+
+def test_an_address_beside_its_own_key_is_not_worth_a_word(here, warnings_of):
+    (here / ".env").write_text("VIBEDREAM_BASE_URL=https://api.elsewhere.test\nVIBEDREAM_API_KEY=x\n")
+    assert warnings_of() == []
+
+
 @pytest.mark.parametrize(
     "name", ["API_KEY", "BASE_URL", "MODEL", "PRICE_CENTS", "REELSHEET_API_KEY", "REELSHEET_DAILY_CAP_CENTS"]
 )
@@ -105,3 +179,31 @@ def test_what_is_wrong_is_told_by_its_name(here, name, value):
     os.environ[name] = value
     with pytest.raises(ConfigurationError, match=f"The settings cannot be used: {name}: "):
         settings.load()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "vd-'1", " vd-'1\n", "'vd-'1'", '"vd-\'1"', "Bearer vd-'1", "bearer\tvd-'1", '"Bearer vd-\'1"', "Bearer \"vd-'1\"",
+        "Authorization: Bearer vd-'1", "\u201cvd-'1\u201d", "VIBEDREAM_API_KEY=vd-'1",
+    ],
+)  # fmt: skip
+def test_a_key_is_taken_out_of_quotes_and_from_behind_bearer(monkeypatch, caplog, written):
+    monkeypatch.setattr(settings, "_warned", set())
+    monkeypatch.setenv("VIBEDREAM_API_KEY", written)
+    loaded = settings.load()
+    assert loaded.api_key is not None
+    assert loaded.api_key.get_secret_value() == "vd-'1"
+    assert ("only the key itself is used" in caplog.text) is (written.strip() != "vd-'1")
+    assert "vd-" not in caplog.text
+
+
+@pytest.mark.parametrize("written", ["Bearer", "''", '"Bearer "', " "])
+def test_quotes_without_a_key_are_none(monkeypatch, written):
+    monkeypatch.setenv("VIBEDREAM_API_KEY", written)
+    assert settings.load().api_key is None
+
+
+def test_a_key_may_begin_with_any_letters(monkeypatch):
+    monkeypatch.setenv("VIBEDREAM_API_KEY", "BearerOfKeys")
+    assert settings.load().api_key.get_secret_value() == "BearerOfKeys"

@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 from reelsheet.manifest.rows import Manifest
 from reelsheet.redaction import clean, clean_url
 from reelsheet.run.context import RunContext
+from tasks import this_run
 
 log = logging.getLogger("reelsheet")
 
@@ -65,12 +66,13 @@ def code(text: str) -> str:
 
 
 async def tag(context: RunContext) -> None:
-    """Tags that a person filters by: the manifest, and the campaign where the sheet has one."""
+    """Tags that a person filters by (manifest; campaign, where the sheet has one), and the run in the ledger."""
     if context.record.flow_run_id is None:
         return
     flow_run_id = UUID(context.record.flow_run_id)
     manifest = context.manifest
     tags = [f"manifest:{short(manifest.source)}", *(f"campaign:{name}" for name in campaigns(manifest))]
+    tags.append(f"{this_run.RUN_TAG}{context.run_id}")
     async with never_raising("tags"), get_client() as client:
         known = await client.read_flow_run(flow_run_id)
         await client.update_flow_run(flow_run_id, tags=sorted({*known.tags, *tags}))

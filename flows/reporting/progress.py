@@ -77,10 +77,10 @@ class _Progress:
         record = ledger.run(self.context.run_id)
         if self.may_reach_cap and record is not None and record.cap_cents:
             self._warn_once("run", record.spent_cents, record.cap_cents)
-        daily_cents = self.context.settings.daily_cap_cents
-        days = ledger.days(1) if daily_cents else []
-        if daily_cents and days:
-            self._warn_once("day", days[0].spent_cents, daily_cents)
+        settings = self.context.settings
+        if settings.daily_cap_cents:
+            today = ledger.today(is_play_money=settings.is_play_money)
+            self._warn_once("day", today.spent_cents, settings.daily_cap_cents)
 
     def _warn_once(self, cap: str, spent: int, cap_cents: int) -> None:
         if cap in self.warned or spent < NEAR_CAP * cap_cents:

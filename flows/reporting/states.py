@@ -1,22 +1,18 @@
 """How a flow run ends: all delivered → Completed; some rows not → Incomplete; stopped → Failed with the reason."""
 
-import logging
 from typing import Any
-from uuid import UUID
 
 from prefect import State
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import StateType
-from prefect.runtime import deployment, flow_run
+from prefect.client.schemas.objects import FlowRun, StateType
 
+from flows import bad_workers
 from reelsheet.errors import ReelsheetError
 from reelsheet.money import dollars
 from reelsheet.outcomes import Status
 from reelsheet.planning.plan import RowGroup, Step
 from reelsheet.results.table import Summary
 from reelsheet.run.stop_control import StopControl
-
-log = logging.getLogger("reelsheet")
+from tasks import this_run
 
 INTERRUPTED = "Interrupted; run the same command again to go on."
 
@@ -36,7 +32,7 @@ class Outcome(State[dict[str, Any]]):
         result = getattr(self.data, "result", self.data)
         if not isinstance(result, ReelsheetError):
             return result
-        if deployment.id:
+        if this_run.is_of_deployment():
             return None  # nobody calls in a worker's process; a traceback in its log would help nobody
         raise result
 
@@ -74,6 +70,22 @@ def not_started(error: ReelsheetError) -> Outcome:
     return Outcome(type=StateType.FAILED, name="NotStarted", message=str(error), data=error)
 
 
+def shard_not_started(error: ReelsheetError) -> Outcome:
+    """As `not_started`; the machine is named, for the shard's run and for people."""
+    return not_started(bad_workers.shard_refused(error))
+
+
+def skipped(other: FlowRun) -> Outcome:
+    """A scheduled run does nothing, because an earlier one does it."""
+    message = f"The deployment's last run, {other.name} ({other.id}), is still going on; it does the same."
+    return Outcome(type=StateType.COMPLETED, name="Skipped", message=message, data={})
+
+
+def cancelled() -> Outcome:
+    """A person cancelled it before it could be put back."""
+    return Outcome(type=StateType.CANCELLED, message="Cancelled; what is paid for is in the ledger.", data={})
+
+
 def refused(message: str) -> Outcome:
     """A person said no."""
     return Outcome(type=StateType.CANCELLED, name="Refused", message=message, data=NotApproved(message))
@@ -89,15 +101,3 @@ def counts(summary: Summary) -> str:
     parts = [f"{getattr(summary, status)} {status}" for status in Status if getattr(summary, status)]
     risk = f", {dollars(summary.at_risk_cents)} at risk" if summary.at_risk_cents else ""
     return f"{summary.rows} rows: {', '.join(parts) or 'none'}; {dollars(summary.cost_cents)} spent{risk}"
-
-
-async def is_cancelling() -> bool:
-    """True where somebody cancelled this flow run in Prefect."""
-    try:
-        async with get_client() as client:
-            if flow_run.id is not None:
-                known = await client.read_flow_run(UUID(flow_run.id))
-                return known.state is not None and (known.state.is_cancelling() or known.state.is_cancelled())
-    except Exception as error:  # noqa: BLE001 - where the server cannot be asked, it is a stop
-        log.info("Prefect did not say whether the run was cancelled (%s).", type(error).__name__)
-    return False

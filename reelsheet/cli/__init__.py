@@ -3,7 +3,7 @@
 Nothing heavy is imported before a verb needs it, so that `--help` comes at once.
 """
 
-import io
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,24 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code. Bad usage and bad input never show a traceback."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # the caller closed it
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open until the end
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a character that the terminal lacks is no reason to fail
-    code = call(list(sys.argv[1:] if arguments is None else arguments))
+    from reelsheet.cli import streams
+
+    streams.prepare()
+    from reelsheet.cli.interrupts import interrupts
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] != ["worker"]:  # it has handlers of its own
+        interrupts.install()
+    else:
+        from reelsheet.cli.worker import end_on_sigterm
+
+        end_on_sigterm()
+    show_log()
+    _keep_folder_out_of_imports()
+    code = call(words)
     sys.stdout.flush()
     sys.stderr.flush()
-    if code >= 128:
+    if code >= 128 or interrupts.leaves_tasks:
         # Everything is written. A thread that still waits for a slow network must not delay the end.
         os._exit(code)
     sys.exit(code)
@@ -35,6 +43,7 @@ def call(arguments: list[str]) -> int:
     """One command, its exit code."""
     from cyclopts import CycloptsError
 
+    from reelsheet.cli.interrupts import MESSAGE
     from reelsheet.cli.verbs import app
     from reelsheet.errors import ReelsheetError
 
@@ -51,16 +60,30 @@ def call(arguments: list[str]) -> int:
     except ReelsheetError as error:
         print_message(str(error))
         return error.exit_code
-    except BrokenPipeError:
-        return 1
     except KeyboardInterrupt:
         if sys.stderr.isatty():
             sys.stderr.write("\n")  # the terminal has put ^C at the end of a line
-        print_message("Interrupted. What was sent is in the ledger; the same command again pays for nothing twice.")
+        print_message(MESSAGE)
         return 130
     except Exception as error:  # noqa: BLE001 - the last resort: a person gets a sentence, the traceback goes to a file
         return unexpected(error)
     return result if isinstance(result, int) else 0
+
+
+def _keep_folder_out_of_imports() -> None:
+    """No module of the working folder is imported, here or in a process that is started from here.
+
+    Python looks there when it is started with -c, or where PYTHONPATH has an empty or relative part.
+    """
+    named = os.environ.get("PYTHONPATH", "")
+    parts = named.split(os.pathsep) if named else []
+    absolute = [part for part in parts if Path(part).is_absolute()]
+    unwanted = {str(Path(part).absolute()) for part in parts if part not in absolute} | {"", "."}
+    unwanted.discard(str(Path(__file__).parents[2]))  # reelsheet's own checkout
+    sys.path[:] = [part for part in sys.path if part not in unwanted]
+    if parts:
+        os.environ["PYTHONPATH"] = os.pathsep.join(absolute)
+    os.environ["PYTHONSAFEPATH"] = "1"
 
 
 def _bypass_proxy_for_localhost() -> None:
@@ -76,23 +99,39 @@ def unexpected(error: Exception) -> int:
     """A bug of ours. The ledger is as true as ever; the traceback is kept for whoever fixes the bug."""
     import traceback
 
+    from reelsheet.errors import ConfigurationError
     from reelsheet.redaction import clean
     from reelsheet.settings import state_home
 
     key = os.environ.get("VIBEDREAM_API_KEY", "")
-    log = state_home() / "unexpected-error.log"
     try:
+        log = state_home() / "unexpected-error.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         lines = "".join(traceback.format_exception(error)).splitlines()
         log.write_text("\n".join(clean(line, (key,), limit=2000) for line in lines) + "\n", encoding="utf-8")
         where = f" Details are in {log}."
-    except OSError:
+    except (OSError, ConfigurationError):
         where = ""
     print_message(
         f"Unexpected error ({clean(f'{type(error).__name__}: {error}', (key,))}).{where} "
         "Nothing is lost: run the same command again, and report the error if it comes back."
     )
     return 3
+
+
+def show_log() -> None:
+    """What the code below the command line logs stands on stderr."""
+    logger = logging.getLogger("reelsheet")
+    logger.setLevel(logging.WARNING)
+    logger.handlers = [_MessageHandler()]
+    logger.propagate = False
+
+
+class _MessageHandler(logging.Handler):
+    """Each record as one line on the present sys.stderr, which the live display replaces."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_message(record.getMessage())
 
 
 def print_message(text: str) -> None:

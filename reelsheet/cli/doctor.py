@@ -11,15 +11,18 @@ from reelsheet import __version__, settings
 from reelsheet.cli import doctor_checks as checks
 from reelsheet.cli import print_json
 from reelsheet.cli.doctor_checks import Check, Finding, Level, broken
+from reelsheet.display.waiting import Waiting
 from reelsheet.errors import ConfigurationError, ReelsheetError
 from reelsheet.redaction import clean
+from reelsheet.surroundings.problems import UnusableSurroundings
 
 TIMEOUT_S: Final = 25.0  # for all checks together
 
 
 def doctor(to: str | None, *, as_json: bool) -> int:
     """Check everything that a run needs, and `to` where it is given. 2 where a run could not work, else 0."""
-    findings = examine(to)
+    with Waiting("Checking"):
+        findings = examine(to)
     works = all(finding.level is not Level.BROKEN for finding in findings)
     if as_json:
         print_json({"ok": works, "version": __version__, "checks": [asdict(finding) for finding in findings]})
@@ -38,11 +41,13 @@ def examine(to: str | None = None) -> list[Finding]:
     return run_checks(
         {
             "Settings": lambda: checks.configuration(current),
+            "Network": lambda: checks.network_settings(current),
             "Provider": lambda: checks.provider(current),
             "API key": lambda: checks.api_key(current),
             "Destination" if to else "S3": lambda: checks.destination(to) if to else checks.aws_credentials(),
             "Ledger": lambda: checks.ledger(current),
             "Prefect": checks.prefect,
+            "Machine": checks.machine_settings,
             "Disk": checks.disk,
             "Notification": lambda: checks.notification(current),
             "Parts": lambda: checks.optional_parts(current),
@@ -58,6 +63,8 @@ def run_checks(named: Mapping[str, Check], timeout_s: float = TIMEOUT_S) -> list
     def run(about: str, check: Check) -> None:
         try:
             results[about] = list(check())
+        except UnusableSurroundings as error:
+            results[about] = [broken(about, f"{one.setting}: {one.seen}", one.fix) for one in error.problems]
         except ReelsheetError as error:
             results[about] = [broken(about, str(error))]
         except Exception as error:  # noqa: BLE001 - the other checks are still worth showing

@@ -4,7 +4,6 @@ import asyncio
 import importlib.util
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from reelsheet import settings
 from reelsheet.redaction import clean, clean_url, visible
+from reelsheet.surroundings import aws, machine, network, prefect_setup
+from reelsheet.surroundings.problems import Problem
 
 if TYPE_CHECKING:
     from reelsheet.provider.client import KeyCheck
@@ -26,6 +27,8 @@ DISK_WARNING_BYTES: Final = 1_000_000_000
 DISK_BROKEN_BYTES: Final = 100_000_000
 HTTP_TIMEOUT_S: Final = 10.0
 NETWORK_DISKS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "lustre"})
+UNKNOWN_SHOWN: Final = 10  # rows
+_PICTURES_NEED_S3: Final = "a sheet whose pictures are files needs --to s3://bucket/prefix, to upload them there"
 USE_POSTGRESQL: Final = "set REELSHEET_LEDGER_URL=postgresql://…"
 
 
@@ -69,6 +72,8 @@ def configuration(current: "Settings") -> Iterator[Finding]:
     yield fine("Settings", where)
     if file.is_file() and file.stat().st_mode & 0o077:
         yield warning("Settings", ".env can be read by others on this machine", f"chmod 600 {file}")
+    for name in settings.refused_in_dotenv():
+        yield warning("Settings", f".env cannot set {visible(name)}", f"It can set only {settings.DOTENV_RULE}")
     known = settings.env_names()
     for name in sorted(name for name in os.environ if name.startswith(("VIBEDREAM_", "REELSHEET_"))):
         if name not in known:
@@ -154,27 +159,38 @@ def masked(key: str) -> str:
 
 def destination(to: str) -> Iterator[Finding]:
     """Writes, reads and deletes a small object there."""
+    from reelsheet.images.picture_rows import takes_pictures
     from reelsheet.storage.destination import open_destination
 
     place = open_destination(to)
     notes = place.probe()
     yield fine("Destination", f"{place.address} can be written, read and deleted from")
+    if not takes_pictures(place):
+        yield fine("Destination", f"it is a folder: {_PICTURES_NEED_S3}")
     yield from (warning("Destination", note) for note in notes)
 
 
 def aws_credentials() -> Iterator[Finding]:
-    """Whether S3 could be used at all; no request is made."""
+    """Whether S3 could be used at all; no request is made to it."""
     import boto3
-    from botocore.exceptions import BotoCoreError
 
+    found = list(aws.settings())
     try:
         session = boto3.session.Session()
         credentials, region = session.get_credentials(), session.region_name
-    except BotoCoreError as error:
-        yield warning("S3", clean(str(error), limit=200), "Check AWS_PROFILE and the AWS configuration.")
+        session.client("s3")
+        found += aws.mfa(session, credentials)
+    except Exception as error:  # noqa: BLE001 - whatever boto3 makes of its settings
+        found.append(aws.problem_of(error))
+    if found:
+        # a folder as --to needs none of it, unless pictures are files
+        yield from (warning("S3", f"{problem.setting}: {problem.seen}", problem.fix) for problem in found)
         return
     if credentials is None:
-        fix = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a folder as --to needs none."
+        fix = (
+            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE. A folder as --to needs none, but "
+            f"{_PICTURES_NEED_S3}."
+        )
         yield warning("S3", "there are no AWS credentials", fix)
         return
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -189,20 +205,35 @@ def ledger(current: "Settings") -> Iterator[Finding]:
     """Whether it opens, what it holds, and whether its disk is safe for it."""
     from reelsheet.display.terminal import counted
     from reelsheet.ledger import Ledger, durability
+    from reelsheet.run.unsettled import unsettled_rows
 
     if (current.ledger_url or "").startswith("postgres") and importlib.util.find_spec("psycopg") is None:
         yield broken("Ledger", "the PostgreSQL client is not installed", 'pip install "reelsheet[postgres]"')
         return
     opened = Ledger.open(current.ledger_url)
     try:
-        counts = opened.counts()
+        counts, today, now = opened.counts(), opened.today().day, opened.now()
+        unknown = unsettled_rows(opened, current.base_url)
     finally:
         opened.close()
     clips = counted(counts.attempts, "clip")
     yield fine("Ledger", f"{opened.shown} ({counted(counts.runs, 'run')}, {clips} that cost or may have cost money)")
-    if counts.unknown:
-        message = f"{counted(counts.unknown, 'clip')} may have been charged, but the answer was lost"
-        yield warning("Ledger", message, "`reelsheet status` names them, `reelsheet resolve` settles them.")
+    if unknown:
+        message = f"{counted(len(unknown), 'clip')} may have been charged, but the answer was lost"
+        yield warning(
+            "Ledger",
+            message,
+            "Look for each in the provider's dashboard, and settle it with the id shown there, or with --abandon in "
+            "place of --id PREDICTION where there is none.",
+        )
+        yield from (warning("Ledger", row.description, row.command) for row in unknown[:UNKNOWN_SHOWN])
+        if len(unknown) > UNKNOWN_SHOWN:
+            yield warning("Ledger", f"and {len(unknown) - UNKNOWN_SHOWN:,} more", "`reelsheet status --json` has all.")
+    if today > f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}":
+        message = (
+            f"its clock was ahead when something was paid for: the daily cap counts {today} until that day is over"
+        )
+        yield warning("Ledger", message, "Correct the clock; raise REELSHEET_DAILY_CAP_USD where it is used up.")
     file = durability.file_of(current.ledger_url)
     if file is None:
         return
@@ -216,61 +247,84 @@ def ledger(current: "Settings") -> Iterator[Finding]:
 
 
 def prefect() -> Iterator[Finding]:
-    """Whether its server answers, or whether a server of our own could start."""
+    """Whether its server answers, or whether a server of our own could start; and whether it takes its settings."""
     from importlib.metadata import version
 
-    from flows.embedded_server import EmbeddedServer, prefect_home
+    from flows import prefect_settings, working_folder
 
-    installed = version("prefect")
-    if not EmbeddedServer.needed():
-        yield _prefect_server(installed, os.environ.get("PREFECT_API_URL", ""))
+    if problems := [*prefect_setup.settings(), *network.certificates(), *network.proxies()]:
+        yield from _broken("Prefect", problems)
         return
-    home = prefect_home()
-    fix = f"Set PREFECT_HOME (now {home}) to a folder that can be written."
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as port:
-            port.bind(("127.0.0.1", 0))
-    except OSError as error:
-        yield broken("Prefect", f"its embedded server cannot start ({error.strerror or error})", fix)
-        return
-    if not os.access(home, os.W_OK):
-        yield broken("Prefect", f"{home} cannot be written", fix)
-        return
-    yield fine("Prefect", f"{installed}, a server of its own for each command; log: {home}/reelsheet-server.log")
-
-
-def _prefect_server(installed: str, url: str) -> Finding:
-    import httpx
-
+    working_folder.ignore()
+    prefect_settings.check()
+    installed, profile = version("prefect"), prefect_setup.active_profile()
+    url = profile.value("PREFECT_API_URL")
     if not url:
-        return fine("Prefect", f"{installed}, with the server of its active profile")
-    shown = clean_url(url)
-    key = os.environ.get("PREFECT_API_KEY")
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    try:
-        with httpx.Client(timeout=HTTP_TIMEOUT_S, headers=headers) as client:
-            client.get(f"{url.rstrip('/')}/health").raise_for_status()
-            answer = client.get(f"{url.rstrip('/')}/admin/version")
-    except (httpx.HTTPError, OSError, httpx.InvalidURL) as error:
-        message = f"{shown} does not answer ({clean(str(error), limit=120)})"
-        return broken("Prefect", message, "Start it (prefect server start), correct PREFECT_API_URL, or unset it.")
-    running = str(answer.json()) if answer.is_success else ""
+        log = prefect_setup.prefect_home() / "reelsheet-server.log"
+        yield fine("Prefect", f"{installed}, a server of its own for each command; log: {log}")
+        return
+    if problems := prefect_setup.server_in_time():
+        yield from _broken("Prefect", problems)
+        return
+    shown, running = clean_url(url), prefect_setup.server_version(profile)
     if running and running.split(".")[:2] != installed.split(".")[:2]:
         message = f"{shown} runs {visible(running)}, this is {installed}"
-        return warning("Prefect", message, "Use the same version on both sides.")
-    return fine("Prefect", f"{installed}, server {shown}")
+        yield warning("Prefect", message, "Use the same version on both sides.")
+    else:
+        yield fine("Prefect", f"{installed}, server {shown}")
+    yield from _problems_of_server(url, profile)
+
+
+def _problems_of_server(url: str, profile: prefect_setup.Profile) -> Iterator[Finding]:
+    """Automations that are off, and runs that no worker begins. A run by hand works all the same."""
+    import asyncio
+
+    from flows.health import problems_of_server
+
+    try:
+        key, password = profile.value("PREFECT_API_KEY"), profile.value("PREFECT_API_AUTH_STRING")
+        problems = asyncio.run(problems_of_server(url, api_key=key or None, auth_string=password or None))
+    except Exception as error:  # noqa: BLE001 - whatever a server of another kind answers
+        yield warning("Prefect", f"its automations and runs could not be checked ({type(error).__name__})")
+        return
+    for problem in problems:
+        yield warning("Prefect", problem)
+
+
+def network_settings(current: "Settings") -> Iterator[Finding]:
+    """Proxies and certificates, and the way to the provider."""
+    problems = [*network.certificates(), *network.proxies()]
+    if not problems and not current.is_play_money:
+        problems += network.way_to(current.base_url)
+    yield from _broken("Network", problems)
+    if problems:
+        return
+    proxy = None if current.is_play_money else network.proxy_to(current.base_url)
+    yield fine("Network", f"by the proxy {clean_url(proxy[0])} ({proxy[1]})" if proxy else "no proxy to the provider")
+
+
+def machine_settings() -> Iterator[Finding]:
+    """Folders, time zone and open files."""
+    problems = [*machine.time_zone(), *machine.temporary_folder(), *machine.open_files(machine.FILES_OF_A_LARGE_RUN)]
+    yield from _broken("Machine", problems)
+    if not problems:
+        yield fine("Machine", "time zone, temporary folder and open files are as a run needs them")
+
+
+def _broken(about: str, problems: Iterable[Problem]) -> Iterator[Finding]:
+    for problem in problems:
+        yield broken(about, f"{problem.setting}: {problem.seen}", problem.fix)
 
 
 def disk() -> Iterator[Finding]:
     """Whether the state folder can be written and has room."""
+    if problems := list(machine.state_folder()):
+        yield from _broken("Disk", problems)
+        return
     state = settings.state_home()
-    existing = next(folder for folder in (state, *state.parents) if folder.exists())
-    free_bytes = shutil.disk_usage(existing).free
+    free_bytes = shutil.disk_usage(state).free
     message = f"{free_bytes / 1e9:,.1f} GB free for {state}"
-    if not os.access(existing, os.W_OK):
-        yield broken("Disk", f"{existing} cannot be written", "Set XDG_STATE_HOME to a folder that can be.")
-    elif free_bytes < DISK_WARNING_BYTES:
+    if free_bytes < DISK_WARNING_BYTES:
         level = Level.BROKEN if free_bytes < DISK_BROKEN_BYTES else Level.WARNING
         yield Finding("Disk", level, message, "Free some space, or set XDG_STATE_HOME to another disk.")
     else:

@@ -2,24 +2,29 @@
 
 import sys
 import textwrap
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from reelsheet import settings
 from reelsheet.cli import print_json
-from reelsheet.errors import UsageError
+from reelsheet.errors import ReelsheetError, UsageError
 from reelsheet.money import dollars
 from reelsheet.outcomes import Status, iso
 
 if TYPE_CHECKING:
     from reelsheet.ledger import DayTotal, IdentityHistory, Ledger, Note, RunRecord
+    from reelsheet.run.unsettled import UnsettledRow
+    from reelsheet.storage.stored_object import Link
 
 RECENT_RUNS: Final = 20  # whose ids are compared with the beginning of one
 RUNS_SHOWN: Final = 5
 DAYS: Final = 7
+UNKNOWN_SHOWN: Final = 10
+LINK_LIMIT_S: Final = 5.0  # that `status` waits for S3
 
 
 def status(run_id: str | None, *, as_json: bool) -> int:
@@ -28,7 +33,7 @@ def status(run_id: str | None, *, as_json: bool) -> int:
 
     current = settings.load()
     with closing(Ledger.open(current.ledger_url)) as ledger:
-        days = ledger.days(DAYS)
+        days = ledger.days(DAYS, is_play_money=current.is_play_money)
         if run_id is None and not ledger.recent_runs(1):
             if as_json:
                 print_json({"run_id": None, "ledger": ledger.shown, "days": [_day_json(day) for day in days]})
@@ -36,12 +41,50 @@ def status(run_id: str | None, *, as_json: bool) -> int:
                 sys.stdout.write(f"No runs yet in the ledger at {ledger.shown}.\n")
             return 0
         record = find_run(run_id, ledger)
-        counts = row_counts(record, ledger)
+        counts, now = row_counts(record, ledger), ledger.now()
+        unknown = _unknown_rows(ledger, current, None if run_id is None else record)
+    link = _gallery_link(record)
     if as_json:
-        print_json(_status_json(record, counts, days, current.daily_cap_cents) | {"ledger": ledger.shown})
+        more: dict[str, Any] = {
+            "gallery_url": None if link is None else link.url,
+            "gallery_url_ends_at": None if link is None else iso(link.ends_at),
+            "unknown_rows": [_unknown_json(row) for row in unknown],
+            "ledger": ledger.shown,
+        }
+        print_json(_status_json(record, counts, days, current.daily_cap_cents) | more)
     else:
-        sys.stdout.write("\n".join(_lines(record, counts, days, current.daily_cap_cents)) + "\n")
+        lines = [*_lines(record, counts, days, current.daily_cap_cents, now, link), *_unknown_lines(unknown, record)]
+        sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+def _gallery_link(record: "RunRecord") -> "Link | None":
+    """Signed now, for a gallery in S3 that is there. What S3 does not say in time is left out."""
+    if record.alive or not record.destination.startswith("s3://"):
+        return None
+    from reelsheet.results.gallery_link import sign_again
+    from reelsheet.storage.destination import open_destination
+
+    links: list[Link | None] = []
+
+    def sign() -> None:
+        with suppress(ReelsheetError):
+            links.append(sign_again(open_destination(record.destination), record.run_id))
+
+    thread = threading.Thread(target=sign, daemon=True)
+    thread.start()
+    thread.join(LINK_LIMIT_S)
+    return next(iter(links), None)
+
+
+def _unknown_rows(ledger: "Ledger", current: settings.Settings, record: "RunRecord | None") -> "list[UnsettledRow]":
+    """Those of one run, or all that the ledger has."""
+    from reelsheet.run.unsettled import unsettled_rows
+
+    if record is None:
+        return unsettled_rows(ledger, current.base_url)
+    sheet = ledger.sheet(record.run_id)
+    return unsettled_rows(ledger, current.base_url, () if sheet is None else dict.fromkeys(sheet.identities))
 
 
 def find_run(run_id: str | None, ledger: "Ledger") -> "RunRecord":
@@ -87,7 +130,8 @@ def _kind(history: "IdentityHistory | None", note: "Note | None", record: "RunRe
     return stage_or_status(step, history, outcome, run_id=record.run_id, is_live=record.alive)
 
 
-def _state(record: "RunRecord") -> str:
+def state_of(record: "RunRecord") -> str:
+    """`running`, `finished` or `died`."""
     return "running" if record.alive else "finished" if record.finished_at is not None else "died"
 
 
@@ -98,7 +142,7 @@ def _status_json(
     return {
         "run_id": record.run_id,
         "verb": record.verb,
-        "state": _state(record),
+        "state": state_of(record),
         "alive": record.alive,
         "source": record.source,
         "destination": record.destination,
@@ -121,6 +165,7 @@ def _status_json(
 def _day_json(day: "DayTotal") -> dict[str, Any]:
     return {
         "day": day.day,
+        "play_money": day.is_play_money,
         "cost_usd": day.confirmed_cents / 100,
         "reserved_usd": day.reserved_cents / 100,
         "at_risk_usd": day.at_risk_cents / 100,
@@ -131,42 +176,75 @@ _SENTENCES: Final = {"running": "is running", "finished": "is finished", "died":
 
 
 def _lines(
-    record: "RunRecord", counts: Mapping[str, int], days: Sequence["DayTotal"], daily_cap_cents: int | None
-) -> Iterator[str]:
+    record: "RunRecord", counts: Mapping[str, int], days: Sequence["DayTotal"], daily_cap_cents: int | None, now: float,
+    link: "Link | None",
+) -> Iterator[str]:  # fmt: skip
     """The same for people, in 80 columns but for addresses."""
     from reelsheet.display.terminal import counted, length
     from reelsheet.redaction import visible
 
-    state = _state(record)
+    state = state_of(record)
     exit_code = f" (exit code {record.exit_code})" if record.finished_at is not None else ""
     yield f"Run {record.run_id} {_SENTENCES[state]}{exit_code}."
     yield f"  From     {visible(record.source)}"
     yield f"  To       {visible(record.destination)}"
-    ended = record.finished_at or (datetime.now(UTC).timestamp() if record.alive else None)
+    ended = record.finished_at or (now if record.alive else None)
     took = f", {length(ended - record.started_at)}" if ended is not None else ""
     yield f"  Started  {_utc(record.started_at):%Y-%m-%d %H:%M:%S} UTC{took}"
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
     rows = f"  Rows     {counted(record.rows, 'row')}{': ' + kinds if kinds else ''}"
     yield from textwrap.wrap(rows, 80, subsequent_indent=" " * 11)
+    if link is not None:
+        from reelsheet.results.gallery_link import about
+
+        yield f"  Gallery  {link.url}"
+        yield f"           ({about(link, datetime.now(UTC), record.run_id)})"
     yield ""
-    yield f"  {'':<12}{'confirmed':>12}{'reserved':>12}{'at risk':>12}{'cap':>12}"
+    yield f"  {'':<20}{'confirmed':>12}{'reserved':>12}{'at risk':>12}{'cap':>12}"
     yield _money_line("this run", record, record.cap_cents)
     for day in days:
-        yield _money_line(day.day, day, daily_cap_cents)
+        yield _money_line(day.day + " sandbox" * day.is_play_money, day, daily_cap_cents)
     if record.alive:
         return
     yield ""
     if state == "died":
         yield "The same command again continues where it stopped, and pays for nothing twice."
     yield f"reelsheet report {record.run_id}  writes its results again"
-    if counts.get("unknown"):
-        yield "reelsheet resolve ROW --id PREDICTION, or --abandon  settles an unknown row"
+
+
+def _unknown_lines(unknown: "Sequence[UnsettledRow]", record: "RunRecord") -> Iterator[str]:
+    """Each row that may have been charged, and the command that settles it, to be pasted."""
+    from reelsheet.display.terminal import counted
+
+    if not unknown:
+        return
+    yield ""
+    yield f"{counted(len(unknown), 'row')} may have been charged. Look for each in the provider's dashboard, and"
+    yield "settle it with the id that is shown there, or with --abandon in place of --id"
+    yield "PREDICTION where the dashboard shows none:"
+    for row in unknown[:UNKNOWN_SHOWN]:
+        yield f"  {row.description}" + (f", run {row.run_id}" if row.run_id != record.run_id else "")
+        yield f"    {row.command}"
+    if len(unknown) > UNKNOWN_SHOWN:
+        yield f"  and {len(unknown) - UNKNOWN_SHOWN:,} more; `reelsheet status --json` names all of them"
+
+
+def _unknown_json(row: "UnsettledRow") -> dict[str, Any]:
+    return {
+        "identity": row.identity,
+        "name": row.name,
+        "line": row.line,
+        "run_id": row.run_id,
+        "at_risk_usd": row.price_cents / 100,
+        "sent_at": iso(_utc(row.claimed_at)),
+        "command": row.command,
+    }
 
 
 def _money_line(name: str, money: "RunRecord | DayTotal", cap_cents: int | None) -> str:
     amounts = [money.confirmed_cents, money.reserved_cents, money.at_risk_cents]
     cap = "" if cap_cents is None else dollars(cap_cents)
-    return f"  {name:<12}{''.join(f'{dollars(cents):>12}' for cents in amounts)}{cap:>12}".rstrip()
+    return f"  {name:<20}{''.join(f'{dollars(cents):>12}' for cents in amounts)}{cap:>12}".rstrip()
 
 
 def _utc(seconds: float) -> datetime:

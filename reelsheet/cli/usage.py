@@ -14,6 +14,19 @@ from cyclopts.exceptions import (
     ValidationError,
 )
 
+# Flags that pay, that let money be spent without a question, or that allow paying again.
+SPENDING: Final = frozenset(
+    {"--yes", "--fresh", "--retry-unknown", "--new-run", "--include-hidden", "--abandon", "--no-preflight"}
+)
+_SYNONYMS: Final = {
+    **dict.fromkeys(("dest", "destination", "output", "out", "target", "bucket", "folder", "dir"), "--to"),
+    **dict.fromkeys(("budget", "cap", "cost", "max", "max-price", "max-usd", "max-cost-usd"), "--max-cost"),
+    **dict.fromkeys(("tab", "worksheet"), "--sheet"),
+    **dict.fromkeys(("filter", "only"), "--where"),
+    "max-rows": "--limit",
+    "parallel": "--concurrency",
+    "timeout": "--deadline",
+}
 _KINDS: Final = {int: "a whole number", float: "a number"}
 _BOUNDS: Final = {"Must be >= ": "must be at least ", "Must be <= ": "must be at most "}
 
@@ -33,10 +46,11 @@ def sentence(error: CycloptsError, app: App) -> str:
                 message = message.replace(sign, words)
             return f"{argument.name} {message}"
         case UnknownOptionError(token=token):
-            _, _, hint = _one_line(error).partition(" Did you mean ")
-            return f"There is no {token.keyword or token.value}." + (f" Did you mean {hint}" if hint else "")
+            word = token.keyword or token.value
+            hint = _meant(word, " ".join(error.command_chain or ()), app)
+            return f"There is no {word}." + (f" Did you mean {hint}?" if hint else "")
         case UnknownCommandError(unused_tokens=[first, *_]):
-            return _no_verb(first, app)
+            return _no_command(first, app)
         case RepeatArgumentError(token=token):
             return f"{token.keyword} is given twice."
         case _:
@@ -50,11 +64,27 @@ def _missing(name: str, verb: str) -> str:
     return f"`reelsheet {verb}` needs {name}."
 
 
-def _no_verb(word: str, app: App) -> str:
+def _meant(word: str, verb: str, app: App) -> str:
+    """The flag of a verb that is spelt most like `word`, or that has this meaning; "" where there is none.
+
+    A flag that spends, or leads to spending, is never suggested: who takes a hint has not read what it does.
+    """
+    if verb not in app:
+        return ""
+    arguments = app[verb].assemble_argument_collection()
+    flags = [name for argument in arguments for name in argument.names if name.startswith("--")]
+    flags = [flag for flag in flags if flag not in SPENDING and not flag.startswith("--no-")]
+    plain = word.partition("=")[0].lower()
+    if (same := _SYNONYMS.get(plain.strip("-"))) in flags:
+        return str(same)
+    return next(iter(difflib.get_close_matches(plain, flags, n=1, cutoff=0.7)), "")
+
+
+def _no_command(word: str, app: App) -> str:
     if word.startswith("-"):
-        return f"{word} needs a verb beside it, such as run."
+        return f"{word} needs a command beside it, such as run."
     close = difflib.get_close_matches(word, [name for name in app if not name.startswith("-")], n=1)
-    return f"There is no verb {word!r}." + (f" Did you mean {close[0]}?" if close else "")
+    return f"There is no command {word!r}." + (f" Did you mean {close[0]}?" if close else "")
 
 
 def _one_line(error: CycloptsError) -> str:

@@ -16,9 +16,10 @@ from reelsheet.ledger import VACANT, State
 from reelsheet.ledger.pace_history import ObservedPace
 from reelsheet.manifest.rows import Row
 from reelsheet.money import dollars
-from reelsheet.outcomes import ErrorCode
+from reelsheet.outcomes import ErrorCode, iso
 from reelsheet.planning.plan import RowGroup, Step, object_key
 from reelsheet.provider.client import KeyState
+from reelsheet.redaction import clean
 
 if TYPE_CHECKING:
     from reelsheet.planning.preparation import Preparation
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 PROBLEMS_SHOWN: Final = 8
 WARNINGS_SHOWN: Final = 6
 EXAMPLES: Final = 3
+PROMPT_SHOWN: Final = 400  # characters of a rendered prompt
 ROWS_IN_JSON: Final = 20  # of one warning
+_ENDINGS: Final = {None: "was killed", 3: "stopped early", 4: "stopped at a cap"}  # of unfinished runs, by exit code
 _NUMBERS: Final = re.compile(r"\d[\d,.]*|'[^']*'")
 
 
@@ -57,25 +60,24 @@ class Facts:
     unknown: int
     left_alone: int  # beside the failed and the unknown ones
     over_limit: int
+    hidden: int  # rows
+    not_chosen: int  # rows
     duplicates: int
     problems: list[Problem]
     warnings: list[WarningKind]
+    affordable: int  # of `pay`, under the tighter of the two caps
     price_cents: int
     cost_cents: int
+    hidden_cents: int
+    not_chosen_cents: int
     cap_cents: int
     day_cap_cents: int | None
     day_left_cents: int | None
     pace: ObservedPace | None
     eta_s: float | None
     names: list[str]
-
-    @property
-    def affordable(self) -> int:
-        """How many of `pay` fit under the tighter of the two caps at the expected price."""
-        if not self.price_cents:
-            return self.pay
-        left_cents = self.cap_cents if self.day_left_cents is None else min(self.cap_cents, self.day_left_cents)
-        return max(0, min(self.pay, left_cents // self.price_cents))
+    prompts: list[tuple[Row, str]]  # the first that a template made, of rows to be paid for
+    more_prompts: int
 
 
 def facts(prepared: "Preparation") -> Facts:
@@ -86,15 +88,15 @@ def facts(prepared: "Preparation") -> Facts:
     for group in plan.groups.values():
         if group.error_code == ErrorCode.OVER_LIMIT:
             over_limit += 1
-        else:
+        elif not group.is_skipped:
             steps[group.step].append(group)
     states = [group.history.latest.state for group in steps[Step.REPORT] if group.history is not None]
     failed, unknown = states.count(State.FAILED), states.count(State.UNKNOWN) + states.count(State.CLAIMED)
     problems = [Problem(row, " ".join(row.problems)) for row in plan.invalid]
     problems += [Problem(group.row, group.error) for group in steps[Step.REFUSE]]
-    pace = prepared.ledger.observed_pace()
+    pace = prepared.ledger.observed_pace(is_play_money=prepared.settings.is_play_money)
     pay = steps[Step.SUBMIT]
-    day_cap_cents = prepared.settings.daily_cap_cents
+    prompts = [(group.row, group.row.prompt or "") for group in pay if group.row.is_rendered]
     return Facts(
         pay=len(pay),
         poll=len(steps[Step.POLL]),
@@ -104,17 +106,24 @@ def facts(prepared: "Preparation") -> Facts:
         unknown=unknown,
         left_alone=len(steps[Step.REPORT]) - failed - unknown,
         over_limit=over_limit,
+        hidden=plan.left_out_rows[ErrorCode.HIDDEN],
+        not_chosen=plan.left_out_rows[ErrorCode.NOT_CHOSEN],
         duplicates=plan.duplicates,
         problems=sorted(problems, key=lambda problem: problem.row.position),
         warnings=list(_warning_kinds(prepared)),
+        affordable=prepared.affordable,
         price_cents=plan.price_cents,
         cost_cents=plan.cost_cents,
+        hidden_cents=plan.left_out_cents[ErrorCode.HIDDEN],
+        not_chosen_cents=plan.left_out_cents[ErrorCode.NOT_CHOSEN],
         cap_cents=prepared.cap_cents,
-        day_cap_cents=day_cap_cents,
-        day_left_cents=None if day_cap_cents is None else max(0, day_cap_cents - _spent_today_cents(prepared)),
+        day_cap_cents=prepared.settings.daily_cap_cents,
+        day_left_cents=prepared.day_left_cents,
         pace=pace,
         eta_s=pace.estimate_s(len(pay), options.concurrency) if pace is not None else None,
         names=[object_key(options, plan.manifest, group, _next_attempt(group), 0) for group in pay[:EXAMPLES]],
+        prompts=prompts[:EXAMPLES],
+        more_prompts=len(prompts[EXAMPLES:]),
     )
 
 
@@ -139,13 +148,8 @@ def _next_attempt(group: RowGroup) -> int:
     return latest.number if latest.state in VACANT else latest.number + 1
 
 
-def _spent_today_cents(prepared: "Preparation") -> int:
-    today = f"{datetime.now(UTC):%Y-%m-%d}"
-    return next((total.spent_cents for total in prepared.ledger.days(1) if total.day == today), 0)
-
-
 def plan_json(prepared: "Preparation") -> dict[str, Any]:
-    """The plan as one object; money in US dollars. pay to invalid, with duplicates and limited, add up to rows."""
+    """The plan as one object; money in US dollars. pay to not_chosen add up to rows."""
     plan = facts(prepared)
     return {
         "manifest": prepared.plan.manifest.source,
@@ -159,10 +163,16 @@ def plan_json(prepared: "Preparation") -> dict[str, Any]:
         "duplicates": plan.duplicates,
         "invalid": len(plan.problems),
         "limited": plan.over_limit,
+        "hidden": plan.hidden,
+        "not_chosen": plan.not_chosen,
+        "where": list(prepared.options.where),
+        "chosen": prepared.plan.chosen_rows,
         "failed": plan.failed,
         "unknown": plan.unknown,
         "price_usd": plan.price_cents / 100,
         "cost_usd": plan.cost_cents / 100,
+        "hidden_usd": plan.hidden_cents / 100,
+        "not_chosen_usd": plan.not_chosen_cents / 100,
         "cap_usd": plan.cap_cents / 100,
         "daily_cap_left_usd": None if plan.day_left_cents is None else plan.day_left_cents / 100,
         "left_out": plan.pay - plan.affordable,
@@ -170,7 +180,9 @@ def plan_json(prepared: "Preparation") -> dict[str, Any]:
         "seconds_per_clip": None if plan.pace is None else round(plan.pace.prediction_s, 1),
         "at_once": None if plan.pace is None else plan.pace.most_in_flight,
         "key": str(prepared.key.state),
+        "continues": _continued_json(prepared),
         "names": plan.names,
+        "prompts": [{"row": row.name, "line": row.line, "prompt": prompt} for row, prompt in plan.prompts],
         "warnings": [
             {"warning": kind.text, "count": len(kind.rows), "rows": [row.name for row in kind.rows[:ROWS_IN_JSON]]}
             for kind in plan.warnings
@@ -181,12 +193,18 @@ def plan_json(prepared: "Preparation") -> dict[str, Any]:
 
 def show_plan(prepared: "Preparation", stream: IO[str] | None = None) -> None:
     """The plan on one screen of `stream`, by default stderr."""
+    if not prepared.plan.manifest.rows:
+        show(Group(_title(prepared), *(safe(text) for text in prepared.plan.manifest.warnings), Text()), stream)
+        return
     plan = facts(prepared)
-    parts: list[RenderableType] = [_title(prepared), Text(), _counts(prepared, plan)]
+    parts: list[RenderableType] = [_title(prepared), *_chosen(prepared), *_continued(prepared)]
+    parts += [Text(), _counts(prepared, plan)]
     if plan.problems:
         parts += [Text(), _problems(plan.problems)]
     if plan.warnings:
         parts += [Text(), _warnings(plan.warnings)]
+    if plan.prompts:
+        parts += [Text(), _prompts(plan)]
     show(Group(*parts, Text(), _figures(prepared, plan), Text()), stream)
 
 
@@ -197,6 +215,44 @@ def _title(prepared: "Preparation") -> Text:
     if prepared.destination is not None:
         title.append(" → ").append_text(safe(prepared.destination.address))
     return title
+
+
+def _chosen(prepared: "Preparation") -> Iterator[Text]:
+    """How many rows --where chose."""
+    where, rows = prepared.options.where, prepared.plan.manifest.rows
+    if where:
+        conditions = " and ".join(clean(condition, limit=80) for condition in where)
+        yield Text(f"{prepared.plan.chosen_rows:,} of {counted(len(rows), 'row')} chosen by --where {conditions}")
+
+
+def _continued(prepared: "Preparation") -> Iterator[Text]:
+    """Names the unfinished run of the same command."""
+    run = prepared.continues
+    if run is None:
+        return
+    ended = "is still running" if run.alive else _ENDINGS.get(run.exit_code, "was interrupted")
+    paid = ": what that run paid for is not paid for again" if run.spent_cents else ""
+    yield Text(
+        f"Continues run {run.run_id} of {_utc(run.started_at):%Y-%m-%d %H:%M} UTC, which {ended}{paid}. "
+        "--new-run begins another run.",
+        style="yellow",
+    )
+
+
+def _continued_json(prepared: "Preparation") -> dict[str, Any] | None:
+    run = prepared.continues
+    if run is None:
+        return None
+    return {
+        "run_id": run.run_id,
+        "started_at": iso(_utc(run.started_at)),
+        "alive": run.alive,
+        "exit_code": run.exit_code,
+    }
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _counts(prepared: "Preparation", plan: Facts) -> Table:
@@ -210,14 +266,14 @@ def _counts(prepared: "Preparation", plan: Facts) -> Table:
         (plan.unknown, "may have been charged, left alone", "yellow", "`reelsheet resolve` settles it"),
         (plan.left_alone, "left alone", "", ""),
         (plan.over_limit, "left out", "", f"--limit {prepared.options.limit}"),
+        (plan.hidden, "hidden, left out", "yellow", f"{dollars(plan.hidden_cents)}; --include-hidden runs them"),
+        (plan.not_chosen, "not chosen, left out", "", f"{dollars(plan.not_chosen_cents)}; --where chooses rows"),
         (len(plan.problems), "cannot work", "red", "costs nothing"),
     )
     table = Table.grid(Column(justify="right"), Column(), Column(overflow="fold", style="dim"), padding=(0, 2))
     for count, words, style, note in lines:
         if count:
             table.add_row(Text(f"  {count:,}", style=style), Text(words, style=style), note)
-    if not table.row_count:
-        table.add_row("  0", "no rows", "")
     return table
 
 
@@ -246,6 +302,16 @@ def _warnings(kinds: list[WarningKind]) -> RenderableType:
     if len(kinds) > WARNINGS_SHOWN:
         table.add_row("", Text(f"and {len(kinds) - WARNINGS_SHOWN:,} more kinds; --json lists them", style="dim"))
     return Group(Text("Warnings", style="yellow"), table)
+
+
+def _prompts(plan: Facts) -> RenderableType:
+    """What a template makes of the first rows."""
+    table = _list()
+    for row, prompt in plan.prompts:
+        table.add_row(Padding(safe(row.name), (0, 0, 0, 2)), safe(clean(prompt, limit=PROMPT_SHOWN)))
+    if plan.more_prompts:
+        table.add_row("", Text(f"\u2026 and {plan.more_prompts:,} more", style="dim"))
+    return Group(Text("Prompts", style="bold"), table)
 
 
 def _list() -> Table:

@@ -29,10 +29,14 @@ class _Counted:
 
 
 class Tally:
-    """`rows` by stage or status, and what the run `run_id` has spent and put at risk so far, in cents."""
+    """`rows` and `clips` by stage or status, and what the run `run_id` has spent and put at risk so far, in cents.
+
+    Rows that ask for the same share one clip.
+    """
 
     def __init__(self, plan: Plan, run_id: str) -> None:
         self.rows: Counter[str] = Counter()
+        self.clips: Counter[str] = Counter()
         self.spent_cents = self.risk_cents = 0
         self.total = len(plan.manifest.rows)
         self.errors: deque[RowError] = deque(maxlen=LAST_ERRORS)  # the latest of this run
@@ -41,7 +45,9 @@ class Tally:
         self._run_id = run_id
         self._moving: set[str] = set()
         self._counted: dict[str, _Counted] = {}
-        self.rows[Status.INVALID] = self.total - sum(len(group.positions) for group in plan.groups.values())
+        without_identity = self.total - sum(len(group.positions) for group in plan.groups.values())
+        hidden = sum(1 for row in plan.manifest.rows if row.problems and row.left_out is not None)
+        self.rows.update({Status.INVALID: without_identity - hidden, Status.SKIPPED: hidden})
         for group in plan.groups.values():
             self._count(group, self._read(group, is_touched=False))
 
@@ -56,6 +62,7 @@ class Tally:
             if now == before:
                 continue
             self.rows[before.place] -= len(group.positions)
+            self.clips[before.place] -= 1
             self.spent_cents -= before.spent_cents
             self.risk_cents -= before.risk_cents
             self._count(group, now)
@@ -75,6 +82,7 @@ class Tally:
     def _count(self, group: RowGroup, now: _Counted) -> None:
         self._counted[group.identity] = now
         self.rows[now.place] += len(group.positions)
+        self.clips[now.place] += 1
         self.spent_cents += now.spent_cents
         self.risk_cents += now.risk_cents
 

@@ -2,9 +2,6 @@
 
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import IO, Final
 
 from rich.console import Console, RenderableType
@@ -12,23 +9,14 @@ from rich.text import Text
 
 from reelsheet.redaction import visible
 
-REDRAW_S: Final = 0.25  # between two drawings of something that changes
 LOG_COLUMNS: Final = 120  # where nobody watches: a log, a file, a pipe
-_CLEAR_LINE: Final = "\r\033[K"
 
 
-class Terminal(Console):
-    """A console that never hides the cursor: a run that is killed could not give it back."""
-
-    def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002 - rich's own signature
-        return False
-
-
-def terminal(stream: IO[str] | None = None) -> Terminal:
+def terminal(stream: IO[str] | None = None) -> Console:
     """A console for `stream`, by default stderr. No colour with NO_COLOR; columns as the terminal has them."""
     stream = sys.stderr if stream is None else stream
     bare = not stream.isatty() and "COLUMNS" not in os.environ
-    return Terminal(file=stream, highlight=False, markup=False, emoji=False, width=LOG_COLUMNS if bare else None)
+    return Console(file=stream, highlight=False, markup=False, emoji=False, width=LOG_COLUMNS if bare else None)
 
 
 def show(what: RenderableType, stream: IO[str] | None = None) -> None:
@@ -39,44 +27,6 @@ def show(what: RenderableType, stream: IO[str] | None = None) -> None:
         console.print(what)
     stream.writelines(f"{line.rstrip()}\n" for line in held.get().splitlines())
     stream.flush()
-
-
-def is_live(stream: IO[str] | None = None) -> bool:
-    """True where what was written can be drawn over."""
-    stream = sys.stderr if stream is None else stream
-    return stream.isatty() and os.environ.get("TERM", "") not in {"dumb", "unknown", ""}
-
-
-@contextmanager
-def status_line() -> Iterator[Callable[[str], None]]:
-    """A function that shows a text on one line of stderr, which is cleared at the end; nothing where it cannot be."""
-    live = is_live()
-
-    def write(text: str) -> None:
-        if live:
-            sys.stderr.write(f"{_CLEAR_LINE}{text}")
-            sys.stderr.flush()
-
-    try:
-        yield write
-    finally:
-        write("")
-
-
-@contextmanager
-def preparing() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress of the preparation: what is checked, how many are done, how many there are."""
-    shown = 0.0
-    with status_line() as write:
-
-        def progress(what: str, done: int, total: int) -> None:
-            nonlocal shown
-            now = time.monotonic()
-            if done == total or now - shown >= REDRAW_S:
-                shown = now
-                write(f"Checking {what}: {done:,} of {total:,} ")
-
-        yield progress
 
 
 def safe(text: str, style: str = "") -> Text:

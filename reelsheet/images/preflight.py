@@ -19,10 +19,10 @@ import httpx
 
 from reelsheet import file_types
 from reelsheet.errors import ReelsheetError
-from reelsheet.images.sniff import FIRST, Picture, cautions, sniff
+from reelsheet.images.sniff import FIRST, Picture, cautions, is_cut, sniff
 from reelsheet.outcomes import ErrorCode
 from reelsheet.redaction import clean, clean_url
-from reelsheet.storage import s3_client
+from reelsheet.storage import s3_client, s3_errors
 from reelsheet.web import share_links
 from reelsheet.web.addresses import Lookup, UnknownHost, system_lookup
 from reelsheet.web.guarded_http import FetchError, Reason, declared_length, guarded_client, open_url, stream
@@ -31,6 +31,7 @@ PER_HOST: Final = 16  # requests at once
 LONG_HEAD_BYTES: Final = 8 * FIRST  # where a JPEG's size in pixels may hide behind a long preamble
 TIMEOUT_S: Final = 20.0  # for an answer, and again for its first bytes
 PRESIGNED_FOR_S: Final = 24 * 3600  # the provider may fetch late
+LINK_MARGIN_S: Final = 3600  # beyond the deadline
 _LAST_FAILURE: Final = 6  # in a row, after which a host is left alone
 _PAUSE_S: Final = 0.5  # before the one repetition
 _LONGEST_PAUSE_S: Final = 5.0
@@ -106,19 +107,21 @@ async def check_images(
     return checks
 
 
-async def provider_address(address: str) -> str:
-    """What the provider is asked to fetch: share links made direct, s3:// signed for a day. Never to be kept."""
+async def provider_address(address: str, seconds: float = PRESIGNED_FOR_S) -> str:
+    """What the provider is asked to fetch: share links made direct, s3:// signed for `seconds`. Never to be kept."""
     if not _is_s3(address):
         return share_links.direct(address)
-    return await asyncio.to_thread(_presigned, address)
+    return await asyncio.to_thread(_presigned, address, seconds)
 
 
-def _presigned(address: str) -> str:
+def presigned_for_s(deadline_s: float) -> float:
+    """How long a link to a picture lasts in a run with this deadline for a prediction."""
+    return max(PRESIGNED_FOR_S, deadline_s + LINK_MARGIN_S)
+
+
+def _presigned(address: str, seconds: float) -> str:
     bucket, key = _bucket_and_key(address)
-    signed: str = s3_client.client(s3_client.region_of(bucket)).generate_presigned_url(
-        "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=PRESIGNED_FOR_S
-    )
-    return signed
+    return s3_client.presign_get(bucket, key, seconds).url
 
 
 @dataclass(slots=True)
@@ -198,6 +201,9 @@ def _check_of_head(address: str, head: _Head) -> ImageCheck:
     picture = sniff(head.content, total=len(head.content) if head.is_complete else head.total_bytes)
     if picture.kind == "other":
         return ImageCheck(ErrorCode.IMAGE_UNSUPPORTED, clean(_unsupported(address, head, picture.looks_like)))
+    if is_cut(head.content, picture.bytes_total, is_complete=head.is_complete):
+        cut = f"The picture at {_place(address)} is cut off: its file ends too early. Put the complete file there."
+        return ImageCheck(ErrorCode.IMAGE_UNSUPPORTED, clean(cut))
     return ImageCheck(warnings=cautions(picture), picture=picture)
 
 
@@ -286,14 +292,14 @@ def _s3_first_bytes(address: str, count: int) -> _Head:
             Bucket=bucket, Key=key, Range=f"bytes=0-{count - 1}"
         )
         content = response["Body"].read()
-    except s3_client.failures() as error:
-        code = s3_client.code_of(error)
+    except s3_errors.failures() as error:
+        code = s3_errors.code_of(error)
         if code in _S3_EMPTY:
             return _Head(b"", 0, "s3", is_complete=True)
-        message = s3_client.explain(error, "s3:GetObject", bucket, key)
-        if s3_client.is_missing(error) or code == "NoSuchBucket":
+        message = s3_errors.explain(error, "s3:GetObject", bucket, key)
+        if s3_errors.is_missing(error) or code == "NoSuchBucket":
             raise FetchError(message, Reason.HTTP, status=404, permanent=True) from error
-        raise FetchError(message, Reason.CONNECT if s3_client.is_connection(error) else Reason.HTTP) from error
+        raise FetchError(message, Reason.CONNECT if s3_errors.is_connection(error) else Reason.HTTP) from error
     length = response.get("ContentRange", "").rpartition("/")[2]
     total = int(length) if length.isascii() and length.isdigit() else response.get("ContentLength")
     return _Head(content, total, "s3", is_complete=total == len(content))

@@ -18,6 +18,7 @@ FIRST: Final = 65_536  # bytes that are read, and that the fingerprint covers
 # What the sellers of such models usually accept: warnings, never refusals.
 LARGEST_BYTES: Final = 20_000_000
 SHORTEST_SIDE: Final = 300  # pixels
+MOST_PIXELS: Final = 50_000_000
 WIDEST: Final = 2.5  # width by height, or height by width
 
 _KINDS: Final = {file_types.JPEG: "jpeg", file_types.PNG: "png", file_types.GIF: "gif", file_types.WEBP: "webp"}
@@ -25,7 +26,10 @@ _KINDS: Final = {file_types.JPEG: "jpeg", file_types.PNG: "png", file_types.GIF:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """`kind` is jpeg, png, gif, webp or other; `looks_like` names it for people; pixels and bytes where known."""
+    """`kind` is jpeg, png, gif, webp or other; `looks_like` names it for people; pixels and bytes where known.
+
+    Pixels are as people see the picture: a camera may have stored it turned.
+    """
 
     kind: str
     width: int | None
@@ -40,7 +44,7 @@ def sniff(head: bytes, *, total: int | None = None) -> Picture:
     """What `head`, the first bytes of a file of `total` bytes, begins. By content only; never raises."""
     looks_like = file_types.describe(head)
     kind = _KINDS.get(looks_like, "other")
-    width, height = imagesize.get(io.BytesIO(head), exif_rotation=False) if kind != "other" else (-1, -1)
+    width, height = _size(head) if kind != "other" else (-1, -1)
     is_known = width > 0 and height > 0
     return Picture(
         kind,
@@ -53,6 +57,40 @@ def sniff(head: bytes, *, total: int | None = None) -> Picture:
     )
 
 
+def _size(head: bytes) -> tuple[int, int]:
+    """Width and height in pixels; (-1, -1) where they are not known."""
+    width, height = imagesize.get(io.BytesIO(head), exif_rotation=True)
+    if min(width, height) <= 0:  # its EXIF may be damaged
+        width, height = imagesize.get(io.BytesIO(head), exif_rotation=False)
+    return width, height
+
+
+def is_cut(head: bytes, total: int | None, *, is_complete: bool) -> bool:
+    """True where the file surely ends too early. `is_complete`: `head` is all of its `total` bytes."""
+    looks_like = file_types.describe(head)
+    if looks_like == file_types.WEBP:
+        return total is not None and total < 8 + int.from_bytes(head[4:8], "little")
+    if looks_like == file_types.PNG:
+        position, name = 8, b""
+        while position + 8 <= len(head):
+            name = head[position + 4 : position + 8]
+            position += 12 + int.from_bytes(head[position : position + 4], "big")
+            if name == b"IEND":
+                return False
+        return total is not None and (position > total or is_complete)
+    return looks_like == file_types.JPEG and is_complete and head.find(b"\xff\xd9", _scan_start(head)) < 0
+
+
+def _scan_start(jpeg: bytes) -> int:
+    """Where the picture itself begins, behind a small one in the preamble; 0 where the file is built otherwise."""
+    position = 2
+    while position + 4 <= len(jpeg) and jpeg[position] == 0xFF:
+        if jpeg[position + 1] == 0xDA:
+            return position
+        position += 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
+    return 0
+
+
 def cautions(picture: Picture) -> tuple[str, ...]:
     """In which of the trade's usual limits the picture does not fit, a sentence each."""
     warnings = []
@@ -62,6 +100,10 @@ def cautions(picture: Picture) -> tuple[str, ...]:
         pixels = f"{picture.width} by {picture.height} pixels"
         if min(picture.width, picture.height) <= SHORTEST_SIDE:
             warnings.append(f"The picture has {pixels}; sides of {SHORTEST_SIDE} or less are often refused.")
+        if picture.width * picture.height > MOST_PIXELS:
+            warnings.append(
+                f"The picture has {pixels}; more than {MOST_PIXELS // 1_000_000} million are often refused."
+            )
         if not 1 / WIDEST <= picture.width / picture.height <= WIDEST:
             warnings.append(f"The picture has {pixels}; shapes beyond 2:5 and 5:2 are often refused.")
     if picture.animated:

@@ -74,7 +74,7 @@ def move(connection: Connection, attempt: Attempt, state: State, **values: Any) 
     connection.execute(_CHANGE, {"_id": attempt.id, "state": state, **values})
     if not attempt.imported:
         change = Money(*[after - before for before, after in zip(attempt.money, moved.money, strict=True)])
-        budget.shift(connection, attempt.run_id, attempt.day, change)
+        budget.shift(connection, attempt, change)
     return moved
 
 
@@ -93,6 +93,11 @@ def add_deliveries(connection: Connection, attempt_id: int, rows: Sequence[Deliv
             connection.execute(_DELETE_DELIVERY, same)
         values = {name: getattr(delivery, name) for name in Delivery.__slots__ if name != "attempt"}
         connection.execute(_INSERT_DELIVERY, values | {"attempt_id": attempt_id, "delivered_at": time.time()})
+
+
+def has_deliveries(connection: Connection, attempt_id: int) -> bool:
+    """Whether an output of it was stored anywhere."""
+    return connection.execute(select(deliveries.c.id).where(deliveries.c.attempt_id == attempt_id)).first() is not None
 
 
 def _columns(attempt: Attempt) -> dict[str, Any]:

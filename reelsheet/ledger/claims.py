@@ -7,10 +7,8 @@
 * What was paid for, or may have been, is paid for again only where a grant names that very attempt.
 """
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, select
@@ -21,8 +19,19 @@ from reelsheet.ledger import schema as s
 from reelsheet.ledger.database import Database
 from reelsheet.ledger.histories import load_histories
 from reelsheet.ledger.lease import Lease
-from reelsheet.ledger.records import Attempt, Claimed, Delivery, IdentityHistory, Known, OverBudget, Wait, counting
+from reelsheet.ledger.records import (
+    BY_HAND,
+    Attempt,
+    Claimed,
+    Delivery,
+    IdentityHistory,
+    Known,
+    OverBudget,
+    Wait,
+    counting,
+)
 from reelsheet.ledger.schema import PAID, VACANT, State
+from reelsheet.ledger.sequence import next_number
 
 _UNANSWERED = (State.CLAIMED, State.UNKNOWN)
 _BEFORE = {  # the states that each one may follow
@@ -31,6 +40,14 @@ _BEFORE = {  # the states that each one may follow
     State.COMPLETED: (State.SUBMITTED,),
     State.FAILED: (State.SUBMITTED,),
 }
+
+
+class ClaimUncertain(LedgerError):
+    """The database did not say whether it took `claim`: where it did, `Claims.release` gives it back."""
+
+    def __init__(self, error: LedgerError, claim: Attempt) -> None:
+        super().__init__(str(error))
+        self.error, self.claim = error, claim
 
 
 class Claims:
@@ -49,26 +66,37 @@ class Claims:
         price_cents: int,
         daily_cap_cents: int | None = None,
         fingerprint: str | None = None,
+        is_play_money: bool = False,
     ) -> Claimed | Known | Wait | OverBudget:
         """Claim an identity and reserve its price, or say how it stands. One committed transaction.
 
         A claim of this very process that it no longer awaits (`mark_unawaited`) is `unknown`, like a dead one's.
+        Raises ClaimUncertain where the database went away at the commit, else LedgerError.
         """
         post_by = self._lease.post_by()
         wanted = Attempt(
             id=0, identity=identity, number=1, state=State.CLAIMED, owner=self._lease.owner.id, run_id=run_id, day="",
-            price_cents=price_cents, fingerprint=fingerprint,
+            price_cents=price_cents, fingerprint=fingerprint, is_play_money=is_play_money,
         )  # fmt: skip
+        made: list[Attempt] = []
         try:
-            answer = self._db.committed(self._claim, wanted, daily_cap_cents)
+            answer = self._db.committed(self._claim, wanted, daily_cap_cents, made)
         except budget.PastCap as past:
             return past.over
+        except LedgerError as error:
+            if made:
+                raise ClaimUncertain(error, made[-1]) from error
+            raise
         if not isinstance(answer, Attempt):
             return answer
         self._awaited.add(answer.id)
         return Claimed(answer, post_by)
 
-    def _claim(self, connection: Connection, wanted: Attempt, daily_cap_cents: int | None) -> Attempt | Known | Wait:
+    def _claim(
+        self, connection: Connection, wanted: Attempt, daily_cap_cents: int | None, made: list[Attempt]
+    ) -> Attempt | Known | Wait:
+        """`made` takes the claim before it is committed."""
+        number = next_number(connection)  # before any other lock, so that claims wait for each other in one order
         earlier = attempts.of_identity(connection, wanted.identity)
         for position, attempt in enumerate(earlier):
             if attempt.state == State.CLAIMED:
@@ -76,17 +104,18 @@ class Claims:
                     return Wait()
                 earlier[position] = _give_up(connection, attempt)
         in_force = counting(earlier)
-        if in_force and not grants.is_granted(connection, wanted.run_id, wanted.identity, in_force.number):
+        if in_force and not grants.allows(connection, wanted.run_id, in_force):
             return Known(load_histories(connection, [wanted.identity])[wanted.identity])
         now = self._db.now(connection)
-        claim = replace(wanted, day=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d"), claimed_at=now)
+        claim = replace(wanted, day=budget.day_of(connection, now), claimed_at=now, sequence=number)
         last = earlier[-1] if earlier else None
         if last is not None and last.state in VACANT:
             claim = replace(claim, id=last.id, number=last.number)
             attempts.overwrite(connection, claim)
         else:
             claim = attempts.add(connection, replace(claim, number=1 if last is None else last.number + 1))
-        budget.reserve(connection, claim.run_id, claim.day, claim.price_cents, daily_cap_cents)
+        budget.reserve(connection, claim, daily_cap_cents)
+        made.append(claim)
         return claim
 
     def _is_held_elsewhere(self, connection: Connection, attempt: Attempt) -> bool:
@@ -96,6 +125,17 @@ class Claims:
     def mark_unawaited(self, attempt: Attempt) -> None:
         """Nobody awaits this claim's answer any more. Whatever was not recorded by now is `unknown`."""
         self._awaited.discard(attempt.id)
+
+    def release(self, attempt: Attempt) -> Attempt:
+        """Give back a claim that was certainly never handed to the HTTP client; it may not even be there."""
+        self.mark_unawaited(attempt)
+        return self._db.committed(self._release, attempt)
+
+    def _release(self, connection: Connection, attempt: Attempt) -> Attempt:
+        budget.lock(connection, attempt.run_id)  # a lost COMMIT may still be on its way to the database, and holds this
+        if attempts.find(connection, attempt.id) is None:
+            return replace(attempt, state=State.REFUSED)
+        return self._settle(connection, attempt, State.REFUSED, error_code=None, error=None)
 
     # Answers
 
@@ -110,19 +150,21 @@ class Claims:
         self, connection: Connection, attempt: Attempt, prediction_id: str, quoted_cents: int | None
     ) -> Attempt:
         current = attempts.current(connection, attempt.id)
-        if current.prediction_id == prediction_id:
-            return current  # recorded, though the database did not say so
+        if current.prediction_id == prediction_id:  # recorded, though the database did not say so
+            was_guess = current.is_settled_by_hand  # by a person, and right
+            return attempts.move(connection, current, current.state, owner=attempt.owner) if was_guess else current
         holder = attempts.by_prediction(connection, prediction_id)
         if holder is not None:
             error = _duplicate_id(holder, attempt, prediction_id)
             return self._settle(connection, attempt, State.UNKNOWN, error_code="submit_unknown", error=error)
-        if current.claimed_at != attempt.claimed_at or current.state in PAID:
+        if current.sequence != attempt.sequence or current.state in PAID:
             # A late answer whose claim was given up and claimed again meanwhile gets a place of its own.
             number = attempts.of_identity(connection, attempt.identity)[-1].number + 1
             current = attempts.add(connection, replace(attempt, number=number, state=State.REFUSED))
         return attempts.move(
-            connection, current, State.SUBMITTED, prediction_id=prediction_id, submitted_at=time.time(),
-            quoted_cents=attempt.price_cents if quoted_cents is None else quoted_cents, error_code=None, error=None,
+            connection, current, State.SUBMITTED, owner=attempt.owner, prediction_id=prediction_id,
+            submitted_at=self._db.now(connection), error_code=None, error=None,
+            quoted_cents=attempt.price_cents if quoted_cents is None else quoted_cents,
         )  # fmt: skip
 
     def record_refused(self, attempt: Attempt, error_code: str | None, error: str | None) -> Attempt:
@@ -135,21 +177,27 @@ class Claims:
 
     def record_completed(self, attempt: Attempt, completed_at: float | None) -> Attempt:
         """The provider has the clip. `completed_at` None: now."""
-        completed_at = completed_at or time.time()
-        return self._db.committed(
-            self._settle, attempt, State.COMPLETED, completed_at=completed_at, error_code=None, error=None
-        )
+        return self._db.committed(self._conclude, attempt, State.COMPLETED, None, None, completed_at)
 
     def record_failed(self, attempt: Attempt, error_code: str, error: str, completed_at: float | None) -> Attempt:
         """The provider's verdict; what it quoted stays confirmed. `completed_at` None: now."""
-        completed_at = completed_at or time.time()
-        return self._db.committed(
-            self._settle, attempt, State.FAILED, completed_at=completed_at, error_code=error_code, error=error
-        )
+        return self._db.committed(self._conclude, attempt, State.FAILED, error_code, error, completed_at)
+
+    def _conclude(
+        self,
+        connection: Connection,
+        attempt: Attempt,
+        state: State,
+        error_code: str | None,
+        error: str | None,
+        completed_at: float | None,
+    ) -> Attempt:
+        moment = completed_at or self._db.now(connection)
+        return self._settle(connection, attempt, state, completed_at=moment, error_code=error_code, error=error)
 
     def _settle(self, connection: Connection, attempt: Attempt, state: State, /, **values: Any) -> Attempt:
         current = attempts.current(connection, attempt.id)
-        if current.state not in _BEFORE[state] or current.claimed_at != attempt.claimed_at:
+        if current.state not in _BEFORE[state] or current.sequence != attempt.sequence:
             return current  # a better answer came in the meantime, or another claim stands there now
         if state == State.REFUSED and current.state == State.CLAIMED and current.owner != attempt.owner:
             return current
@@ -168,7 +216,8 @@ class Claims:
     def resolve(self, identity: str, prediction_id: str | None) -> IdentityHistory:
         """Settle an `unknown` row. With the provider's id its last unknown attempt is paid; with None none ever was.
 
-        Raises LedgerError where no attempt of it is unknown, or the id belongs to another one.
+        What was settled so before may be settled otherwise. Raises LedgerError where nothing of it is unknown or was
+        settled, or where the id belongs to another attempt.
         """
         return self._db.committed(self._resolve, identity, prediction_id)
 
@@ -179,22 +228,20 @@ class Claims:
                 if self._is_held_elsewhere(connection, attempt):
                     raise LedgerError("A run is submitting this row just now; wait for it. Nothing was changed.")
                 known[position] = _give_up(connection, attempt)
-        unknown = [attempt for attempt in known if attempt.state == State.UNKNOWN]
-        if not unknown:
+        unsettled = [attempt for attempt in known if attempt.state == State.UNKNOWN]
+        settled = [attempt for attempt in known if attempt.is_settled_by_hand]
+        if prediction_id is None:
+            settled = [attempt for attempt in settled if attempt.state in PAID]
+        open_ones = unsettled or settled
+        if not open_ones:
             in_force = counting(known)
             standing = f"it is {in_force.state}" if in_force else "nothing was ever paid for it"
             raise LedgerError(f"This row is not unknown: {standing}. Nothing was changed.")
         if prediction_id is None:
-            for attempt in unknown:
-                attempts.move(connection, attempt, State.ABANDONED, error_code=None, error=None)
-        elif attempts.by_prediction(connection, prediction_id) is not None:
-            raise LedgerError(f"The id {prediction_id} belongs to another clip already; nothing was changed.")
+            for attempt in open_ones:
+                _abandon(connection, attempt)
         else:
-            last = unknown[-1]
-            attempts.move(
-                connection, last, State.SUBMITTED, prediction_id=prediction_id, quoted_cents=last.price_cents,
-                submitted_at=last.claimed_at, error_code=None, error=None,
-            )  # fmt: skip
+            _settle_as(connection, open_ones[-1], prediction_id, known[-1].number)
         return load_histories(connection, [identity])[identity]
 
     def expire_dead_claims(self) -> int:
@@ -216,6 +263,34 @@ class Claims:
 def _give_up(connection: Connection, attempt: Attempt) -> Attempt:
     """A claim whose answer will not come any more."""
     return attempts.move(connection, attempt, State.UNKNOWN, error_code="submit_unknown")
+
+
+def _abandon(connection: Connection, attempt: Attempt) -> None:
+    """It was never charged; an id that it had by mistake is free for the row that it belongs to."""
+    attempts.move(
+        connection, attempt, State.ABANDONED, owner=BY_HAND, prediction_id=None, error_code=None, error=None
+    )  # fmt: skip
+
+
+def _settle_as(connection: Connection, attempt: Attempt, prediction_id: str, last_number: int) -> None:
+    """`attempt` is this prediction. Where a clip of another one was delivered for it, the next number gets it."""
+    holder = attempts.by_prediction(connection, prediction_id)
+    if holder is not None and holder.id == attempt.id:
+        return
+    if holder is not None:
+        raise LedgerError(
+            f"The id {prediction_id} belongs to another clip already (row {holder.identity[:8]}, attempt "
+            f"{holder.number}); nothing was changed."
+        )
+    quoted_cents = attempt.price_cents if attempt.quoted_cents is None else attempt.quoted_cents
+    if attempts.has_deliveries(connection, attempt.id):
+        _abandon(connection, attempt)
+        vacant = replace(attempt, number=last_number + 1, state=State.REFUSED, prediction_id=None)
+        attempt = attempts.add(connection, vacant)
+    attempts.move(
+        connection, attempt, State.SUBMITTED, owner=BY_HAND, prediction_id=prediction_id, quoted_cents=quoted_cents,
+        submitted_at=attempt.claimed_at, completed_at=None, error_code=None, error=None,
+    )  # fmt: skip
 
 
 def _duplicate_id(holder: Attempt, attempt: Attempt, prediction_id: str) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Executable, Row, Select, create_engine, event, inspect, text
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
 
-from reelsheet.errors import LedgerError
+from reelsheet.errors import LedgerAway, LedgerError
 from reelsheet.ledger.durability import file_of
 from reelsheet.redaction import clean
 
@@ -18,6 +19,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 30.0  # that a writer waits for another process's transaction
 TRIES = 5  # of a transaction that the database itself has undone
 UNDONE = frozenset({"40001", "40P01"})  # PostgreSQL's serialization failure and deadlock
+READ_ONLY = "25006"  # what PostgreSQL says while another server takes over
+UNANSWERED_MS = 30_000  # before a connection whose other end is gone is given up
 NO_URL = "REELSHEET_LEDGER_URL must be postgresql://user:password@host/database or sqlite:///path/to/ledger.db."
 
 P = ParamSpec("P")
@@ -104,7 +107,8 @@ class Database:
         except IntegrityError:
             raise
         except SQLAlchemyError as error:
-            raise LedgerError(
+            kind = LedgerAway if _is_away(error) else LedgerError
+            raise kind(
                 f"The ledger at {self.shown} does not answer as it should ({_reason(error)}); nothing more is sent."
             ) from error
 
@@ -121,12 +125,12 @@ class Database:
         except LedgerError as error:
             if error.__cause__ is None or not isinstance(error.__cause__, SQLAlchemyError | OSError):
                 raise
-            raise LedgerError(
+            raise type(error)(
                 f"The ledger at {self.shown} cannot be used ({_reason(error.__cause__)}); without it nothing is spent. "
                 "Check REELSHEET_LEDGER_URL, its permissions and its disk."
             ) from error
 
-    def _upgrade(self) -> None:
+    def _upgrade(self, revision: str = "head") -> None:
         from alembic import command, util
         from alembic.config import Config
 
@@ -139,7 +143,7 @@ class Database:
                 raise LedgerError(f"The database at {self.shown} holds other tables named like a ledger's.")
             config.attributes["connection"] = connection
             try:
-                command.upgrade(config, "head")
+                command.upgrade(config, revision)
             except util.CommandError as error:
                 raise LedgerError(
                     f"The ledger at {self.shown} was written by a newer reelsheet; upgrade this one. Nothing was spent."
@@ -168,7 +172,14 @@ def _postgresql(rest: str) -> tuple[Engine, str]:
             pool_size=4,
             max_overflow=2,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 10, "application_name": "reelsheet"},
+            connect_args={
+                "connect_timeout": 10,
+                "application_name": "reelsheet",
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+                "tcp_user_timeout": UNANSWERED_MS,
+            },
         )
     except (ArgumentError, ValueError):
         raise LedgerError(NO_URL) from None  # the error quotes the address, and with it the password
@@ -217,6 +228,17 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     immediate = connection.get_execution_options().get("immediate")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _is_away(error: SQLAlchemyError) -> bool:
+    """True where the same request may succeed in a moment: the server is restarted or cut off, or others hold it."""
+    origin = _origin(error)
+    if isinstance(origin, sqlite3.Error):
+        return getattr(origin, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    if isinstance(error, OperationalError | InterfaceError | NoFreeConnection):
+        return True
+    is_cut = isinstance(error, DBAPIError) and error.connection_invalidated
+    return is_cut or getattr(origin, "sqlstate", None) == READ_ONLY
 
 
 def _origin(error: BaseException | None) -> BaseException | None:

@@ -2,16 +2,24 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, select
 
 from reelsheet.ledger import schema as s
 from reelsheet.ledger.database import Database
 from reelsheet.ledger.lease import Lease
-from reelsheet.ledger.records import Attempt, Delivery, IdentityHistory, LedgerCounts
-from reelsheet.ledger.schema import PAID, State
-
-CHUNK = 800  # identities a query; SQLite takes 999 variables at the least
+from reelsheet.ledger.records import (
+    BY_HAND,
+    Attempt,
+    AttemptMoney,
+    Delivery,
+    IdentityHistory,
+    LedgerCounts,
+    money_of,
+)
+from reelsheet.ledger.schema import PAID, VACANT, State
+from reelsheet.ledger.sequence import CHUNK
 
 _ATTEMPTS = (
     select(s.attempts)
@@ -52,11 +60,34 @@ class Histories:
             matches |= s.attempts.c.identity.startswith(key.lower(), autoescape=True)
         return list(self.histories(self._identities(matches, limit)).values())
 
-    def unknown_attempts(self) -> dict[str, Attempt]:
-        """identity → its latest attempt that may have been charged without an answer, of each that has one."""
-        identities = self._identities(s.attempts.c.state == State.UNKNOWN)
+    def identities_of_predictions(self, prediction_ids: Iterable[str]) -> dict[str, str]:
+        """prediction id → identity, of those that are known."""
+        wanted, a = sorted(set(prediction_ids)), s.attempts.c
+        query = select(a.prediction_id, a.identity)
+        parts = (wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK))
         return {
-            identity: next(a for a in reversed(history.attempts) if a.state == State.UNKNOWN)
+            row.prediction_id: row.identity
+            for part in parts
+            for row in self._db.fetch(query.where(a.prediction_id.in_(part)))
+        }
+
+    def unknown_attempts(self) -> dict[str, Attempt]:
+        """identity → its latest attempt that may have been charged without an answer, of each that has one.
+
+        Claims of the dead are among them.
+        """
+        identities = self._identities(s.attempts.c.state.in_([State.UNKNOWN, State.CLAIMED]))
+        unknown = {
+            identity: [attempt for attempt in history.attempts if attempt.state == State.UNKNOWN]
+            for identity, history in self.histories(identities).items()
+        }
+        return {identity: attempts[-1] for identity, attempts in unknown.items() if attempts}
+
+    def settled_attempts(self) -> dict[str, Attempt]:
+        """identity → its latest attempt that a person settled with `resolve`, of each that has one."""
+        identities = self._identities(s.attempts.c.owner == BY_HAND)
+        return {
+            identity: next(a for a in reversed(history.attempts) if a.is_settled_by_hand)
             for identity, history in self.histories(identities).items()
         }
 
@@ -66,11 +97,27 @@ class Histories:
         latest = (
             select(a.state)
             .where(a.run_id == run_id, a.state.not_in([State.CLAIMED, State.ABANDONED]))
-            .order_by(a.claimed_at.desc())
+            .order_by(a.sequence.desc())
             .limit(limit)
         )
         states = [row.state for row in self._db.fetch(latest)]
         return next((streak for streak, state in enumerate(states) if state != State.UNKNOWN), len(states))
+
+    def attempt_money(self, since: str = "") -> list[AttemptMoney]:
+        """Every attempt of this ledger's runs that cost or may cost money, from the day `since` (YYYY-MM-DD) on.
+
+        The sums are what the counters of runs and days have. What other ledgers paid is not among them.
+        """
+        a = s.attempts.c
+        query = (
+            select(a.run_id, a.identity, a.day, a.is_play_money, a.state, a.price_cents, a.quoted_cents)
+            .where(a.imported.is_(False), a.state.not_in(VACANT), a.day >= since)
+            .order_by(a.id)
+        )
+        return [
+            AttemptMoney(row[0], row[1], row[2], row[3], *money_of(row[4], row[5], row[6]))
+            for row in self._db.fetch(query)
+        ]
 
     def counts(self) -> LedgerCounts:
         """How many runs and attempts the ledger holds."""
@@ -93,16 +140,21 @@ def load_histories(
     connection: Connection, identities: Sequence[str], dead_owners: frozenset[str] = frozenset()
 ) -> dict[str, IdentityHistory]:
     """The histories of at most CHUNK identities; claims of `dead_owners` as `unknown`."""
+    texts = {identity: identity for identity in identities}  # each text is kept once, however many rows have it
+
+    def shared(row: Iterable[Any]) -> list[Any]:
+        return [texts.setdefault(value, value) if type(value) is str else value for value in row]
+
     attempts: dict[str, list[Attempt]] = {}
     for row in connection.execute(_ATTEMPTS, {"_identities": identities}):
-        attempt = Attempt(*row)
+        attempt = Attempt(*shared(row))
         if attempt.state == State.CLAIMED and attempt.owner in dead_owners:
             attempt = replace(attempt, state=State.UNKNOWN, error_code="submit_unknown")
         attempts.setdefault(attempt.identity, []).append(attempt)
     deliveries: dict[str, list[Delivery]] = {}
     if attempts:
         for identity, *delivery in connection.execute(_DELIVERIES, {"_identities": identities}):
-            deliveries.setdefault(identity, []).append(Delivery(*delivery))
+            deliveries.setdefault(identity, []).append(Delivery(*shared(delivery)))
     return {
         identity: IdentityHistory(tuple(known), tuple(deliveries.get(identity, ())))
         for identity, known in attempts.items()

@@ -11,6 +11,7 @@ from reelsheet.ledger import schema as s
 from reelsheet.ledger.database import Database
 from reelsheet.ledger.records import Attempt, Delivery, ImportedAttempt
 from reelsheet.ledger.schema import VACANT, State
+from reelsheet.ledger.sequence import next_number
 
 _VERDICTS = (State.COMPLETED, State.FAILED)
 
@@ -21,16 +22,17 @@ class Imports:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def import_attempts(self, imports: Iterable[ImportedAttempt]) -> int:
+    def import_attempts(self, imports: Iterable[ImportedAttempt], *, adds_others: bool = False) -> int:
         """Take in what a destination says of attempts; how many were news.
 
         An attempt of ours without an id takes the id that the destination knows for it, one that was submitted the
-        verdict. Nothing else of ours changes.
+        verdict. Nothing else of ours changes. `adds_others`: where ours failed, another prediction under its number is
+        a further attempt. That is for tables that no person can have changed.
         """
         ordered = sorted(imports, key=lambda one: (one.attempt.identity, one.attempt.number))
         known = self._db.committed(_add_new, ordered)
         # One by one: a transaction that locks several rows and then counters may deadlock with another.
-        return len(ordered) - len(known) + sum(self._db.committed(_merge, *one) for one in known)
+        return len(ordered) - len(known) + sum(self._db.committed(_merge, *one, adds_others) for one in known)
 
     def imported_tables(self, destination: str) -> dict[str, str]:
         """key → version of the run tables under a destination that were read already."""
@@ -46,30 +48,37 @@ class Imports:
 def _add_new(connection: Connection, imports: Sequence[ImportedAttempt]) -> list[ImportedAttempt]:
     """Insert what this ledger does not have; the rest."""
     known = []
+    number = None
     for one in imports:
         if _same(connection, one.attempt) is not None:
             known.append(one)
             continue
-        ours = attempts.add(connection, replace(one.attempt, imported=True))
+        number = number or next_number(connection)
+        ours = attempts.add(connection, replace(one.attempt, imported=True, sequence=number))
         attempts.add_deliveries(connection, ours.id, one.deliveries, overwrite=False)
     return known
 
 
-def _merge(connection: Connection, theirs: Attempt, deliveries: Sequence[Delivery]) -> bool:
+def _merge(connection: Connection, theirs: Attempt, deliveries: Sequence[Delivery], adds_others: bool) -> bool:
     """What is said of an attempt that we have as well; True where it was news of money."""
     same = _same(connection, theirs)
     if same is None:
         return False
     ours = attempts.current(connection, same.id)
     has_id, news = theirs.prediction_id is not None, True
-    if has_id and ours.state == State.UNKNOWN:
+    if has_id and _lacks_id(ours, theirs):
         attempts.move(
             connection, ours, theirs.state, prediction_id=theirs.prediction_id, quoted_cents=theirs.quoted_cents,
             submitted_at=theirs.submitted_at, completed_at=theirs.completed_at, error_code=theirs.error_code,
             error=theirs.error,
         )  # fmt: skip
     elif _is_paid_elsewhere(connection, ours, theirs):
-        attempts.overwrite(connection, replace(theirs, id=ours.id, number=ours.number, imported=True))
+        number = next_number(connection)
+        attempts.overwrite(connection, replace(theirs, id=ours.id, number=ours.number, imported=True, sequence=number))
+    elif adds_others and _is_made_elsewhere(ours, theirs):
+        number = attempts.of_identity(connection, ours.identity)[-1].number + 1
+        sequence = next_number(connection)
+        ours = attempts.add(connection, replace(theirs, number=number, imported=True, sequence=sequence))
     elif not has_id or ours.prediction_id != theirs.prediction_id:
         return False
     else:
@@ -82,6 +91,17 @@ def _merge(connection: Connection, theirs: Attempt, deliveries: Sequence[Deliver
     if has_id:
         attempts.add_deliveries(connection, ours.id, deliveries, overwrite=False)
     return news
+
+
+def _lacks_id(ours: Attempt, theirs: Attempt) -> bool:
+    """True where theirs is the answer to ours: one that nobody recorded, also while its run still counts as alive."""
+    return ours.state == State.UNKNOWN or (ours.state == State.CLAIMED and ours.run_id == theirs.run_id)
+
+
+def _is_made_elsewhere(ours: Attempt, theirs: Attempt) -> bool:
+    """True where another ledger paid for the same row, and ours came to nothing, so that theirs may be the clip."""
+    is_other = theirs.prediction_id is not None and theirs.prediction_id != ours.prediction_id
+    return is_other and ours.state == State.FAILED and not ours.is_settled_by_hand
 
 
 def _is_paid_elsewhere(connection: Connection, ours: Attempt, theirs: Attempt) -> bool:

@@ -60,18 +60,31 @@ class Lease:
         self._db = database
         self.owner = Owner.this_process()
         self._ends_at = 0.0  # on awake_and_asleep
+        self._clock_ahead_s = 0.0  # the ledger's clock, of awake_and_asleep
 
     def renew(self) -> None:
         """Renew it by LEASE_SECONDS from now. A claim keeps the end that was known when it was made."""
         before = awake_and_asleep()
-        self._db.committed(self._renew)
+        renewed_at = self._db.committed(self._renew)
         self._ends_at = before + LEASE_SECONDS
+        self._clock_ahead_s = renewed_at - awake_and_asleep()
+
+    def now(self) -> float:
+        """The time by the ledger's clock, as of the latest heartbeat: this machine's may differ."""
+        return awake_and_asleep() + self._clock_ahead_s
 
     def post_by(self) -> float:
         """Until when (awake_and_asleep) a POST may leave; renews a lease whose heartbeat is late."""
         if self._ends_at - awake_and_asleep() < LEASE_SECONDS / 2:
             self.renew()
         return self._ends_at - MARGIN_SECONDS
+
+    def share(self, account: str | None, in_flight: int) -> list[int]:
+        """Say how many predictions are in flight here; how many are, in each other process that wants more.
+
+        `account`: a hash of the provider's address and key; None where this process wants no more.
+        """
+        return self._db.committed(self._share, account, in_flight)
 
     def release(self) -> None:
         """End it now."""
@@ -97,15 +110,26 @@ class Lease:
         holding = connection.execute(query).scalars().all()
         return frozenset(owner for owner in holding if owner != self.owner.id and self.is_dead(connection, owner))
 
-    def _renew(self, connection: Connection) -> None:
-        expires_at = self._db.now(connection) + LEASE_SECONDS
+    def _share(self, connection: Connection, account: str | None, in_flight: int) -> list[int]:
+        mine = owners.c.id == self.owner.id
+        connection.execute(update(owners).where(mine).values(account=account, in_flight=in_flight))
+        if account is None:
+            return []
+        is_alive = owners.c.expires_at > self._db.now(connection)
+        others = select(owners.c.in_flight).where(owners.c.account == account, is_alive, ~mine)
+        return list(connection.execute(others).scalars())
+
+    def _renew(self, connection: Connection) -> float:
+        now = self._db.now(connection)
+        expires_at = now + LEASE_SECONDS
         lease = {"expires_at": expires_at, "awake_until": awake_and_asleep() + LEASE_SECONDS}
         if connection.execute(update(owners).where(owners.c.id == self.owner.id).values(**lease)).rowcount:
-            return
+            return now
         connection.execute(insert(owners).values(**asdict(self.owner), **lease))
         holding = select(attempts.c.owner).where(attempts.c.state == State.CLAIMED, attempts.c.owner.is_not(None))
         is_old = owners.c.expires_at < expires_at - FORGET_SECONDS
         connection.execute(delete(owners).where(is_old, owners.c.id.not_in(holding)))
+        return now
 
 
 def _host() -> str:

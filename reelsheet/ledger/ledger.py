@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Self
 
 from reelsheet.errors import LedgerError
+from reelsheet.ledger.budget import Days
 from reelsheet.ledger.claims import Claims
 from reelsheet.ledger.database import Database
 from reelsheet.ledger.histories import Histories
@@ -11,6 +12,7 @@ from reelsheet.ledger.imports import Imports
 from reelsheet.ledger.lease import Lease
 from reelsheet.ledger.pace_history import ObservedPace
 from reelsheet.ledger.runs import Runs
+from reelsheet.ledger.sequence import Tries
 from reelsheet.ledger.shards import Shards
 
 
@@ -27,12 +29,16 @@ class Ledger:
         self.shards = Shards(database, self.lease)
         claims, histories = Claims(database, self.lease), Histories(database, self.lease)
         runs, imports = Runs(database, self.lease), Imports(database)
+        days, tries = Days(database), Tries(database)
         self.shown = database.shown  # its address without the password
         self.is_sqlite = database.is_sqlite
         self.heartbeat = self.lease.renew
+        self.now = self.lease.now
+        self.share_account = self.lease.share
 
         self.claim = claims.claim
         self.mark_unawaited = claims.mark_unawaited
+        self.release = claims.release
         self.record_id = claims.record_id
         self.record_refused = claims.record_refused
         self.record_unknown = claims.record_unknown
@@ -46,22 +52,29 @@ class Ledger:
         self.histories = histories.histories
         self.history = histories.history
         self.find = histories.find
+        self.identities_of_predictions = histories.identities_of_predictions
         self.unknown_attempts = histories.unknown_attempts
+        self.settled_attempts = histories.settled_attempts
         self.unanswered_streak = histories.unanswered_streak
+        self.attempt_money = histories.attempt_money
         self.counts = histories.counts
 
         self.open_run = runs.open_run
         self.finish_run = runs.finish_run
+        self.conclude_run = runs.conclude_run
         self.run = runs.run
         self.run_of_flow = runs.run_of_flow
         self.recent_runs = runs.recent_runs
-        self.days = runs.days
-        self.sheet = runs.sheet
+        self.sheet, self.runs_since = runs.sheet, runs.runs_since
         self.permissions = runs.permissions
-        self.shared_permissions = runs.shared_permissions
+        self.unfinished_runs = runs.unfinished_runs
         self.write_notes = runs.write_notes
         self.notes = runs.notes
         self.forget_notes = runs.forget_notes
+
+        self.days, self.today = days.days, days.today
+        self.mark_tried = tries.mark_tried
+        self.last_tries = tries.last_tries
 
         self.import_attempts = imports.import_attempts
         self.imported_tables = imports.imported_tables
@@ -88,6 +101,6 @@ class Ledger:
             self.lease.release()
         self.database.close()
 
-    def observed_pace(self) -> ObservedPace | None:
-        """The pace of the latest predictions; None where none was completed."""
-        return ObservedPace.load(self.database)
+    def observed_pace(self, *, is_play_money: bool = False) -> ObservedPace | None:
+        """The pace of the latest predictions, a sandbox's apart from others'; None where none was completed."""
+        return ObservedPace.load(self.database, is_play_money=is_play_money)

@@ -22,12 +22,13 @@ class ObservedPace:
     most_in_flight: int
 
     @classmethod
-    def load(cls, database: Database) -> Self | None:
+    def load(cls, database: Database, *, is_play_money: bool) -> Self | None:
         """The pace of the ledger's latest predictions; None where none was completed."""
         a = attempts.c
         query = (
             select(a.run_id, a.submitted_at, a.completed_at)
             .where(a.completed_at.is_not(None), a.submitted_at.is_not(None), a.imported.is_(False))
+            .where(a.is_play_money == is_play_money)
             .order_by(a.id.desc())
             .limit(LATEST)
         )

@@ -5,9 +5,12 @@ Money in cents, times in seconds since 1970 UTC.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from reelsheet.ledger.schema import PAID, VACANT, State
+
+BY_HAND = "by hand"  # the owner of an attempt that a person settled
 
 
 class Money(NamedTuple):
@@ -39,6 +42,13 @@ class Attempt:
     submitted_at: float | None = None
     completed_at: float | None = None
     imported: bool = False
+    sequence: int = 0  # of its claim, in the ledger's own order
+    is_play_money: bool = False  # claimed at a loopback API address
+
+    @property
+    def is_settled_by_hand(self) -> bool:
+        """A person said what became of it, with `resolve`, and may be wrong."""
+        return self.owner == BY_HAND
 
     @property
     def money(self) -> Money:
@@ -178,7 +188,11 @@ class Note:
 class Sheet:
     """Which rows a run has: of each record its line, its name for people, and its identity ("" where it is invalid).
 
-    `problems` and `warnings`, by position, are what was said of a row when it was read.
+    `problems` and `warnings`, by position, are what was said of a row when it was read; `left_out`, the error codes of
+    rows that were not to be run. `wanted` are the positions of groups that needed a step when the run began; None where
+    that was not recorded. `prompts` are those that a template made, by position. `pictures`, by position, are the
+    fields of pictures that are files; `problem_codes`, the error codes of `problems`. `title` is the sheet's own name,
+    also where the run read a results table of it.
     """
 
     lines: tuple[int, ...]
@@ -186,14 +200,61 @@ class Sheet:
     identities: tuple[str, ...]
     problems: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     warnings: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    wanted: tuple[int, ...] | None = None
+    prompts: Mapping[int, str] = field(default_factory=dict)
+    pictures: Mapping[int, Sequence[Any]] = field(default_factory=dict)
+    problem_codes: Mapping[int, str] = field(default_factory=dict)
+    title: str = ""
+
+
+class Ask(StrEnum):
+    """A reason to pay again for what was paid for, or may have been."""
+
+    FRESH = "fresh"  # --fresh: whatever was paid for
+    UNKNOWN = "unknown"  # --retry-unknown: a submission without an answer
+    FAILED = "failed"  # retry: a prediction that the provider failed
+    REDO = "redo"  # a person's word in the sheet, of one attempt
 
 
 @dataclass(frozen=True, slots=True)
-class RepayPermission:
-    """Permission to pay again that an unfinished run of the same command has, and this one with it."""
+class RepayRequest:
+    """What a run asks for of one identity: to replace this attempt for any of these reasons; () and 0: nothing."""
 
-    grants: dict[str, int]  # identity → the attempt that may be replaced
-    runs: frozenset[str]  # that had a part in it: what they paid for is not paid for again
+    replaces: int = 0
+    asks: frozenset[Ask] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Permission for one run to pay again for one attempt, by its number; 0 permits nothing.
+
+    A grant of 0 says that the row had nothing to replace when its run began, which holds for the command repeated.
+    """
+
+    replaces: int = 0
+    ask: Ask | None = None
+
+    def allows(self, attempt: Attempt) -> bool:
+        """Whether this very attempt may be replaced. Once its answer is known, an unknown one is unknown no more."""
+        if self.ask is Ask.UNKNOWN and attempt.state != State.UNKNOWN:
+            return False
+        return attempt.number == self.replaces and attempt.state != State.CLAIMED
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedRun:
+    """A run whose wish is not over, for the same command repeated."""
+
+    run_id: str
+    started_at: float
+    exit_code: int | None
+    alive: bool
+    is_latest: bool  # of its command, with the same `where`
+    asks: frozenset[Ask]
+    grants: Mapping[str, Grant]  # by identity
+    spent_cents: int  # paid, reserved and at risk
+    where: frozenset[str] = frozenset()  # the conditions of --where, as they were written
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +265,6 @@ class RunRecord:
     verb: str
     source: str
     destination: str
-    permit: str
     flow_run_id: str | None
     options: dict[str, Any]
     rows: int
@@ -217,7 +277,7 @@ class RunRecord:
     exit_code: int | None
     owner: str
     summary: dict[str, Any] | None = None
-    continues: str | None = None  # the unfinished run whose permission to pay again this one shares
+    continues: str | None = None  # the unfinished run of the same command that this one goes on with
     alive: bool = field(default=False, compare=False)
 
     @property
@@ -228,17 +288,30 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class DayTotal:
-    """The money of one UTC day (YYYY-MM-DD) over all runs of a ledger."""
+    """The money of one UTC day (YYYY-MM-DD) over all runs of a ledger; a sandbox's play money has days of its own."""
 
     day: str
-    confirmed_cents: int
-    reserved_cents: int
-    at_risk_cents: int
+    confirmed_cents: int = 0
+    reserved_cents: int = 0
+    at_risk_cents: int = 0
+    is_play_money: bool = False
 
     @property
     def spent_cents(self) -> int:
         """All three together: what the day's cap is held against."""
         return self.confirmed_cents + self.reserved_cents + self.at_risk_cents
+
+
+class AttemptMoney(NamedTuple):
+    """The money of one attempt, and which run committed it, on which UTC day (YYYY-MM-DD)."""
+
+    run_id: str
+    identity: str
+    day: str
+    is_play_money: bool
+    confirmed_cents: int
+    reserved_cents: int
+    at_risk_cents: int
 
 
 @dataclass(frozen=True, slots=True)

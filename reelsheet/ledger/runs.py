@@ -1,9 +1,8 @@
-"""Runs: registered and closed, the rows that they have, their notes on rows, and the days' money."""
+"""Runs: registered and closed, the rows that they have, and their notes on rows."""
 
 import json
-import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -12,9 +11,11 @@ from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 from reelsheet.ledger import grants
 from reelsheet.ledger import schema as s
 from reelsheet.ledger.database import Database
-from reelsheet.ledger.histories import CHUNK
 from reelsheet.ledger.lease import Lease
-from reelsheet.ledger.records import DayTotal, Note, RepayPermission, RunRecord, Sheet
+from reelsheet.ledger.records import Ask, Grant, Note, RepayRequest, RunRecord, Sheet, UnfinishedRun
+from reelsheet.ledger.sequence import CHUNK, next_number
+
+FINISHED_EXIT_CODES = (0, 1)  # of a run that attempted every row that it chose
 
 
 class Runs:
@@ -36,45 +37,71 @@ class Runs:
         options: Mapping[str, Any],
         rows: int,
         cap_cents: int | None,
-        permissions: Mapping[str, int] | None = None,
+        asks: Collection[Ask] = (),
+        requests: Mapping[str, RepayRequest] | None = None,
+        is_new: bool = False,
         sheet: Sheet | None = None,
     ) -> RunRecord:
         """Register a run; the same `flow_run_id` (or `run_id`) again is the same run and keeps its money and cap.
 
-        `permissions` maps identities to the attempt that may be paid for once more. The same `command` repeated
-        while its run is unfinished shares the permissions given then; what these have paid for gets no new ones.
+        `requests`: by identity, of every row that it may pay for; `asks` is what it asks for of all rows. The same
+        `command` repeated while a run of it is unfinished gets what that one got, unless it `is_new`.
         """
         values = {
             "run_id": run_id, "verb": verb, "source": _storable(source), "destination": destination,
             "command": command, "owner": self._lease.owner.id, "flow_run_id": flow_run_id,
             "options": json.dumps(dict(options)), "rows": rows, "cap_cents": cap_cents, "confirmed_cents": 0,
-            "reserved_cents": 0, "at_risk_cents": 0, "started_at": time.time(),
+            "reserved_cents": 0, "at_risk_cents": 0, "asks": " ".join(sorted(asks)),
         }  # fmt: skip
-        return self._db.committed(self._open, values, permissions or {}, sheet)
+        return self._db.committed(self._open, values, requests or {}, sheet, is_new=is_new)
 
     def _open(
-        self, connection: Connection, values: Mapping[str, Any], permissions: Mapping[str, int], sheet: Sheet | None
+        self,
+        connection: Connection,
+        values: Mapping[str, Any],
+        requests: Mapping[str, RepayRequest],
+        sheet: Sheet | None,
+        *,
+        is_new: bool,
     ) -> RunRecord:
         run_id, command = values["run_id"], values["command"]
         self._db.serialise(connection, command)
         known = _known_run(connection, run_id, values["flow_run_id"])
         if known is not None:
-            reopened = {"owner": self._lease.owner.id, "finished_at": None, "exit_code": None}
+            reopened = {"owner": self._lease.owner.id, "finished_at": None, "exit_code": None, "is_concluded": False}
             connection.execute(update(s.runs).where(s.runs.c.run_id == known.run_id).values(**reopened))
             _keep_sheet(connection, known.run_id, sheet)
             return replace(_run(known), owner=self._lease.owner.id, finished_at=None, exit_code=None)
-        unfinished = grants.unfinished_run(connection, command)
-        permit = run_id if unfinished is None else unfinished.permit
-        grants.grant(connection, permit, permissions)
-        connection.execute(insert(s.runs).values(permit=permit, **values))
+        unfinished = [] if is_new else grants.unfinished_runs(connection, self._lease, command)
+        given = {identity: grants.decide(identity, request, unfinished) for identity, request in requests.items()}
+        grants.add(connection, run_id, given)
         _keep_sheet(connection, run_id, sheet)
+        started = {"started_at": self._db.now(connection), "sequence": next_number(connection)}
+        connection.execute(insert(s.runs).values(**values, **started))
         row = connection.execute(select(s.runs).where(s.runs.c.run_id == run_id)).one()
-        return replace(_run(row), continues=None if unfinished is None else unfinished.run_id)
+        where = json.loads(values["options"]).get("where") or ()
+        continued = grants.continued(requests, values["asks"].split(), unfinished, where)
+        return replace(_run(row), continues=None if continued is None else continued.run_id)
 
     def finish_run(self, run_id: str, *, exit_code: int, summary: Mapping[str, Any]) -> None:
         """Record how a run ended."""
-        ended = {"finished_at": time.time(), "exit_code": exit_code, "summary": json.dumps(dict(summary))}
-        self._db.execute(update(s.runs).where(s.runs.c.run_id == run_id).values(**ended))
+        self._db.committed(self._finish, run_id, exit_code, json.dumps(dict(summary)))
+
+    def _finish(self, connection: Connection, run_id: str, exit_code: int, summary: str) -> None:
+        ended = {"finished_at": self._db.now(connection), "exit_code": exit_code, "summary": summary}
+        connection.execute(update(s.runs).where(s.runs.c.run_id == run_id).values(**ended))
+
+    def conclude_run(self, run_id: str, rows: Mapping[str, bool]) -> None:
+        """The command has ended, and with it its wish, where the run attempted every row that it chose.
+
+        `rows`: by identity, whether the run chose it. From now on the same command is a new wish.
+        """
+        self._db.committed(self._conclude, run_id, rows)
+
+    def _conclude(self, connection: Connection, run_id: str, rows: Mapping[str, bool]) -> None:
+        is_finished = (s.runs.c.run_id == run_id) & s.runs.c.exit_code.in_(FINISHED_EXIT_CODES)
+        if connection.execute(update(s.runs).where(is_finished).values(is_concluded=True)).rowcount:
+            grants.end_earlier(connection, self._lease, run_id, rows)
 
     def run(self, run_id: str) -> RunRecord | None:
         """One run, by its id or an unambiguous beginning of it."""
@@ -87,14 +114,17 @@ class Runs:
         """The run that a Prefect flow run stands for."""
         return next(iter(self._records(select(s.runs).where(s.runs.c.flow_run_id == flow_run_id))), None)
 
-    def recent_runs(self, limit: int = 20, destination: str | None = None) -> list[RunRecord]:
-        """Newest first."""
-        query = select(s.runs).order_by(s.runs.c.started_at.desc()).limit(limit)
+    def recent_runs(self, limit: int | None = 20, destination: str | None = None) -> list[RunRecord]:
+        """The latest first, in the ledger's own order; `limit` None: all of them."""
+        query = select(s.runs).order_by(s.runs.c.sequence.desc()).limit(limit)
         return self._records(query if destination is None else query.where(s.runs.c.destination == destination))
 
-    def days(self, limit: int = 14) -> list[DayTotal]:
-        """The latest days with any money, newest first."""
-        return [DayTotal(*row) for row in self._db.fetch(select(s.days).order_by(s.days.c.day.desc()).limit(limit))]
+    def runs_since(self, run_id: str) -> frozenset[str]:
+        """This run and those of its destination that began after it."""
+        began = select(s.runs.c.sequence, s.runs.c.destination).where(s.runs.c.run_id == run_id).subquery()
+        same = s.runs.c.destination == began.c.destination
+        query = select(s.runs.c.run_id).join(began, same & (s.runs.c.sequence >= began.c.sequence))
+        return frozenset(row.run_id for row in self._db.fetch(query))
 
     def sheet(self, run_id: str) -> Sheet | None:
         """Which rows a run has; None where they were not recorded."""
@@ -103,16 +133,15 @@ class Runs:
 
     # Permission to pay again
 
-    def shared_permissions(self, command: str) -> RepayPermission | None:
-        """What an unfinished run of the same command may replace, and a new one with it; None: there is none."""
+    def unfinished_runs(self, command: str) -> list[UnfinishedRun]:
+        """The runs of a command that are not concluded, the latest first."""
         with self._db.read() as connection:
-            return grants.shared(connection, command)
+            return grants.unfinished_runs(connection, self._lease, command)
 
-    def permissions(self, run_id: str) -> dict[str, int]:
-        """identity → the attempt that this run may still replace, where that is its latest."""
+    def permissions(self, run_id: str) -> dict[str, Grant]:
+        """identity → which attempt this run may replace, where that is its latest."""
         with self._db.read() as connection:
-            permit = connection.execute(select(s.runs.c.permit).where(s.runs.c.run_id == run_id)).scalar()
-            return {} if permit is None else grants.of_permit(connection, permit)
+            return grants.of_run(connection, run_id)
 
     # Notes
 
@@ -144,7 +173,8 @@ class Runs:
 
 def _run(row: Row[Any], *, alive: bool = False) -> RunRecord:
     columns = row._asdict()
-    del columns["command"]
+    for name in ("command", "sequence", "asks", "is_concluded"):
+        del columns[name]
     columns["options"] = json.loads(row.options)
     columns["summary"] = None if row.summary is None else json.loads(row.summary)
     return RunRecord(**columns, alive=alive)
@@ -171,7 +201,16 @@ def _unpacked(content: bytes) -> Sheet:
         {int(position): tuple(texts) for position, texts in stored.get(name, {}).items()}
         for name in ("problems", "warnings")
     )
-    return Sheet(tuple(stored["lines"]), tuple(stored["names"]), tuple(stored["identities"]), problems, warnings)
+    left_out = {int(position): code for position, code in stored.get("left_out", {}).items()}
+    wanted = stored.get("wanted")
+    return Sheet(
+        tuple(stored["lines"]), tuple(stored["names"]), tuple(stored["identities"]), problems, warnings, left_out,
+        None if wanted is None else tuple(wanted),
+        {int(position): prompt for position, prompt in stored.get("prompts", {}).items()},
+        {int(position): fields for position, fields in stored.get("pictures", {}).items()},
+        {int(position): code for position, code in stored.get("problem_codes", {}).items()},
+        stored.get("title", ""),
+    )  # fmt: skip
 
 
 def _write_notes(connection: Connection, run_id: str, notes: Sequence[Note]) -> None:

@@ -38,6 +38,8 @@ owners = sa.Table(
     sa.Column("started", sa.Text, nullable=False),
     sa.Column("expires_at", sa.Float, nullable=False),  # by the ledger's clock
     sa.Column("awake_until", sa.Float, nullable=False, server_default="0"),  # by the machine's, which nobody can set
+    sa.Column("account", sa.String(64)),  # whose places it uses; None: it wants no more of them
+    sa.Column("in_flight", sa.Integer, nullable=False, server_default="0"),  # predictions
 )
 
 runs = sa.Table(
@@ -48,7 +50,6 @@ runs = sa.Table(
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("destination", sa.Text, nullable=False),
     sa.Column("command", sa.String(64), nullable=False),
-    sa.Column("permit", sa.String(64), nullable=False),
     sa.Column("owner", sa.String(64), nullable=False),
     sa.Column("flow_run_id", sa.String(64)),
     sa.Column("options", sa.Text, nullable=False),
@@ -61,15 +62,19 @@ runs = sa.Table(
     sa.Column("finished_at", sa.Float),
     sa.Column("exit_code", sa.Integer),
     sa.Column("summary", sa.Text),
+    sa.Column("sequence", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("asks", sa.String(64), nullable=False, server_default=""),  # what it asks to pay again for, by `Ask`
+    sa.Column("is_concluded", sa.Boolean, nullable=False, server_default=sa.false()),  # its wish is over
     sa.Index("ix_runs_command", "command"),
     sa.Index("ix_runs_flow_run_id", "flow_run_id"),
-    sa.Index("ix_runs_started_at", "started_at"),
+    sa.Index("ix_runs_sequence", "sequence"),
 )
 
 days = sa.Table(
     "days",
     metadata,
     sa.Column("day", sa.String(10), primary_key=True),
+    sa.Column("is_play_money", sa.Boolean, primary_key=True),
     sa.Column("confirmed_cents", sa.BigInteger, nullable=False, default=0),
     sa.Column("reserved_cents", sa.BigInteger, nullable=False, default=0),
     sa.Column("at_risk_cents", sa.BigInteger, nullable=False, default=0),
@@ -95,6 +100,8 @@ attempts = sa.Table(
     sa.Column("submitted_at", sa.Float),
     sa.Column("completed_at", sa.Float),
     sa.Column("imported", sa.Boolean, nullable=False, default=False),
+    sa.Column("sequence", sa.BigInteger, nullable=False, server_default="0"),  # of the claim
+    sa.Column("is_play_money", sa.Boolean, nullable=False, server_default=sa.false()),  # claimed at a loopback address
     sa.UniqueConstraint("identity", "number", name="uq_attempts_identity_number"),
     sa.Index("ix_attempts_run_id", "run_id"),
     sa.Index("ix_attempts_claimed", "owner", sqlite_where=LIVE, postgresql_where=LIVE),
@@ -123,9 +130,25 @@ deliveries = sa.Table(
 grants = sa.Table(
     "grants",
     metadata,
-    sa.Column("permit", sa.String(64), primary_key=True),
+    sa.Column("run_id", sa.String(64), primary_key=True),
     sa.Column("identity", sa.String(64), primary_key=True),
-    sa.Column("replaces", sa.Integer, nullable=False),
+    sa.Column("replaces", sa.Integer, nullable=False),  # the number of an attempt; 0: there was none to replace
+    sa.Column("ask", sa.String(16)),  # why, by `Ask`
+)
+
+# The ledger's own order. No clock has a say in what came first.
+counters = sa.Table(
+    "counters",
+    metadata,
+    sa.Column("name", sa.String(16), primary_key=True),
+    sa.Column("value", sa.BigInteger, nullable=False),
+)
+
+tries = sa.Table(
+    "tries",
+    metadata,
+    sa.Column("identity", sa.String(64), primary_key=True),
+    sa.Column("sequence", sa.BigInteger, nullable=False),  # when a run last took a step for it, beside its claims
 )
 
 notes = sa.Table(

@@ -7,7 +7,7 @@ import ipaddress
 import re
 import socket
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from reelsheet.manifest.columns import INVISIBLE
 from reelsheet.redaction import clean, clean_url
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONGEST: Final = 8_192  # characters
+LONGEST_PATH: Final = 1_024  # characters, of a file's
+BACKSLASH: Final = "\\"
 # What programs and people write for nothing.
 PLACEHOLDERS: Final = frozenset(
     (
@@ -32,11 +34,12 @@ _ORDINARY: Final = re.compile(
     r"https?://(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+(?!localhost/)[a-z]{2,24}/[\w./?=&%+~:#!$()*'-]+",
     re.ASCII | re.IGNORECASE,
 )
-_NEXT: Final = re.compile(r"\s*[,;|]\s*(?=(?:https?|s3)://)", re.IGNORECASE)
+# blanks are taken from their first one on: to begin anew at each of thousands would take minutes
+_NEXT: Final = re.compile(r"(?<!\s)(?:\s*[,;|]\s*|\s+(?:[/&+•·-]\s+)?)(?=(?:https?|s3)://)", re.IGNORECASE)
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _NO_SCHEME: Final = re.compile(r"(?://)?((?:[\w-]+\.)+[a-z]{2,24}(?::\d+)?/\S*)", re.IGNORECASE)
 _ON_DISK: Final = re.compile(
-    r"(?:[a-z]:[\\/]|\\\\|\.{0,2}/).*|[^:/]*\.(?:jpe?g|png|gif|webp|heic|tiff?|bmp|avif|svg)", re.IGNORECASE
+    r"(?:[a-z]:[\\/]|\\\\|\.{0,2}/).*|[^:]*\.(?:jpe?g|png|gif|webp|heic|tiff?|bmp|avif|svg)", re.IGNORECASE
 )
 _NUMERIC_HOST: Final = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}", re.IGNORECASE)
 _HOST: Final = re.compile(r"[\w.-]+|[0-9a-f:.]+(?:%.*)?", re.IGNORECASE)
@@ -55,8 +58,20 @@ def is_address(text: str) -> bool:
     return text[:8].lower().startswith(("https://", "http://", "s3://"))
 
 
+def looks_like_file(text: str) -> bool:
+    """True for a path, and for a name that ends as pictures' names do."""
+    return _ON_DISK.fullmatch(text) is not None and _NO_SCHEME.fullmatch(text) is None
+
+
+def may_be_file(text: str) -> bool:
+    """True for what is no address and might be the name of a file: where there is one, it is the picture."""
+    scheme = (_SCHEME.match(text) or [""])[0].lower()
+    is_name = text.casefold() not in {"", *PLACEHOLDERS} and len(text) <= LONGEST_PATH and text.isprintable()
+    return is_name and "://" not in text and scheme not in {"data:", "file:", "http:", "https:", "s3:"}
+
+
 def split_addresses(text: str) -> list[str]:
-    """The addresses in a cell, divided by commas (also `;` and `|`) that another address follows."""
+    """The addresses in a cell, divided by commas (also `;`, `|`, blanks, line ends) that another address follows."""
     parts = _NEXT.split(text)
     return [part.rstrip(",;| ") if is_address(part) else part for part in parts]
 
@@ -94,16 +109,24 @@ def _scheme_error(address: str, scheme: str) -> str:
         return "the cell holds the picture itself (data:); put the picture online and give its https:// address."
     if bare := _NO_SCHEME.fullmatch(address):
         return f"the address has no https:// in front; did you mean {quoted('https://' + bare[1])}?"
-    if scheme == "file:" or _ON_DISK.fullmatch(address):
+    if scheme == "file:":
         return (
-            f"{quoted(address)} is a file on a computer, which the provider cannot see; put the picture online and give"
-            " its https:// address."
+            f"{quoted(address)} is a file on a computer; put the picture beside the sheet, or into the folder that"
+            f" --pictures names, and write {quoted(unquote(address).replace(BACKSLASH, '/').rpartition('/')[2])} alone."
+        )
+    if looks_like_file(address):
+        return (
+            f"{quoted(address)} is a file on a computer, which the provider cannot see. Name its folder with --pictures"
+            " FOLDER, so that it is uploaded, or put it online and give its https:// address."
         )
     if scheme in {"http:", "https:", "s3:"}:
         return f"{quoted(address)} is no valid address; two slashes must follow {scheme}"
     if "://" in address:
         return f"{quoted(address)} is no address that can be used; it must begin with https://, http:// or s3://."
-    return f"{quoted(address)} is no web address; it must begin with https://, http:// or s3://."
+    return (
+        f"{quoted(address)} is no web address, and no picture's file beside the sheet or below --pictures; it must"
+        " begin with https://, http:// or s3://."
+    )
 
 
 def _s3_error(address: str) -> str:
@@ -116,7 +139,9 @@ def _s3_error(address: str) -> str:
 
 
 def _web_error(address: str, *, allow_private: bool) -> str:
-    if _SPACE.search(address):
+    if space := _SPACE.search(address):
+        if space[0] != " ":
+            return f"{quoted(address)} has an odd space inside (U+{ord(space[0]):04X}); copy the address again."
         return f"{quoted(address)} has a space inside; write it as %20, or put commas between several addresses."
     if "\\" in address:
         return f"{quoted(address)} has a backslash inside; web addresses have slashes (/)."

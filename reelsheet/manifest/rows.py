@@ -2,56 +2,51 @@
 
 import gc
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
-from typing import TYPE_CHECKING, Final
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from reelsheet.errors import ManifestError
 from reelsheet.manifest import columns as column_names
-from reelsheet.manifest import image_url, xlsx
+from reelsheet.manifest import hints, image_url
 from reelsheet.manifest import source as sources
 from reelsheet.manifest import table as tables
-from reelsheet.outcomes import RESULT_COLUMNS
+from reelsheet.manifest.cells import PICTURE_IN_SHEET, CellReader
+from reelsheet.manifest.earlier import Earlier
+from reelsheet.manifest.encoding import NAMES, refuse_ambiguous
+from reelsheet.manifest.picture_file import PictureFile
+from reelsheet.manifest.prompt_template import Prompts
+from reelsheet.manifest.worksheet import Oddity
+from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, Status
 from reelsheet.redaction import clean
 
 if TYPE_CHECKING:
     import pandas as pd
 
-USUAL_PROMPT: Final = 2_000  # characters; what sellers of such models take
-LONGEST_PROMPT: Final = 100_000
-LAST_TAKE: Final = 1_000_000
 LONGEST_NAME: Final = 120  # characters of a row's id in messages
 RAGGED_SHARE: Final = 0.2  # more than this of all rows, and at least RAGGED_ROWS: it is the delimiter that is wrong
 RAGGED_ROWS: Final = 3
-EXCEL_BLOCK: Final = 16  # Excel leaves off empty cells at the end of rows by blocks of so many
 
-_TAKE: Final = re.compile(r"\+?([0-9]{1,15})(?:\.0*)?")
-_BOOLEANS: Final = dict.fromkeys(("true", "yes", "y", "1", "1.0", "on"), True) | dict.fromkeys(
-    ("false", "no", "n", "0", "0.0", "off"), False
-)
-# What a wrong encoding leaves behind: C1 controls, replacement signs, and UTF-8 that was read as Windows-1252.
-_GARBLED: Final = re.compile(r"[\x80-\x9f\ufffd]|[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac")
-_RUN_ON: Final = re.compile(r"\n\s*\"?(?:https?|s3)://")
+_PICTURES: Final = frozenset({Oddity.PICTURE, Oddity.COVERED})
+_ODD: Final = {
+    Oddity.UNSAVED: "holds a formula whose value is not saved in the file; open it in Excel and save it.",
+    Oddity.FAILED: "holds '{}', the error of a formula that failed; correct the cell.",
+    Oddity.PICTURE: PICTURE_IN_SHEET,
+}
 _MISCOUNTED: Final = re.compile(r"has \d+ cells? where the header has \d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
-    """What a results file that is fed back says of this row."""
-
-    status: str
-    attempt: int | None
-    identity: str
-    prediction_id: str
-    review: str
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
-    """What one record asks for. `position` counts records from 0; `line` is the sheet's own number."""
+    """What one record asks for. `position` counts records from 0; `line` is the sheet's own number.
+
+    `image` is an address. For a picture that is a file it stands for where that is uploaded to; before the file was
+    looked for it is the file's name, and the row has a problem.
+    """
 
     position: int
     line: int
@@ -63,6 +58,10 @@ class Row:
     problems: tuple[str, ...] = ()  # not empty: the row is invalid; each names its column
     warnings: tuple[str, ...] = ()
     earlier: Earlier | None = None
+    left_out: ErrorCode | None = None  # why no step is taken for it, whatever its cells say
+    is_rendered: bool = False  # the prompt was made from a template, now or by the run that made this results file
+    picture: PictureFile | None = None  # where it is a file
+    problem_code: ErrorCode = ErrorCode.INVALID_ROW
 
     @property
     def name(self) -> str:
@@ -87,6 +86,14 @@ class Manifest:
     roles: dict[str, int]  # role → place in `columns`
     warnings: tuple[str, ...] = ()
     result_columns: tuple[str, ...] = RESULT_COLUMNS
+    tab: str = ""  # the sheet of a workbook
+    earlier_cells: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of an earlier run, by result column
+    first_title: str = ""  # of the sheet that an earlier run began with, where this is its results table
+
+    @property
+    def title(self) -> str:
+        """The sheet's own name, without its folder."""
+        return self.first_title or PurePosixPath(self.source.split("?")[0]).name or "reelsheet"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -98,26 +105,19 @@ class Manifest:
         return self.table.itertuples(index=False, name=None)
 
 
-def read(
-    source: str,
-    *,
-    sheet: str | None = None,
-    image_column: str | None = None,
-    prompt_column: str | None = None,
-    id_column: str | None = None,
-    allow_private: bool = False,
-) -> Manifest:
-    """The manifest at a path, an s3:// or http(s):// address or a Google Sheets link. Raises ManifestError."""
+def read(source: str, *, sheet: str | None = None, allow_private: bool = False, **options: Any) -> Manifest:
+    """The manifest at a path, an s3:// or http(s):// address or a Google Sheets link.
+
+    `options`: as `parse` takes them. Raises ManifestError, UsageError.
+    """
     fetched = sources.fetch(source, sheet=sheet, allow_private=allow_private)
     return parse(
         fetched.content,
         fetched.name,
         sheet=sheet,
-        image_column=image_column,
-        prompt_column=prompt_column,
-        id_column=id_column,
         content_type=fetched.content_type,
         allow_private=allow_private,
+        **options,
     )
 
 
@@ -139,15 +139,21 @@ def parse(
     source: str,
     *,
     sheet: str | None = None,
+    prompt: str | None = None,
+    encoding: str | None = None,
     image_column: str | None = None,
     prompt_column: str | None = None,
     id_column: str | None = None,
+    include_hidden: bool = False,
     content_type: str = "",
     allow_private: bool = False,
     copy: bool = False,
 ) -> Manifest:
-    """`content` as a manifest; `source` names it in messages. Raises ManifestError.
+    """`content` as a manifest; `source` names it in messages. Raises ManifestError, UsageError.
 
+    `prompt` is a template that replaces the prompt column.
+    Hidden rows of a workbook, and rows that a results file calls hidden, are left out unless `include_hidden` is set;
+    rows that it calls not chosen are left out, too.
     `allow_private` permits pictures on this machine and in private networks. `copy`: it is the copy that a run keeps
     of what it read, record for record.
     """
@@ -158,60 +164,102 @@ def parse(
     else:
         page = content_type.partition(";")[0].strip().lower() in {"text/html", "application/xhtml+xml"}
         raw = tables.read(
-            content, source, sheet=sheet, accepts=lambda header: column_names.is_usable(header, named), page=page
+            content,
+            source,
+            sheet=sheet,
+            encoding=encoding,
+            accepts=lambda header: column_names.is_usable(header, named),
+            page=page,
         )
-    block = {} if copy else column_names.result_block(raw.header)
+    block = {} if copy else column_names.result_block(raw.header, raw.records)
     added = set(block.values())
     own = [place for place in range(len(raw.header)) if place not in added]
     columns = tuple(raw.header[place] for place in own)
-    roles = _roles(raw, columns, named, source)
-    notes = list(raw.warnings)
+    linked = {place for _, place in raw.links}
+
+    def is_empty(column: int) -> bool:
+        place = own[column]
+        filled = any(place < len(cells) and cells[place].strip() for _, cells in raw.records)
+        return bool(raw.records) and not filled and place not in linked
+
+    prompts = Prompts(prompt, block, raw.records)
+    needs_prompt = not prompts.is_rendered
+    roles = _roles(raw, columns, named, source, is_empty, needs_prompt=needs_prompt and not copy)
+    prompts.find_columns(columns, own, roles, source, is_empty)
+    _refuse_ambiguous(raw, [own[roles["image"]], *prompts.places.values()], source)
+    notes = [*raw.warnings, *prompts.notes]
     if not raw.records and not block:
-        notes.append("There are column names but no rows below them: nothing to do.")
+        pictures = " Pictures that lie in the workbook are no rows." if raw.odd else ""
+        notes.append(f"There are column names but no rows below them: nothing to do.{pictures}")
     if raw.other_tabs and sheet is None and not block:  # a results workbook has a second sheet of totals
         other = clean(raw.other_tabs[0])
         notes.append(f"Only the first sheet, '{clean(raw.tab)}', was read; --sheet names another, such as '{other}'.")
-    notes += column_names.unused_warnings(columns, roles)
-    reader = _RowReader(raw, {role: own[place] for role, place in roles.items()}, block, allow_private=allow_private)
+    if raw.records:
+        notes += column_names.unused_warnings(columns, roles, is_empty=is_empty, needs_prompt=needs_prompt)
+    reader = _RowReader(
+        raw, {role: own[place] for role, place in roles.items()}, block, prompts, allow_private=allow_private,
+        include_hidden=include_hidden,
+    )  # fmt: skip
     reader.square_records(source)
     reader.follow_links()
     records = [[cells[place] for place in own] if block else cells for _, cells in raw.records]
     table = tables.text_frame(columns, records)
+    rows = tuple(reader.rows(table, roles))
+    notes += _notes_on_rows(rows)
     return Manifest(
         source=source,
         table=table,
-        rows=tuple(reader.rows(table, roles)),
+        rows=rows,
         roles=roles,
         warnings=tuple(notes),
         result_columns=column_names.result_columns(columns),
+        tab=raw.tab,
+        earlier_cells={name: reader.result_cells(name) for name in block},
     )
 
 
-def _roles(raw: tables.RawTable, columns: tuple[str, ...], named: column_names.Named, source: str) -> dict[str, int]:
+def _refuse_ambiguous(raw: tables.RawTable, places: Sequence[int], source: str) -> None:
+    """Raise ManifestError where the encoding is a guess, and another one gives another picture or prompt."""
+    if raw.decoded is not None and raw.decoded.others:
+        cells = (cells[place] for _, cells in raw.records for place in places if place < len(cells))
+        refuse_ambiguous(cells, raw.decoded, source)
+
+
+def _notes_on_rows(rows: Sequence[Row]) -> Iterator[str]:
+    """What concerns many rows."""
+    good = [row for row in rows if not row.problems and row.left_out is None]
+    without = sum(row.prompt is None for row in good)
+    if 0 < without < len(good):
+        one = without == 1
+        yield (
+            f"{without:,} of {len(good):,} rows {'has' if one else 'have'} no prompt;"
+            f" {'its clip is' if one else 'their clips are'} made from the picture alone."
+        )
+
+
+def _roles(
+    raw: tables.RawTable,
+    columns: tuple[str, ...],
+    named: column_names.Named,
+    source: str,
+    is_empty: column_names.IsEmpty,
+    *,
+    needs_prompt: bool,
+) -> dict[str, int]:
     """The columns' roles; where the needed ones are not there, the error says where they may be."""
     try:
-        return column_names.assign_roles(columns, named, source)
+        return column_names.assign_roles(columns, named, source, is_empty=is_empty, needs_prompt=needs_prompt)
     except ManifestError as error:
-        if column_names.is_usable(columns, named):
-            raise
-        raise ManifestError(f"{error}{_where_else(raw, columns, named)}") from None
-
-
-def _where_else(raw: tables.RawTable, columns: tuple[str, ...], named: column_names.Named) -> str:
-    """A further sentence about where the needed columns seem to be, or ""."""
-    if raw.usable_tab:
-        return f" The sheet '{clean(raw.usable_tab)}' would do: --sheet '{clean(raw.usable_tab)}'."
-    for line, cells in raw.records[:20]:
-        if column_names.is_usable(cells, named):
-            return f" Line {line} looks like the column names: delete what is above it."
-    if "image" in named or column_names.is_usable(columns, {}):
-        return ""  # it is another column that is missing
-    for place, name in enumerate(columns):
-        cells = [cells[place].strip() for _, cells in raw.records[:20] if place < len(cells) and cells[place].strip()]
-        if name.strip() and cells and all(map(image_url.is_address, cells)):
-            column = clean(name, limit=60)
-            return f" '{column}' holds web addresses: {column_names.FLAGS['image']} '{column}' takes it."
-    return ""
+        column_names.refuse_review(raw.header, source)
+        hint = hints.where_else(raw.views, named) if raw.views else ""
+        sheet = f"Sheet '{clean(raw.tab)}' of {source}" if raw.tab else source
+        if not raw.header:
+            raise ManifestError(
+                f"{sheet} is empty; it needs a row of column names, then rows. {hint}".strip()
+            ) from None
+        if hint:
+            raise ManifestError(f"{sheet} does not name the needed columns in its first line. {hint}") from error
+        raise
 
 
 class _RowReader:
@@ -222,16 +270,23 @@ class _RowReader:
         raw: tables.RawTable,
         places: Mapping[str, int],
         block: Mapping[str, int],
+        prompts: Prompts,
         *,
         allow_private: bool,
+        include_hidden: bool,
     ) -> None:
         self._raw = raw
-        self._places = places  # role → place in the record
-        self._labels = {role: f"Column {column_names.label(raw.header, place)}" for role, place in places.items()}
+        self._include_hidden = include_hidden
+        others = {role: place for role, place in places.items() if role != "prompt"}
+        self._places = others | prompts.places  # role → place in the record
+        labels = {role: column_names.label(raw.header, place) for role, place in self._places.items()}
+        self._labels = {role: f"Column {label}" for role, label in labels.items()}
+        self._prompts = prompts
         self._block = block  # result column → place in the record
         self._allow_private = allow_private
         self._miscounted: dict[int, str] = {}  # position → what is wrong
         self._link_warnings: dict[int, str] = {}  # position → warning
+        self._pictured = {line for (line, _), oddity in raw.odd.items() if oddity in _PICTURES}
 
     def square_records(self, source: str) -> None:
         """Give every record as many cells as the header has.
@@ -240,7 +295,7 @@ class _RowReader:
         refused with a ManifestError.
         """
         width, is_csv, lines = len(self._raw.header), self._raw.form is tables.Form.CSV, list[int]()
-        shortened = _shortened_by_excel(self._raw) if is_csv else frozenset[int]()
+        shortened = tables.shortened_by_excel(self._raw) if is_csv else frozenset[int]()
         for position, (line, cells) in enumerate(self._raw.records):
             count = len(cells)
             if count == width:
@@ -289,40 +344,66 @@ class _RowReader:
         records = zip(
             self._raw.records,
             cells_of("image"),
-            cells_of("prompt"),
             cells_of("enable_prompt_expansion"),
             cells_of("take"),
             cells_of("id"),
             strict=False,
         )
-        for position, ((line, cells), image, prompt, expansion, take, id_cell) in enumerate(records):
+        decoded = self._raw.decoded
+        guessed = NAMES[decoded.encoding].partition(" (")[0] if decoded is not None and decoded.is_guessed else ""
+        cell_reader = CellReader(self._raw.header, self._places, allow_private=self._allow_private)
+        for position, ((line, cells), image, expansion, take, id_cell) in enumerate(records):
             if position in self._miscounted:  # nothing can be said of the cells
-                yield Row(position, line, problems=(self._miscounted[position],), earlier=self._earlier(cells))
+                yield Row(
+                    position,
+                    line,
+                    problems=(self._miscounted[position],),
+                    earlier=self._earlier(cells),
+                    left_out=self._left_out(line, cells),
+                )
                 continue
-            problems = self._record_problems(line, cells)
+            odd = self._odd_cells(line, cells)
+            problems = [*odd.values(), *self._record_problems(cells)]
             warnings = [self._link_warnings[position]] if position in self._link_warnings else []
-            if self._raw.encoding_guessed and not all(map(str.isascii, cells)):
-                warnings.append("Special characters were read as Windows-1252 (guessed encoding); check the text.")
+            if guessed and not all(map(str.isascii, cells)):
+                warnings.append(f"Special characters were read as {guessed} (guessed encoding); check the text.")
+            prompt = self._prompts.read(cells, cell_reader, odd, problems, warnings)
             yield Row(
                 position,
                 line,
-                self._image(image, problems, warnings),
-                self._prompt(prompt, problems, warnings),
-                self._expansion(expansion, problems),
-                self._take(take, problems),
-                self._id(id_cell, problems),
-                tuple(problems),
+                "" if "image" in odd else cell_reader.image(image, problems, warnings),
+                prompt,
+                None if "enable_prompt_expansion" in odd else cell_reader.expansion(expansion, problems),
+                1 if "take" in odd else cell_reader.take(take, problems),
+                cell_reader.id(id_cell, problems),
+                tuple(dict.fromkeys(problems)),
                 tuple(warnings),
                 self._earlier(cells),
+                self._left_out(line, cells),
+                is_rendered=self._prompts.is_rendered and prompt is not None,
             )
 
-    def _record_problems(self, line: int, cells: list[str]) -> list[str]:
+    def _odd_cells(self, line: int, cells: list[str]) -> dict[str, str]:
+        """What is wrong with cells of a workbook whose text is not what people see there, by their roles."""
+        if not self._raw.odd and not self._raw.link_sources:
+            return {}
+        found = {}
+        for role, place in self._places.items():
+            oddity, text = self._raw.odd.get((line, place)), cells[place].strip()
+            if oddity is Oddity.COVERED:
+                oddity = None if text else Oddity.PICTURE
+            elif role == "image" and not text and oddity is None and line in self._pictured:
+                oddity = Oddity.PICTURE
+            source = self._raw.link_sources.get((line, place), "") if role == "image" else ""
+            if source and not image_url.is_address(text):
+                found[role] = f"{self._labels[role]} {column_names.link_source_problem(source, self._raw.header)}"
+            elif oddity is not None and (role != "id" or oddity is Oddity.UNSAVED):
+                found[role] = f"{self._labels[role]} {_ODD[oddity].format(clean(text, limit=40))}"
+        return found
+
+    def _record_problems(self, cells: list[str]) -> list[str]:
         """What is wrong with the record before any cell of it is read."""
-        problems = [
-            f"{self._labels[role]} holds a formula whose value is not saved in the file; open it in Excel and save it."
-            for role, place in (self._places.items() if self._raw.unsaved_formulas else ())
-            if (line, place) in self._raw.unsaved_formulas
-        ]
+        problems = []
         # a results file has no place for cells that a row had too many of, so such a row cannot be judged again
         was_invalid = self._block and self._result_cell(cells, "status") == "invalid"
         if was_invalid and (cut := _MISCOUNTED.search(self._result_cell(cells, "error"))):
@@ -333,99 +414,23 @@ class _RowReader:
             )
         return problems
 
-    def _image(self, cell: str, problems: list[str], warnings: list[str]) -> str:
-        if image_url.is_ordinary(cell):
-            return cell
-        label = self._labels["image"]
-        address = image_url.strip_blanks(cell)
-        if address.startswith("=") and (link := xlsx.link_of(address)):
-            address = link
-        elif address not in {"", cell}:
-            warnings.append(f"{label}: the spaces around the address were left out.")
-        several = image_url.split_addresses(address)
-        if len(several) > 1:
-            warnings.append(f"{label} holds {len(several)} addresses (several URLs); only the first is used.")
-        address = several[0]
-        if error := image_url.validation_error(address, allow_private=self._allow_private):
-            problems.append(f"{label}: {error}")
-            return ""
-        return address
-
-    def _prompt(self, cell: str, problems: list[str], warnings: list[str]) -> str | None:
-        if not cell:
-            return None
-        label = self._labels["prompt"]
-        if not image_url.strip_blanks(cell):
-            warnings.append(f"{label} holds only spaces, so no prompt is sent.")
-            return None
-        self._refuse_control("prompt", cell, problems)
-        if len(cell) > LONGEST_PROMPT:
-            problems.append(f"{label} has {len(cell):,} characters, which no model takes; is a quote missing?")
-        elif len(cell) > USUAL_PROMPT:
-            warnings.append(f"{label} has {len(cell):,} characters; more than {USUAL_PROMPT:,} are often refused.")
-        if len(cell) < 20 and cell.strip().casefold() in image_url.PLACEHOLDERS:
-            warnings.append(f"{label} says '{cell.strip()}', which is sent as the prompt; blank it if it means none.")
-        if not cell.isascii() and _GARBLED.search(cell):
-            warnings.append(f"{label} looks garbled ('{clean(cell, limit=60)}'); save the sheet as 'CSV UTF-8'.")
-        if "\n" in cell and _RUN_ON.search(cell):
-            warnings.append(f"{label} goes on with a web address in a new line; is a quote missing?")
-        return cell
-
-    def _id(self, cell: str, problems: list[str]) -> str:
-        if cell:
-            self._refuse_control("id", cell, problems)
-        return image_url.strip_blanks(cell)
-
-    def _refuse_control(self, role: str, cell: str, problems: list[str]) -> None:
-        if control := image_url.CONTROL.search(cell):
-            problems.append(f"{self._labels[role]} holds a control character (U+{ord(control[0]):04X}); type it again.")
-
-    def _expansion(self, cell: str, problems: list[str]) -> bool | None:
-        text = image_url.strip_blanks(cell).casefold()
-        if text and text not in _BOOLEANS:
-            label, allowed = self._labels["enable_prompt_expansion"], "true, false, yes, no, 1, 0, on, off or blank"
-            problems.append(f"{label} says '{clean(cell, limit=40)}'; it must be {allowed}.")
-        return _BOOLEANS.get(text)
-
-    def _take(self, cell: str, problems: list[str]) -> int:
-        text = image_url.strip_blanks(cell)
-        if not text:
-            return 1
-        match = _TAKE.fullmatch(text)
-        if match and 1 <= int(match[1]) <= LAST_TAKE:
-            return int(match[1])
-        hint = ", without a comma" if "," in text else ""
-        says = f"{self._labels['take']} says '{clean(text, limit=40)}'"
-        problems.append(f"{says}; it must be a whole number from 1 up{hint}, or blank.")
-        return 1
-
     def _earlier(self, cells: list[str]) -> Earlier | None:
-        if not self._block:
-            return None
-        attempt = _TAKE.fullmatch(self._result_cell(cells, "attempt"))
-        return Earlier(
-            status=self._result_cell(cells, "status").casefold(),
-            attempt=int(attempt[1]) if attempt else None,
-            identity=self._result_cell(cells, "identity"),
-            prediction_id=self._result_cell(cells, "prediction_id"),
-            review=self._result_cell(cells, "review"),
-        )
+        return Earlier.of(lambda name: self._result_cell(cells, name)) if self._block else None
+
+    def _left_out(self, line: int, cells: list[str]) -> ErrorCode | None:
+        was_skipped = bool(self._block) and self._result_cell(cells, "status").casefold() == Status.SKIPPED
+        reason = self._result_cell(cells, "error_code").casefold() if was_skipped else ""
+        if not self._include_hidden and (line in self._raw.hidden or reason == ErrorCode.HIDDEN):
+            return ErrorCode.HIDDEN
+        return ErrorCode.NOT_CHOSEN if reason == ErrorCode.NOT_CHOSEN else None
+
+    def result_cells(self, name: str) -> tuple[str, ...]:
+        """A result column of an earlier run, row for row."""
+        return tuple(self._result_cell(cells, name) for _, cells in self._raw.records)
 
     def _result_cell(self, cells: list[str], name: str) -> str:
-        """A cell of an earlier result, without the sign that kept spreadsheets from calculating it."""
-        return cells[self._block[name]].strip().removeprefix("'")
-
-
-def _shortened_by_excel(raw: tables.RawTable) -> frozenset[int]:
-    """Positions of rows that are short for no fault: Excel leaves off empty last cells, for whole blocks of rows."""
-    width, records, positions = len(raw.header), raw.records, set[int]()
-    if not any(len(cells) < width for _, cells in records):
-        return frozenset()
-    for start in range(EXCEL_BLOCK - 1, len(records), EXCEL_BLOCK):  # the header is the first row of the first block
-        widths = {len(cells) for _, cells in records[start : start + EXCEL_BLOCK]}
-        if len(widths) == 1 and widths.pop() < width:
-            positions.update(range(start, min(start + EXCEL_BLOCK, len(records))))
-    return frozenset(positions)
+        """A cell of an earlier result, without the sign that kept spreadsheets from calculating it; "" without one."""
+        return cells[self._block[name]].strip().removeprefix("'") if name in self._block else ""
 
 
 def _comparable(address: str) -> str:

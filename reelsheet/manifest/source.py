@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from reelsheet.errors import ConfigurationError, ManifestError, ReelsheetError
 from reelsheet.manifest.table import LIMIT
+from reelsheet.paths import expanded
 from reelsheet.redaction import clean, clean_url
 from reelsheet.web import share_links
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 DEADLINE_S: Final = 300.0  # for a manifest from the web
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_LOCK_FILE: Final = re.compile(r"~\$(.+)|\.~lock\.(.+)#")
 _TOO_LARGE: Final = f"is larger than {LIMIT >> 20} MB; split it into several sheets"
 _SHARE: Final = (
     "share the sheet so that anyone with the link can view it (Share > General access > Anyone with the link)"
@@ -43,6 +45,7 @@ def fetch(source: str, *, sheet: str | None = None, allow_private: bool = False)
         raise ManifestError(
             "No manifest was named; give a file, an s3:// or https:// address, or a Google Sheets link."
         )
+    _refuse_lock_file(source)
     scheme = (_SCHEME.match(source) or ("", ""))[1].lower()
     if scheme in {"http", "https"}:
         return _web(source, sheet=sheet, allow_private=allow_private)
@@ -55,8 +58,21 @@ def fetch(source: str, *, sheet: str | None = None, allow_private: bool = False)
     return _file(source)
 
 
+def _refuse_lock_file(source: str) -> None:
+    """What spreadsheet programs put beside a file while somebody has it open; it holds that person's name."""
+    name = source.replace("\\", "/").rpartition("/")[2]
+    lock = _LOCK_FILE.fullmatch(name)
+    if lock is not None:
+        program = "Excel" if name.startswith("~$") else "LibreOffice"
+        sheet = lock[1] or lock[2]
+        raise ManifestError(
+            f"{clean(name)} is no sheet: {program} keeps this file while {clean(sheet)} is open. "
+            f"Close {program}, and give the sheet itself: {clean(source[: -len(name)] + sheet)}."
+        )
+
+
 def _file(source: str) -> Content:
-    path = Path(source).expanduser()
+    path = expanded(source)
     try:
         if path.is_dir():
             inside = sorted(item.name for item in path.iterdir() if item.suffix.lower() in {".csv", ".xlsx"})[:5]
@@ -123,14 +139,14 @@ def _s3(source: str) -> Content:
     bucket, _, key = source[len("s3://") :].partition("/")
     if not bucket or not key or key.endswith("/"):
         raise ManifestError(f"{clean(source)} names no object; it must read s3://bucket/folder/manifest.csv.")
-    from reelsheet.storage import s3_client
+    from reelsheet.storage import s3_client, s3_errors
 
     try:
         answer = s3_client.client().get_object(Bucket=bucket, Key=key)
         with answer["Body"] as body:
             content = body.read(LIMIT + 1)
-    except s3_client.failures() as error:
-        raise ManifestError(s3_client.explain(error, "s3:GetObject", bucket, key)) from error
+    except s3_errors.failures() as error:
+        raise ManifestError(s3_errors.explain(error, "s3:GetObject", bucket, key)) from error
     except ConfigurationError as error:
         raise ManifestError(f"s3://{bucket}/{clean(key)} cannot be read: {error}") from error
     if len(content) > LIMIT:

@@ -13,43 +13,33 @@ import io
 import math
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from reelsheet import file_types
 from reelsheet.errors import ManifestError
-from reelsheet.manifest.xlsx import Place, SpreadsheetError, Tab, Workbook
+from reelsheet.manifest.encoding import Decoded, decode
+from reelsheet.manifest.worksheet import Oddity, Place, SpreadsheetError
+from reelsheet.manifest.xlsx import Tab, Workbook
 from reelsheet.redaction import clean
 
 if TYPE_CHECKING:
     import pandas as pd
 
+VIEW: Final = 50  # records of a view
 LIMIT: Final = 256 * 1024 * 1024  # bytes of a manifest
 MOST_COLUMNS: Final = 16_384  # Excel's
 DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 SAVE_AS: Final = "save it with File > Save As > 'Excel Workbook (.xlsx)' or 'CSV UTF-8'"
+EXCEL_BLOCK: Final = 16  # Excel leaves off empty cells at the end of rows by blocks of so many
 _NO_TABLE: Final = "it needs a line of column names with 'image' among them, then rows"
-_GUESSED: Final = (
-    "The file is not UTF-8, so it was read as Windows-1252 (guessed encoding): check accents and quotes in the plan,"
-    " or save it as 'CSV UTF-8'."
-)
-
 # A cell may be as long as the whole file; whoever reads it says what is too long.
 csv.field_size_limit(LIMIT)
 
-_BOM: Final = "\ufeff".encode()
-_MARKS: Final = {  # the longer ones first
-    b"\xff\xfe\x00\x00": "utf-32",
-    b"\x00\x00\xfe\xff": "utf-32",
-    b"\xff\xfe": "utf-16",
-    b"\xfe\xff": "utf-16",
-}
-_UNDEFINED: Final = {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # Windows-1252 gives them no character; they stay control characters
-_WINDOWS_1252: Final = {
-    code: bytes([code]).decode("cp1252") for code in range(0x80, 0xA0) if code not in _UNDEFINED
-}  # fmt: skip
 _SEPARATOR_LINE: Final = re.compile(rb'"?sep=(.)"?[ \t]*(?:\r\n|\n|\r)', re.IGNORECASE)  # Excel's own hint
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _JSON: Final = re.compile(rb"\s*(?:\{\s*[\"}]|\[\s*[\[{\"\]\d])")
@@ -95,6 +85,15 @@ class Form(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """The first records of a sheet, with its line of names, as one way to read the file gives them."""
+
+    records: list[Record]
+    tab: str = ""
+    delimiter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RawTable:
     """A sheet, decoded. Records hold at least one cell that is not blank, and as many cells as they came with."""
 
@@ -102,12 +101,14 @@ class RawTable:
     header: tuple[str, ...]
     records: list[Record]
     warnings: tuple[str, ...] = ()
-    encoding_guessed: bool = False
+    decoded: Decoded | None = None  # what is known of a CSV file's encoding
     links: dict[Place, str] = field(default_factory=dict)
-    unsaved_formulas: frozenset[Place] = frozenset()  # those whose value is not in the file
+    link_sources: dict[Place, str] = field(default_factory=dict)  # where a formula takes a cell's address from
+    odd: dict[Place, Oddity] = field(default_factory=dict)
+    hidden: frozenset[int] = frozenset()  # rows of a workbook that are not shown, by their numbers
     tab: str = ""  # the name of the sheet that was read
     other_tabs: tuple[str, ...] = ()  # names of the other sheets that are not hidden
-    usable_tab: str = ""  # the one of them whose header is accepted, where this one's is not
+    views: tuple[View, ...] = ()  # where the header is not accepted: this sheet's, and others that could be meant
 
 
 def read(
@@ -116,6 +117,7 @@ def read(
     *,
     accepts: Callable[[Header], bool],
     sheet: str | None = None,
+    encoding: str | None = None,
     page: bool = False,
     strict: bool = True,
 ) -> RawTable:
@@ -127,13 +129,13 @@ def read(
     if len(content) > LIMIT:
         raise ManifestError(f"{name} is larger than {LIMIT >> 20} MB; split it into several sheets.")
     if file_types.describe(content[:64]) == file_types.ZIP:
-        return _xlsx(content, name, sheet, accepts)
-    _refuse_other_forms(content, name, page=page)
-    table = _csv(content, name, accepts, strict=strict)
-    if sheet is None:
-        return table
-    ignored = f"--sheet was ignored: {name} is a CSV file, which has one sheet only."
-    return replace(table, warnings=(*table.warnings, ignored))
+        table = _xlsx(content, name, sheet, accepts)
+        ignored = encoding and f"--encoding was ignored: {name} is an Excel workbook, which needs none."
+    else:
+        _refuse_other_forms(content, name, page=page, encoding=encoding)
+        table = _csv(content, name, accepts, encoding=encoding, strict=strict)
+        ignored = sheet and f"--sheet was ignored: {name} is a CSV file, which has one sheet only."
+    return replace(table, warnings=(*table.warnings, ignored)) if ignored else table
 
 
 def read_copy(content: bytes, name: str) -> RawTable:
@@ -166,8 +168,20 @@ def text_frame(
     return frame
 
 
-def _refuse_other_forms(content: bytes, name: str, *, page: bool) -> None:
-    bare = content.removeprefix(_BOM)
+def shortened_by_excel(raw: RawTable) -> frozenset[int]:
+    """Positions of rows that are short for no fault: Excel leaves off empty last cells, for whole blocks of rows."""
+    width, records, positions = len(raw.header), raw.records, set[int]()
+    if not any(len(cells) < width for _, cells in records):
+        return frozenset()
+    for start in range(EXCEL_BLOCK - 1, len(records), EXCEL_BLOCK):  # the header is the first row of the first block
+        widths = {len(cells) for _, cells in records[start : start + EXCEL_BLOCK]}
+        if len(widths) == 1 and widths.pop() < width:
+            positions.update(range(start, min(start + EXCEL_BLOCK, len(records))))
+    return frozenset(positions)
+
+
+def _refuse_other_forms(content: bytes, name: str, *, page: bool, encoding: str | None) -> None:
+    bare = content.removeprefix(codecs.BOM_UTF8)
     if not bare.strip(b',;|\t" \r\n\v\f'):
         raise ManifestError(f"{name} is empty; {_NO_TABLE}.")
     kind = file_types.describe(content[:2048])
@@ -176,7 +190,7 @@ def _refuse_other_forms(content: bytes, name: str, *, page: bool) -> None:
     if kind in _OTHER_FORMS:
         raise ManifestError(f"{name} {_OTHER_FORMS[kind]}.")
     _refuse_markup(bare, name, page=page)
-    if _UNMARKED_UTF16.match(content):
+    if encoding is None and _UNMARKED_UTF16.match(content):
         raise ManifestError(f"{name} looks like UTF-16 without its mark, or is no text at all; {SAVE_AS}.")
 
 
@@ -193,8 +207,11 @@ def _refuse_markup(text: bytes, name: str, *, page: bool) -> None:
         raise ManifestError(f"{name} is JSON, not a table; write it as CSV with a column 'image'.")
 
 
-def _csv(content: bytes, name: str, accepts: Callable[[Header], bool], *, strict: bool) -> RawTable:
-    data, guessed = _as_utf8(content, name)
+def _csv(
+    content: bytes, name: str, accepts: Callable[[Header], bool], *, encoding: str | None, strict: bool
+) -> RawTable:
+    decoded = decode(content, name, encoding)
+    data = decoded.text
     skipped, delimiters = 0, list(DELIMITERS)
     if hint := _SEPARATOR_LINE.match(data):
         data, skipped, delimiters = data[hint.end() :], 1, [hint[1].decode("ascii", "replace")]
@@ -207,38 +224,18 @@ def _csv(content: bytes, name: str, accepts: Callable[[Header], bool], *, strict
         records = [(line, [delimiter.join(cells)]) for line, cells in reader]
     else:
         records = list(reader)
-    return RawTable(Form.CSV, header, records, (_GUESSED,) if guessed else (), guessed)
+    warnings = (decoded.warning,) if decoded.warning else ()
+    views = () if accepts(header) else _csv_views(data, name, skipped, delimiter, delimiters)
+    return RawTable(Form.CSV, header, records, warnings, decoded, views=views)
 
 
-def _as_utf8(content: bytes, name: str) -> tuple[bytes, bool]:
-    """The text as UTF-8 without a mark, and whether its encoding had to be guessed."""
-    encoding = next((encoding for mark, encoding in _MARKS.items() if content.startswith(mark)), "")
-    data, guessed = content, False
-    try:
-        text = content.decode(encoding or "utf-8")
-        if encoding:
-            data = text.encode()
-    except UnicodeError:
-        if encoding:
-            raise ManifestError(
-                f"{name} begins like {encoding.upper()} text but is cut or damaged; {SAVE_AS}."
-            ) from None
-        # with a mark it is UTF-8, but for a few bytes that another program put in
-        text = content.decode("utf-8", _BY_BYTE) if content.startswith(_BOM) else _from_windows(content)
-        data, guessed = text.encode(), True
-    while data.startswith(_BOM):
-        data = data[len(_BOM) :]
-    return data, guessed
-
-
-def _from_windows(content: bytes) -> str:
-    return content.decode("latin-1").translate(_WINDOWS_1252)
-
-
-_BY_BYTE: Final = "reelsheet-windows-1252"  # what is not UTF-8 is read as Windows-1252
-codecs.register_error(
-    _BY_BYTE, lambda error: (_from_windows(error.object[error.start : error.end]), error.end)  # type: ignore[attr-defined]
-)  # fmt: skip
+def _csv_views(data: bytes, name: str, skipped: int, delimiter: str, delimiters: Iterable[str]) -> tuple[View, ...]:
+    """The beginning of the file with each delimiter, the one that it was read with first."""
+    views = []
+    for other in (delimiter, *(one for one in delimiters if one != delimiter)):
+        with suppress(ManifestError):
+            views.append(View([*islice(_records(data, other, name, skipped, strict=False), VIEW)], delimiter=other))
+    return tuple(views)
 
 
 def _delimiter(data: bytes, name: str, candidates: list[str], skipped: int, accepts: Callable[[Header], bool]) -> str:
@@ -323,15 +320,12 @@ def _xlsx(content: bytes, name: str, sheet: str | None, accepts: Callable[[Heade
         grid = book.grid(tab)
         shown = [other for other in book.tabs if not other.hidden]
         header = grid.rows[0][1] if grid.rows else []
-        usable_tab = ""
+        views: tuple[View, ...] = ()
         if not accepts(header):
-            usable_tab = next((o.name for o in shown if o is not tab and accepts(_header_of(book, o))), "")
-        if not grid.rows:
-            hint = f" The sheet '{clean(usable_tab)}' would do: --sheet '{clean(usable_tab)}'." if usable_tab else ""
-            empty = f"Sheet '{clean(tab.name)}' of {name} is empty; it needs a row of column names, then rows."
-            raise ManifestError(f"{empty}{hint}")
+            others = [View(book.grid(other, rows=VIEW).rows, other.name) for other in shown if other is not tab]
+            views = (View(grid.rows[:VIEW], tab.name), *others)
         records = grid.rows[1:]
-        width = max(map(len, (cells for _, cells in grid.rows)))
+        width = max((len(cells) for _, cells in grid.rows), default=0)
         header += [""] * (width - len(header))
     except SpreadsheetError as error:
         raise ManifestError(f"{name} cannot be read as an Excel workbook: {error}. Open it and {SAVE_AS}.") from None
@@ -340,15 +334,13 @@ def _xlsx(content: bytes, name: str, sheet: str | None, accepts: Callable[[Heade
         tuple(header),
         records,
         links=grid.links,
-        unsaved_formulas=frozenset(grid.unsaved),
+        link_sources=grid.link_sources,
+        odd=grid.odd,
+        hidden=frozenset(grid.hidden),
         tab=tab.name,
         other_tabs=tuple(other.name for other in shown if other is not tab),
-        usable_tab=usable_tab,
+        views=views,
     )
-
-
-def _header_of(book: Workbook, tab: Tab) -> list[str]:
-    return next((cells for _, cells in book.grid(tab, rows=1).rows), [])
 
 
 def _entries(content: bytes) -> set[str]:

@@ -4,6 +4,7 @@ import asyncio
 import heapq
 import itertools
 import math
+from collections.abc import Sequence
 
 from reelsheet.pacing.congestion_window import CongestionWindow
 
@@ -17,6 +18,11 @@ class Gate:
         self._tickets = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
+
+    @property
+    def wants_more(self) -> bool:
+        """Somebody waits for what the account allows, and for nothing else."""
+        return bool(self._queue) and self.pace.may_grow
 
     async def admit(self, order: int) -> None:
         """Returns when a submission may leave; it then counts as sent. Raises what `close` was given."""
@@ -53,6 +59,10 @@ class Gate:
 
     def adopted(self) -> None:
         self.pace.adopted()
+        self.changed()
+
+    def share(self, others: Sequence[int]) -> None:
+        self.pace.share(others)
         self.changed()
 
     def hold(self, held: bool) -> None:

@@ -9,7 +9,7 @@ from reelsheet.options import Options
 from reelsheet.planning.permissions import MayRepay
 from reelsheet.planning.plan import Plan, RowGroup, Step, object_key
 from reelsheet.provider.classification import usable_id
-from reelsheet.provider.client import OUTPUTS_LIMIT
+from reelsheet.provider.prediction import OUTPUTS_LIMIT
 from reelsheet.storage.destination import Destination
 from reelsheet.storage.stored_object import StoredObject
 
@@ -25,7 +25,9 @@ def adopt_clips(
     may_repay: MayRepay,
 ) -> None:
     """Import stored clips as attempts and deliveries, and set the steps again. `objects`: keys at the destination."""
-    for group in plan.at_step(Step.SUBMIT, Step.COPY):
+    for group in plan.groups.values():
+        if group.step not in {Step.SUBMIT, Step.COPY}:
+            continue
         if group.history is None:
             numbers = range(1, MAX_ATTEMPTS + 1)
         elif group.step is Step.COPY:

@@ -1,10 +1,12 @@
 """What a run would do, identity by identity, before it spends anything: submit, poll, copy, reuse, report."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from reelsheet import messages
 from reelsheet.images.preflight import ImageCheck
 from reelsheet.ledger import VACANT, Attempt, Delivery, IdentityHistory, State
 from reelsheet.manifest.rows import Manifest, Row
@@ -40,7 +42,7 @@ class RowOutcome:
 class RowGroup:
     """All rows of one identity, and the only place where their step and outcome are written.
 
-    `positions` are in order; money stands on the first one.
+    `positions` are in order, those of rows that are left out last; money stands on the first one. `row` is the first.
     """
 
     identity: str
@@ -49,9 +51,11 @@ class RowGroup:
     history: IdentityHistory | None = None
     step: Step = Step.SUBMIT
     outcome: RowOutcome | None = None
+    held: RowOutcome | None = None  # no row asks for just this any more: never submitted, but left like that
     name_width: int = object_names.WIDTH  # characters of the identity in its clip's name
     warnings: list[str] = field(default_factory=list)
     fingerprint: str | None = None  # of the picture, as the preflight saw it
+    image_input: str = ""  # where the picture is, if it was a file and is uploaded
     links: tuple[str, ...] = ()  # of the finished clip's outputs
     admitted: bool = False  # by the pace: the next POST is this group's
     in_flight: bool = False  # counted as running by the pace
@@ -72,6 +76,21 @@ class RowGroup:
     @property
     def error(self) -> str:
         return self.outcome.error if self.outcome else ""
+
+    @property
+    def left_out(self) -> ErrorCode | None:
+        """Why no step is taken for any of the rows."""
+        return self.row.left_out
+
+    @property
+    def is_chosen(self) -> bool:
+        """Among the rows that this run takes a step for, where they need one."""
+        return self.left_out is None and self.error_code is not ErrorCode.OVER_LIMIT
+
+    @property
+    def is_skipped(self) -> bool:
+        """Left out, though there is something to do for it."""
+        return self.left_out is not None and self.step in OPEN
 
     @property
     def latest(self) -> Attempt | None:
@@ -96,8 +115,36 @@ class RowGroup:
         self.set_outcome(status, code, error)
 
     def replan(self, destination: str, objects: AbstractSet[str] | None, *, may_repay: bool = False) -> None:
-        """Set the step anew from the history; see `next_step`."""
+        """Set the step anew from the history; see `next_step`. Rows that are left out only keep what they have."""
+        may_repay = may_repay and self.left_out is None and self.held is None
         self.step = next_step(self.history, destination, objects, may_repay=may_repay)
+        if self.left_out is not None and (refusal := self._refusal()) is not None:
+            self.step, self.outcome = Step.REPORT, refusal
+        elif self.left_out is not None:
+            status = Status.SKIPPED if self.step is Step.SUBMIT else Status.UNDELIVERED
+            outcome = RowOutcome(status, self.left_out, messages.left_out(self.left_out, status))
+            self.outcome = outcome if self.step in OPEN else None
+        elif self.held is not None:
+            self.hold_back(self.held)
+
+    def _refusal(self) -> RowOutcome | None:
+        """What was said of rows that were refused at no cost, and could be asked for again."""
+        latest, earlier = self.latest, self.row.earlier
+        if self.step is not Step.SUBMIT:
+            return None
+        if latest is not None and latest.state == State.REFUSED and latest.error_code in set(ErrorCode):
+            return RowOutcome(Status.FAILED, ErrorCode(latest.error_code), latest.error or "")
+        if latest is None and earlier is not None and earlier.status == Status.FAILED:
+            code = ErrorCode(earlier.error_code) if earlier.error_code in set(ErrorCode) else None
+            return RowOutcome(Status.FAILED, code, earlier.error)
+        return None
+
+    def hold_back(self, outcome: RowOutcome) -> None:
+        """From here on the rows are not submitted; where they would be, they end with `outcome`."""
+        self.held = outcome
+        if self.step is Step.SUBMIT and self.left_out is None:
+            step = Step.REFUSE if outcome.status is Status.INVALID else Step.REPORT
+            self.leave(step, outcome.status, outcome.code, outcome.error)
 
     def add_attempt(self, attempt: Attempt) -> None:
         """Put `attempt` into the history, in the place of the one with its number."""
@@ -124,9 +171,8 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     def at_step(self, *steps: Step) -> list[RowGroup]:
-        """The groups at one of `steps`, without those beyond --limit."""
-        groups = self.groups.values()
-        return [group for group in groups if group.step in steps and group.error_code != ErrorCode.OVER_LIMIT]
+        """The groups at one of `steps` that the run chose."""
+        return [group for group in self.groups.values() if group.step in steps and group.is_chosen]
 
     @property
     def cost_cents(self) -> int:
@@ -135,12 +181,40 @@ class Plan:
 
     @property
     def duplicates(self) -> int:
-        """Rows that are delivered with an earlier row of the same sheet."""
-        return sum(len(group.positions) - 1 for group in self.groups.values())
+        """Rows that are delivered with another row of the same sheet."""
+        return sum(len(group.positions) - 1 for group in self.groups.values() if not group.is_skipped)
+
+    @property
+    def cannot_run(self) -> int:
+        """Rows that were chosen and can never become a clip as they are."""
+        return len(self.invalid) + sum(len(group.positions) for group in self.at_step(Step.REFUSE))
 
     @property
     def invalid(self) -> list[Row]:
-        return [row for row in self.manifest.rows if row.problems]
+        return [row for row in self.manifest.rows if row.problems and row.left_out is None]
+
+    @property
+    def chosen_rows(self) -> int:
+        """Rows that are not left out."""
+        return sum(1 for row in self.manifest.rows if row.left_out is None)
+
+    @property
+    def left_out_rows(self) -> Counter[ErrorCode]:
+        """By reason, rows that are left out and have no clip, nor a verdict, of an earlier run."""
+        rows = Counter(row.left_out for row in self.manifest.rows if row.problems and row.left_out is not None)
+        for group in self.groups.values():
+            if group.is_skipped and group.left_out is not None:
+                rows[group.left_out] += len(group.positions)
+        return rows
+
+    @property
+    def left_out_cents(self) -> Counter[ErrorCode]:
+        """By reason, what the rows that are left out would cost at the expected price."""
+        cents: Counter[ErrorCode] = Counter()
+        for group in self.groups.values():
+            if group.is_skipped and group.left_out is not None and group.step is Step.SUBMIT:
+                cents[group.left_out] += self.price_cents
+        return cents
 
 
 def make_plan(
@@ -155,7 +229,7 @@ def make_plan(
 ) -> Plan:
     """`identities`: position → identity of each valid row; `objects`: keys at the destination (None: not listed)."""
     groups: dict[str, RowGroup] = {}
-    for row in manifest.rows:
+    for row in sorted(manifest.rows, key=lambda row: row.left_out is not None):
         identity = identities.get(row.position)
         if identity is None:
             continue
@@ -206,10 +280,23 @@ def lengthen_shared_names(groups: Iterable[RowGroup], name_of: Callable[[RowGrou
     return len(shared)
 
 
+def longest_untried(groups: Iterable[RowGroup], last_tries: Mapping[str, int]) -> list[RowGroup]:
+    """In the order in which --limit takes them: never tried, in row order; then the longest untried.
+
+    `last_tries`: identity → number of its last try in the ledger's order, claims aside.
+    """
+
+    def last_try(group: RowGroup) -> int:
+        claims = (attempt.sequence for attempt in group.history.attempts) if group.history else ()
+        return max(last_tries.get(group.identity, 0), *claims, 0)
+
+    return sorted(groups, key=lambda group: (last_try(group), group.order))
+
+
 def apply_limit(groups: Iterable[RowGroup], limit: int) -> None:
     """Leave only the first `limit` that need a step; the others are skipped and say so."""
     error = f"Not attempted: --limit {limit} was reached; run again to go on."
-    open_groups = [group for group in groups if group.step in OPEN]
+    open_groups = [group for group in groups if group.step in OPEN and group.is_chosen]
     for group in open_groups[limit:]:
         group.set_outcome(Status.SKIPPED, ErrorCode.OVER_LIMIT, error)
 

@@ -1,27 +1,47 @@
 """Before anything is spent: read the sheet, open ledger and destination, check the pictures, make the plan."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from reelsheet import messages, money
 from reelsheet.errors import ConfigurationError, UsageError
 from reelsheet.images import preflight
-from reelsheet.ledger import Ledger
+from reelsheet.ledger import Ledger, RepayRequest, UnfinishedRun
+from reelsheet.ledger.grants import continued
 from reelsheet.manifest import columns, rows
 from reelsheet.manifest.identity import identity_of
 from reelsheet.manifest.rows import Manifest
 from reelsheet.options import Options
 from reelsheet.outcomes import Status
-from reelsheet.planning import permissions, retry_source
+from reelsheet.planning import edits, near_duplicates, permissions, pictures, retry_source
 from reelsheet.planning.adoption import adopt_clips
-from reelsheet.planning.plan import Plan, RowGroup, Step, apply_limit, lengthen_shared_names, make_plan, object_key
+from reelsheet.planning.choice import choose
+from reelsheet.planning.fleeting import warn_of_paid_rows
+from reelsheet.planning.paid_cells import PaidCellsReader
+from reelsheet.planning.plan import (
+    OPEN,
+    Plan,
+    RowGroup,
+    Step,
+    apply_limit,
+    lengthen_shared_names,
+    longest_untried,
+    make_plan,
+    object_key,
+)
 from reelsheet.provider.client import KeyCheck, Provider
 from reelsheet.results import earlier
 from reelsheet.settings import Settings
-from reelsheet.storage.destination import Destination, open_destination
+from reelsheet.storage import bucket_or_folder
+from reelsheet.storage.destination import Destination, open_destination, tidy
 from reelsheet.storage.errors import StorageError
 from reelsheet.storage.object_names import Template
+from reelsheet.surroundings import machine
+from reelsheet.surroundings.problems import demand
+from reelsheet.surroundings.work import demand_for_work
 
 Progress = Callable[[str, int, int], None]  # what, done, of
 
@@ -39,7 +59,8 @@ class Preparation:
     identities: Mapping[int, str]  # position → identity of each valid row
     key: KeyCheck = field(default_factory=KeyCheck)
     command: str = ""
-    grants: dict[str, int] = field(default_factory=dict)  # identity → the attempt that this run wants to replace
+    requests: dict[str, RepayRequest] = field(default_factory=dict)  # by identity, of rows that may be paid for
+    continues: UnfinishedRun | None = None  # the run of the same command that this one goes on with
     objects: frozenset[str] | None = None  # keys of clips at the destination
 
     def close(self) -> None:
@@ -48,8 +69,22 @@ class Preparation:
     @property
     def cap_cents(self) -> int:
         """--max-cost, else the plan's total: what the run may spend."""
-        max_cost = self.options.max_cost_usd
-        return self.plan.cost_cents if max_cost is None else money.cents(str(max_cost))
+        return _cap_cents(self.plan, self.options)
+
+    @property
+    def day_left_cents(self) -> int | None:
+        """What is left of the day's cap; None where there is none."""
+        return _day_left_cents(self.ledger, self.settings)
+
+    @property
+    def affordable(self) -> int:
+        """How many of the clips to be paid for fit under the tighter of the two caps at the expected price."""
+        return _affordable(self.plan, self.options, self.settings, self.ledger)
+
+    @property
+    def has_work(self) -> bool:
+        """Something is to be polled or copied, or can be paid for."""
+        return bool(self.affordable or self.plan.at_step(Step.POLL, Step.COPY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +96,25 @@ class _Reached:
 
 
 async def prepare(
-    options: Options, settings: Settings, *, progress: Progress | None = None, spending: bool = True
+    options: Options,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    on_work: Callable[[], None] = lambda: None,
+    spending: bool = True,
 ) -> Preparation:
     """Read, check and plan. Spends nothing; raises ReelsheetError where a run makes no sense.
 
+    `on_work` is called as soon as the ledger shows that there is something to send, poll or copy.
     `spending` False is `plan`: no key is needed and the destination is only read.
     """
     if spending and settings.api_key is None:
         raise ConfigurationError(messages.NO_KEY)
+    if settings.ledger_url is None:
+        await asyncio.to_thread(lambda: demand(machine.state_folder()))
     ledger = await asyncio.to_thread(Ledger.open, settings.ledger_url)
     try:
-        return await _prepare(options, settings, ledger, progress, spending=spending)
+        return await _prepare(options, settings, ledger, progress, on_work, spending=spending)
     except StorageError as error:
         ledger.close()
         raise ConfigurationError(f"{error} Nothing was spent.") from error
@@ -81,55 +124,131 @@ async def prepare(
 
 
 async def _prepare(
-    options: Options, settings: Settings, ledger: Ledger, progress: Progress | None, *, spending: bool
+    options: Options,
+    settings: Settings,
+    ledger: Ledger,
+    progress: Progress | None,
+    on_work: Callable[[], None],
+    *,
+    spending: bool,
 ) -> Preparation:
+    bucket_or_folder.refuse_doubtful(options.destination or "")
+    given = retry_source.RetrySource(options)
     if options.verb == "retry":
-        options = await asyncio.to_thread(retry_source.resolve, options, ledger, settings)
+        given = await asyncio.to_thread(retry_source.resolve, options, ledger, settings)
+        options = given.options
     if spending and options.destination is None:
         raise UsageError("Where to? Name the destination with --to s3://bucket/prefix or --to FOLDER.")
     destination = None if options.destination is None else open_destination(options.destination)
     manifest, reached = await asyncio.gather(
-        asyncio.to_thread(_read, options, settings), asyncio.to_thread(_reach, ledger, destination, spending=spending)
+        asyncio.to_thread(_read, given, settings, ledger),
+        asyncio.to_thread(_reach, ledger, destination, spending=spending),
     )
+    manifest = await asyncio.to_thread(edits.demand_prompts, manifest, options, ledger)
     if options.name:
         Template.parse(options.name, manifest.columns, manifest.roles)
+    reader = PaidCellsReader(options, settings, ledger, destination)
+    sheet = options.source if given.table is None else given.table.name
+    settled = await pictures.settle(manifest, options, settings, reader, progress, sheet=sheet)
+    options, manifest = settled.options, settled.manifest
     identities = await asyncio.to_thread(_identities, manifest, settings)
-    if options.verb == "retry" and destination is not None:
-        await asyncio.to_thread(retry_source.import_table, ledger, options, settings, destination)
-    command = permissions.command_key(options, destination.address if destination else "")
-    shared = ledger.shared_permissions(command) if permissions.asks_to_repay(options) else None
-    may_repay = permissions.from_options(options, shared, manifest)
+    command = permissions.command_key(options, destination.address if destination else "", manifest.tab)
+    choice = await asyncio.to_thread(
+        choose, manifest, identities, options=options, command=command, ledger=ledger, destination=destination
+    )
+    if any(row.earlier is not None for row in manifest.rows):
+        await asyncio.to_thread(retry_source.import_table, ledger, options, settings, destination, given.table)
+    resolved = await asyncio.to_thread(
+        edits.resolve, choice.manifest, identities,
+        options=options, settings=settings, ledger=ledger, destination=destination,
+    )  # fmt: skip
+    manifest, identities = resolved.manifest, resolved.identities
+    histories = await asyncio.to_thread(ledger.histories, identities.values())
+    # Read after the histories: whatever run made an attempt in them is among these, or is finished.
+    unfinished = [] if options.new_run else await asyncio.to_thread(ledger.unfinished_runs, command)
+    may_repay = permissions.from_options(options, unfinished, manifest, held=resolved.held)
     plan = make_plan(
-        manifest, identities, await asyncio.to_thread(ledger.histories, identities.values()),
+        manifest, identities, histories,
         destination=destination.address if destination else "", objects=reached.objects,
         may_repay=may_repay, price_cents=settings.price_cents,
     )  # fmt: skip
-    plan = replace(plan, notes=reached.notes)
+    plan = replace(plan, notes=(*given.notes, *choice.notes, *resolved.notes, *reached.notes))
     lengthen_shared_names(plan.groups.values(), lambda group: object_key(options, manifest, group, 1, 0))
     if destination is not None and reached.objects:
         await asyncio.to_thread(adopt_clips, plan, ledger, destination, reached.objects, options, may_repay)
-    if options.verb == "retry":
-        permissions.hold_back_undelivered(plan)
+    permissions.hold_back_undelivered(plan, options)
+    for identity, outcome in resolved.held.items():
+        plan.groups[identity].hold_back(outcome)
+    permissions.answer_redo_left_out(plan)
+    notes = await asyncio.to_thread(warn_of_paid_rows, plan, reader, ledger, destination)
+    await asyncio.to_thread(pictures.check, plan, destination, settings)
+    plan = replace(plan, notes=(*plan.notes, *notes), image_checks=settled.checks)
+    await _begin_work(plan, options, settings, ledger, on_work, spending=spending)
+    groups = list(plan.groups.values())
+    if options.limit is not None:
+        last_tries = await asyncio.to_thread(ledger.last_tries, [one.identity for one in plan.at_step(*OPEN)])
+        groups = longest_untried(groups, last_tries)
     key, plan = await asyncio.gather(
-        _check_key(settings, plan, spending=spending), _check_images(plan, options, settings, progress)
+        _check_key(settings, plan, spending=spending), _check_images(plan, groups, options, settings, progress)
     )
     if options.limit is not None:
-        apply_limit(plan.groups.values(), options.limit)
+        apply_limit(groups, options.limit)
+    affordable = await asyncio.to_thread(_affordable, plan, options, settings, ledger)
+    uploads = await asyncio.to_thread(pictures.notes, plan, destination, options, affordable)
+    near = await asyncio.to_thread(lambda: tuple(near_duplicates.notes(plan)))
+    plan = replace(plan, notes=(*_cap_notes(plan, options), *plan.notes, *uploads, *near))
+    requests = permissions.requests_of(plan, options)
     return Preparation(
-        options, settings, manifest, ledger, destination, plan, identities, key, command,
-        permissions.wanted_grants(plan), reached.objects,
+        options, settings, manifest, ledger, destination, plan, identities, key, command, requests,
+        continued(requests, permissions.asks_of(options), unfinished, options.where), reached.objects,
     )  # fmt: skip
 
 
-def _read(options: Options, settings: Settings) -> Manifest:
-    return rows.read(
-        options.source,
-        sheet=options.sheet,
-        image_column=options.image_column,
-        prompt_column=options.prompt_column,
-        id_column=options.id_column,
-        allow_private=settings.allow_private_hosts,
-    )
+def _cap_cents(plan: Plan, options: Options) -> int:
+    return plan.cost_cents if options.max_cost_usd is None else money.cents(str(options.max_cost_usd))
+
+
+def _day_left_cents(ledger: Ledger, settings: Settings) -> int | None:
+    if settings.daily_cap_cents is None:
+        return None
+    return max(0, settings.daily_cap_cents - ledger.today(is_play_money=settings.is_play_money).spent_cents)
+
+
+def _affordable(plan: Plan, options: Options, settings: Settings, ledger: Ledger) -> int:
+    pay, left_cents = len(plan.at_step(Step.SUBMIT)), _cap_cents(plan, options)
+    if not pay or not plan.price_cents:
+        return pay
+    day_left_cents = _day_left_cents(ledger, settings)
+    if day_left_cents is not None:
+        left_cents = min(left_cents, day_left_cents)
+    return min(pay, left_cents // plan.price_cents)
+
+
+def _cap_notes(plan: Plan, options: Options) -> tuple[str, ...]:
+    """A cap that pays for nothing was hardly meant."""
+    if options.max_cost_usd is None or not plan.at_step(Step.SUBMIT):
+        return ()
+    cap_cents = money.cents(str(options.max_cost_usd))
+    if cap_cents >= plan.price_cents:
+        return ()
+    return (messages.cap_below_price(money.dollars(cap_cents), money.dollars(plan.price_cents)),)
+
+
+def _read(given: retry_source.RetrySource, settings: Settings, ledger: Ledger) -> Manifest:
+    options = given.options
+    more: dict[str, Any] = {
+        "image_column": options.image_column,
+        "prompt": options.prompt,
+        "prompt_column": options.prompt_column,
+        "id_column": options.id_column,
+        "include_hidden": options.include_hidden,
+        "allow_private": settings.allow_private_hosts,
+    }
+    if given.table is not None:
+        manifest = rows.parse(given.table.content, given.table.name, **more)
+    else:
+        manifest = rows.read(options.source, sheet=options.sheet, encoding=options.encoding, **more)
+    return replace(manifest, first_title=retry_source.first_title(manifest, ledger))
 
 
 def _reach(ledger: Ledger, destination: Destination | None, *, spending: bool) -> _Reached:
@@ -140,13 +259,30 @@ def _reach(ledger: Ledger, destination: Destination | None, *, spending: bool) -
     notes: tuple[str, ...] = ()
     if spending:
         notes = destination.probe()
-        destination.sweep()
+        tidy(destination)
     earlier.import_from_destination(ledger, destination)
     return _Reached(frozenset(destination.listing("videos/")), notes)
 
 
 def _identities(manifest: Manifest, settings: Settings) -> dict[int, str]:
     return {row.position: identity_of(row, settings) for row in manifest.rows if not row.problems}
+
+
+async def _begin_work(
+    plan: Plan, options: Options, settings: Settings, ledger: Ledger, on_work: Callable[[], None], *, spending: bool
+) -> None:
+    """Nothing, where no row is to be polled or copied, nor sent under the caps. Raises UnusableSurroundings."""
+    can_pay = await asyncio.to_thread(_affordable, plan, options, settings, ledger)
+    if not can_pay and not plan.at_step(Step.POLL, Step.COPY):
+        return
+    on_work()
+    if spending:
+        await asyncio.to_thread(_try_surroundings, options, settings, plan)
+
+
+def _try_surroundings(options: Options, settings: Settings, plan: Plan) -> None:
+    at_once = min(len(plan.at_step(*OPEN)), options.concurrency or options.limit or sys.maxsize)
+    demand_for_work(settings, at_once=at_once, asks_provider=bool(plan.at_step(Step.SUBMIT, Step.POLL)))
 
 
 async def _check_key(settings: Settings, plan: Plan, *, spending: bool) -> KeyCheck:
@@ -157,16 +293,26 @@ async def _check_key(settings: Settings, plan: Plan, *, spending: bool) -> KeyCh
         return await provider.check_key()
 
 
-async def _check_images(plan: Plan, options: Options, settings: Settings, progress: Progress | None) -> Plan:
-    """Check the pictures of rows to be paid for, and of reused ones, where they may have changed since."""
+async def _check_images(
+    plan: Plan, groups: Sequence[RowGroup], options: Options, settings: Settings, progress: Progress | None
+) -> Plan:
+    """Check the pictures of rows to be paid for, and of reused ones, where they may have changed since.
+
+    `groups`: in the order in which --limit takes them.
+    """
     if not options.preflight:
         return plan
-    paying = plan.at_step(Step.SUBMIT)
+    paying = [group for group in groups if group.step is Step.SUBMIT and group.is_chosen]
     if options.limit is not None:
         paying = paying[: 2 * options.limit + 50]
-    reused = [group for group in plan.at_step(Step.DONE, Step.COPY, Step.POLL) if _paid_fingerprint(group)]
-    checks = await preflight.check_images(
-        [group.row.image for group in (*paying, *reused)],
+    reused = [
+        group
+        for group in plan.at_step(Step.DONE, Step.COPY, Step.POLL)
+        if _paid_fingerprint(group) and group.held is None
+    ]
+    checks = dict(plan.image_checks)  # of files, which are checked
+    checks |= await preflight.check_images(
+        [group.row.image for group in (*paying, *reused) if group.row.image not in checks],
         allow_private=settings.allow_private_hosts,
         on_progress=None if progress is None else lambda done, of: progress("pictures", done, of),
     )

@@ -5,37 +5,35 @@
 | no connection, or an error before the first byte| NOT_SENT     | sent again after a pause                    |
 | 2xx with a usable id                            | ACCEPTED     | paid; polled, never sent again              |
 | 2xx without one, cut off, HTML                  | UNKNOWN      | may be paid; a person decides               |
+| 402, or any 4xx whose body says: no credit      | NO_BALANCE   | not accepted; the run stops submitting      |
 | 429                                             | THROTTLED    | not accepted; sent again when there is room |
-| 402, or any 4xx whose code says: no credit      | NO_BALANCE   | not accepted; the run stops submitting      |
-| 401, 403                                        | KEY_REFUSED  | not accepted; the run stops submitting      |
+| 401, or a 400 or 422 whose body names the key    | KEY_REFUSED  | not accepted; the run stops submitting      |
+| 403 with a web page                             | FIREWALL     | not accepted; the run stops submitting      |
+| 403 about this row: its content, its picture    | REJECTED     | not accepted; five in a row stop the run    |
+| any other 403                                   | KEY_REFUSED  | not accepted; the run stops submitting      |
 | 408, 409, 425, 499                              | UNKNOWN      | proxies say these of requests that arrived  |
 | any other 4xx                                   | REJECTED     | not accepted; final for the row             |
 | 1xx, 3xx (never followed), 5xx                  | UNKNOWN      | a gateway may have passed it on             |
 | anything after the first byte: timeout, cut, RST| UNKNOWN      | may be paid; a person decides               |
 
 502 and 503 are UNKNOWN too: gateways answer so when the provider hung up after it had read the request.
+A poll asks the same table what a 4xx is about (`Refusal`).
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from reelsheet.money import quoted_cents
+from reelsheet.provider.error_body import ErrorBody, excerpt, json_object, read_error, whole_number
 from reelsheet.redaction import clean
 
+ID_NAMES = ("id", "prediction_id", "predictionId")  # the API's page has the first
 PREDICTION_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:-]{1,200}")
 PROVES_NOTHING = frozenset({408, 409, 425, 499})
-NO_CREDIT = frozenset(
-    {"insufficient_credits", "insufficient_credit", "insufficient_balance", "insufficient_funds", "insufficient_quota",
-     "no_balance", "payment_required", "billing_hard_limit_reached", "quota_exceeded", "out_of_credits"}
-)  # fmt: skip
-BODY_SHOWN_BYTES = 65_536  # of a body that is no JSON; `clean` cuts further, after it has masked secrets
-MODERATION = re.compile(
-    r"\b(moderat\w*|nsfw|safety|content[ _-]polic\w+|flagged|prohibited|sensitive)\b", re.IGNORECASE
-)
 
 
 class SubmitOutcome(StrEnum):
@@ -47,7 +45,19 @@ class SubmitOutcome(StrEnum):
     REJECTED = "rejected"
     KEY_REFUSED = "key_refused"
     NO_BALANCE = "no_balance"
+    FIREWALL = "firewall"
     UNKNOWN = "unknown"
+
+
+class Refusal(StrEnum):
+    """What an answered 4xx is about."""
+
+    ROW = "row"
+    KEY = "key"
+    BALANCE = "balance"
+    RATE = "rate"
+    FIREWALL = "firewall"
+    NOTHING = "nothing"  # it proves nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,43 +67,76 @@ class SubmitResult:
     outcome: SubmitOutcome
     status: int | None = None  # HTTP; None where there was no response
     prediction_id: str = ""
-    price_cents: int | None = None  # as quoted
+    price_cents: int | None = None  # as quoted; None: not at all, or not as a price
+    odd_quote: str = ""  # a quote that is no price, for people
     estimate: Any = None  # `estimatedTime` as it came
     message: str = ""  # the provider's own words, cleaned
     retry_after_s: float | None = None
     moderated: bool = False
+    is_page: bool = False  # a web page said it, not the API
 
 
 def classify_response(
     status: int, headers: Mapping[str, str], body: bytes, *, complete: bool, retry_after_s: float | None
 ) -> SubmitResult:
     """What a response to a submission proves. `complete` is False where the body was cut off or is too long."""
-    data = _json_object(body) if complete else None
-    message = provider_message(data, body, headers)
+    data = json_object(body) if complete else None
+    error = read_error(data, body, headers)
+    message = error.message
     if 200 <= status < 300:
         prediction_id = _id(data, headers) if data is not None or not body.strip() else _id_in_fragment(body)
         if not prediction_id:
-            return SubmitResult(SubmitOutcome.UNKNOWN, status, message=message or _excerpt(body))
+            return SubmitResult(SubmitOutcome.UNKNOWN, status, message=message or excerpt(body))
         data = data or {}
+        quote = data.get("costCents")
+        price_cents = quoted_cents(quote)
         return SubmitResult(
-            SubmitOutcome.ACCEPTED, status, prediction_id, quoted_cents(data.get("costCents")),
+            SubmitOutcome.ACCEPTED, status, prediction_id, price_cents, _shown(quote) if price_cents is None else "",
             data.get("estimatedTime"), message, retry_after_s,
         )  # fmt: skip
-    code = _error_code(data)
-    is_final = 400 <= status < 500 and status not in PROVES_NOTHING
-    if status == 402 or (is_final and code in NO_CREDIT):
-        return SubmitResult(SubmitOutcome.NO_BALANCE, status, message=message)
-    if status == 429:
-        return SubmitResult(SubmitOutcome.THROTTLED, status, message=message, retry_after_s=retry_after_s)
-    if status in {401, 403}:
-        return SubmitResult(SubmitOutcome.KEY_REFUSED, status, message=message)
-    if is_final:
-        moderated = "moderat" in code or "content_policy" in code or bool(MODERATION.search(message))
-        return SubmitResult(SubmitOutcome.REJECTED, status, message=message, moderated=moderated)
+    match refusal(status, error, retry_after_s):
+        case Refusal.ROW:
+            return SubmitResult(
+                SubmitOutcome.REJECTED, status, message=message, moderated=error.is_moderation, is_page=error.is_page
+            )
+        case Refusal.KEY:
+            return SubmitResult(SubmitOutcome.KEY_REFUSED, status, message=message)
+        case Refusal.BALANCE:
+            return SubmitResult(SubmitOutcome.NO_BALANCE, status, message=message)
+        case Refusal.RATE:
+            return SubmitResult(SubmitOutcome.THROTTLED, status, message=message, retry_after_s=retry_after_s)
+        case Refusal.FIREWALL:
+            return SubmitResult(SubmitOutcome.FIREWALL, status, message=message, is_page=True)
     if 300 <= status < 400 and headers.get("location"):
-        target = _excerpt(headers["location"].encode("utf-8", "replace"))
+        target = excerpt(headers["location"].encode("utf-8", "replace"))
         message = f"a redirect to {target}, which is never followed"
     return SubmitResult(SubmitOutcome.UNKNOWN, status, message=message)
+
+
+def refusal(status: int, error: ErrorBody, retry_after_s: float | None) -> Refusal:
+    """What a 4xx is about, by its status and its body; the answer to a POST and to a GET mean the same."""
+    if not 400 <= status < 500 or status in PROVES_NOTHING:
+        return Refusal.NOTHING
+    if status == 402 or (not error.is_page and error.says_no_credit):
+        return Refusal.BALANCE
+    if status == 401:
+        return Refusal.KEY
+    if error.is_page:  # only the status counts: the words are those of a firewall or a proxy
+        return {403: Refusal.FIREWALL, 429: Refusal.RATE}.get(status, Refusal.ROW)
+    if error.says_quota_is_used_up and retry_after_s is None:
+        return Refusal.BALANCE
+    if status == 429:
+        return Refusal.RATE
+    if status == 403:
+        return Refusal.ROW if error.is_about_row else Refusal.KEY
+    return Refusal.KEY if status in {400, 422} and error.names_the_key else Refusal.ROW
+
+
+def _shown(quote: object) -> str:
+    """What stands in a price's place; "" for nothing."""
+    if quote is None or isinstance(quote, dict | list):
+        return "" if quote is None else "a list or an object"
+    return clean(json.dumps(quote), limit=60)
 
 
 def usable_id(value: object) -> str:
@@ -101,19 +144,13 @@ def usable_id(value: object) -> str:
     return value if isinstance(value, str) and PREDICTION_ID.fullmatch(value) else ""
 
 
-def _json_object(body: bytes) -> dict[str, Any] | None:
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return data if isinstance(data, dict) else None
-
-
 def _id(data: dict[str, Any] | None, headers: Mapping[str, str]) -> str:
     """Where the API's page puts it, else where other APIs of this kind do. An unusable `id` is not replaced."""
     data = data or {}
     inner = data.get("data")
-    prediction_id = usable_id(data.get("id")) or (usable_id(inner.get("id")) if isinstance(inner, dict) else "")
+    levels = (data, inner) if isinstance(inner, dict) else (data,)
+    found = [next((level[name] for name in ID_NAMES if name in level), None) for level in levels]
+    prediction_id = next(filter(None, map(usable_id, found)), "")
     if prediction_id or "id" in data:
         return prediction_id
     _, marker, rest = re.split("[?#]", headers.get("location", ""))[0].rstrip("/").rpartition("/predictions/")
@@ -122,7 +159,7 @@ def _id(data: dict[str, Any] | None, headers: Mapping[str, str]) -> str:
 
 def _id_in_fragment(body: bytes) -> str:
     """A complete `"id": "…"` in a JSON object that was cut off somewhere behind it."""
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(parse_int=whole_number)
     text = body.decode("utf-8", "replace")
     position = _skip(text, 0, "{")
     try:
@@ -144,44 +181,3 @@ def _skip(text: str, position: int, sign: str) -> int | None:
     """The position behind `sign` and the blanks around it; None where something else stands there."""
     match = re.compile(rf"\s*{re.escape(sign)}\s*").match(text, position)
     return match.end() if match else None
-
-
-def _excerpt(body: bytes) -> str:
-    """The beginning of a body that has no message, so that a person can tell what it was."""
-    return clean(body[:BODY_SHOWN_BYTES].decode("utf-8", "replace"), limit=160)
-
-
-def _error_code(data: dict[str, Any] | None) -> str:
-    """The error's code in lower case with underscores; "" where there is none."""
-    if data is None:
-        return ""
-    inner = data.get("error")
-    for value in (data.get("code"), inner.get("code") if isinstance(inner, dict) else None, data.get("type"), inner):
-        if isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w.-]{0,60}", value):
-            return value.casefold().replace("-", "_")
-    return ""
-
-
-def provider_message(data: dict[str, Any] | None, body: bytes, headers: Mapping[str, str]) -> str:
-    """The provider's own words in whatever shape they came, cleaned; "" where there are none for people."""
-    if data is not None:
-        # The longest says most: {"error": "Unprocessable", "message": "prompt is too long"}.
-        return clean(max(_texts(data), key=len, default=""))
-    text = body[:BODY_SHOWN_BYTES].decode("utf-8", "replace")
-    if "html" in headers.get("content-type", "").lower() or text.lstrip()[:1] == "<":
-        title = re.search(r"<title[^<>]{0,200}>([^<]{1,2000})", text, re.IGNORECASE)
-        return f"a web page: {clean(title[1], limit=200)}" if title else "a web page"
-    return clean(text)
-
-
-def _texts(data: dict[str, Any]) -> Iterator[str]:
-    """Every text that may be the error's explanation."""
-    for name in ("error", "errors", "message", "detail", "details", "title", "msg", "reason"):
-        value = data.get(name)
-        if isinstance(value, list) and value:
-            value = value[0]
-        if isinstance(value, dict):
-            texts = (value.get(inner) for inner in ("message", "msg", "detail", "error"))
-            value = next((text for text in texts if isinstance(text, str)), None)
-        if isinstance(value, str) and value.strip():
-            yield value

@@ -8,7 +8,7 @@ import json
 import ssl
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
@@ -18,32 +18,22 @@ from urllib.parse import quote, unquote, urljoin
 import httpx
 
 from reelsheet.errors import ConfigurationError
-from reelsheet.outcomes import ErrorCode
-from reelsheet.provider.classification import (
-    MODERATION,
-    SubmitOutcome,
-    SubmitResult,
-    classify_response,
-    provider_message,
-)
+from reelsheet.provider.classification import Refusal, SubmitOutcome, SubmitResult, classify_response, refusal
+from reelsheet.provider.error_body import ErrorBody, json_object, read_error
+from reelsheet.provider.prediction import Phase, PollResult, read_prediction
 from reelsheet.redaction import clean, register_secret, silence_http_loggers
 from reelsheet.settings import Settings
+from reelsheet.surroundings import network
+from reelsheet.surroundings.problems import UnusableSurroundings
 from reelsheet.web.retry_after import retry_after
 
 BODY_LIMIT_BYTES = 1 << 20  # of a response that are read at the most, packed or unpacked
 LINK_LIMIT = 8192  # characters of an output's address
 CONNECT_TIMEOUT_S = 10.0
 POLL_TIMEOUT_S = 30.0
-OUTPUTS_LIMIT = 16
 IDLE_CONNECTIONS = 10  # kept; httpcore looks at each of them for each request, and at each request for each of them
 IDLE_POST_S = 2.0  # a kept connection that the server closes just then makes a POST ambiguous
 
-COMPLETED = frozenset({"completed", "complete", "succeeded", "success", "done", "finished"})
-FAILED = frozenset(
-    {"failed", "error", "errored", "cancelled", "canceled", "rejected", "expired", "timeout", "timed_out", "nsfw",
-     "moderated", "aborted"}
-)  # fmt: skip
-RUNNING = frozenset({"processing", "queued", "pending", "starting", "started", "running", "in_progress", "in_queue"})
 NETWORK_ERRORS = (httpx.TransportError, httpx.InvalidURL, TimeoutError, OSError)
 
 
@@ -66,34 +56,6 @@ class KeyCheck(NamedTuple):
     message: str = ""
 
 
-class Phase(StrEnum):
-    """What a poll shows."""
-
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    MISSING = "missing"  # 404, 410
-    KEY_REFUSED = "key_refused"
-    REJECTED = "rejected"  # 400, 422: a bug or a changed API
-    THROTTLED = "throttled"
-    BLIP = "blip"  # says nothing of the prediction
-
-
-@dataclass(frozen=True, slots=True)
-class PollResult:
-    """One poll."""
-
-    phase: Phase
-    message: str = ""  # the provider's or the network's words, cleaned
-    outputs: tuple[str, ...] = ()  # addresses
-    more_outputs: int = 0  # beyond OUTPUTS_LIMIT
-    error_code: ErrorCode = ErrorCode.GENERATION_FAILED
-    completed_at: datetime | None = None
-    generation_s: float | None = None  # from creation to completion by the provider's clock
-    retry_after_s: float | None = None
-    gone: bool = False  # 410
-
-
 class _Response(NamedTuple):
     status: int
     headers: httpx.Headers
@@ -108,6 +70,11 @@ class _Response(NamedTuple):
         return classify_response(
             self.status, self.headers, self.body, complete=self.complete, retry_after_s=self.retry_after_s
         )
+
+    def error(self) -> tuple[ErrorBody, Refusal]:
+        """What it says, and what it is about where it is a 4xx."""
+        error = read_error(json_object(self.body) if self.complete else None, self.body, self.headers)
+        return error, refusal(self.status, error, self.retry_after_s)
 
 
 class Provider:
@@ -194,68 +161,49 @@ class Provider:
             return PollResult(Phase.BLIP, _describe(error))
         status = response.status
         if status == 200 and response.complete:
-            return self._read_prediction(prediction_id, response.body)
-        words = response.classify().message
-        message = f"HTTP {status}" + (f": {words}" if words else "")
-        if status in {401, 403}:
-            return PollResult(Phase.KEY_REFUSED, message)
-        if status in {404, 410}:
-            return PollResult(Phase.MISSING, message, gone=status == 410)
-        if status in {400, 422}:
-            return PollResult(Phase.REJECTED, message)
-        phase = Phase.THROTTLED if status == 429 else Phase.BLIP
-        return PollResult(phase, message, retry_after_s=response.retry_after_s)
+            return read_prediction(prediction_id, response.body, self._link)
+        body, about = response.error()
+        message = f"HTTP {status}" + (f": {body.message}" if body.message else "")
+        match about:
+            case Refusal.KEY:
+                return PollResult(Phase.KEY_REFUSED, message)
+            case Refusal.BALANCE:
+                return PollResult(Phase.NO_BALANCE, message)
+            case Refusal.RATE:
+                return PollResult(Phase.THROTTLED, message, retry_after_s=response.retry_after_s)
+            case Refusal.ROW if body.is_page:
+                pass  # a firewall or a proxy knows nothing of predictions
+            case Refusal.ROW if status in {404, 410}:
+                return PollResult(Phase.MISSING, message, gone=status == 410)
+            case Refusal.ROW if status in {400, 403, 422}:
+                return PollResult(Phase.REJECTED, message)
+        return PollResult(Phase.BLIP, message, retry_after_s=response.retry_after_s)
 
     async def check_key(self) -> KeyCheck:
-        """Asks for a prediction that cannot exist: 401 refuses the key, 404 accepts it; costs nothing."""
+        """Asks for a prediction that cannot exist: 401 refuses the key, 404 accepts it; costs nothing.
+
+        Raises UnusableSurroundings where a proxy refuses, or TLS trusts nobody on the way.
+        """
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):  # nobody waits long for what is only good to know
                 response = await self._get("00000000-0000-0000-0000-000000000000")
+        except httpx.ProxyError as error:
+            raise UnusableSurroundings([network.refused_by_proxy(self._base, error)]) from None
         except NETWORK_ERRORS as error:
+            if problem := network.untrusted(self._base, error):
+                raise UnusableSurroundings([problem]) from None
             return KeyCheck(KeyState.UNTESTED, _describe(error))
-        if response.status in {401, 403}:
-            return KeyCheck(KeyState.REFUSED, response.classify().message)
-        if response.status in {404, 200, 410}:
+        body, about = response.error()
+        if about is Refusal.KEY:
+            return KeyCheck(KeyState.REFUSED, body.message)
+        if response.status in {404, 200, 410} and not body.is_page:
             return KeyCheck(KeyState.GOOD)
-        return KeyCheck(KeyState.UNTESTED, f"HTTP {response.status}")
+        words = f", {body.message}" if body.is_page else ""
+        return KeyCheck(KeyState.UNTESTED, f"HTTP {response.status}{words}")
 
     async def _get(self, prediction_id: str) -> _Response:
         request = self._gets.build_request("GET", f"{self._base}/api/v1/predictions/{quote(prediction_id, safe='')}")
         return await _exchange(self._gets, request, POLL_TIMEOUT_S + CONNECT_TIMEOUT_S)
-
-    def _read_prediction(self, prediction_id: str, body: bytes) -> PollResult:
-        try:
-            data = json.loads(body)
-        except (ValueError, RecursionError):
-            return PollResult(Phase.BLIP, "an answer that is no JSON")
-        if not isinstance(data, dict):
-            return PollResult(Phase.BLIP, "an answer that is no object")
-        if data.get("id") != prediction_id:
-            return PollResult(Phase.BLIP, "an answer about another prediction")
-        status = data.get("status")
-        word = status.strip().casefold().replace("-", "_").replace(" ", "_") if isinstance(status, str) else ""
-        completed_at = _moment(data.get("completedAt"))
-        if word in COMPLETED:
-            outputs = data.get("outputs")
-            listed = [outputs] if isinstance(outputs, str) else outputs if isinstance(outputs, list) else []
-            links = [link for output in listed if (link := self._link(output))]
-            created_at = _moment(data.get("createdAt"))
-            return PollResult(
-                Phase.COMPLETED,
-                outputs=tuple(links[:OUTPUTS_LIMIT]),
-                more_outputs=max(0, len(links) - OUTPUTS_LIMIT),
-                completed_at=completed_at,
-                generation_s=(completed_at - created_at).total_seconds() if completed_at and created_at else None,
-            )
-        if word in FAILED:
-            message = provider_message(data, body, {})
-            moderated = word in {"nsfw", "moderated"} or bool(MODERATION.search(message))
-            code = ErrorCode.MODERATED if moderated else ErrorCode.GENERATION_FAILED
-            if not message and word != "failed":
-                message = f"status {word}"
-            return PollResult(Phase.FAILED, message, error_code=code, completed_at=completed_at)
-        shown = clean(status)[:60] if isinstance(status, str) else type(status).__name__
-        return PollResult(Phase.RUNNING, "" if word in RUNNING else f"an unknown status {shown!r}")
 
     def _link(self, output: object) -> str:
         """An output's address in full; "" for what is none, or would carry the key to another host."""
@@ -306,17 +254,6 @@ async def _read_body(response: httpx.Response) -> tuple[bytes, bool]:
     except (httpx.TransportError, zlib.error):
         return bytes(body), False
     return bytes(body), unpacker is None or unpacker.eof or not received
-
-
-def _moment(value: object) -> datetime | None:
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):  # no time, or one before the year 1
-        return None
-    return moment if 2000 <= moment.year < 9999 else None  # later ones cannot be made from a timestamp again
 
 
 def _describe(error: BaseException) -> str:

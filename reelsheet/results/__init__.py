@@ -5,5 +5,6 @@ workbook       results.xlsx
 gallery        gallery.html
 publication    writes these files to the destination: at the start, every few seconds, at the end
 earlier        reads results tables of earlier runs
+review         reads review files of the gallery
 notification   the message at the end of a run
 """

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from reelsheet.errors import ManifestError
-from reelsheet.ledger import Attempt, Delivery, ImportedAttempt, Ledger, State
-from reelsheet.manifest import columns, source
+from reelsheet.ledger import Attempt, Delivery, IdentityHistory, ImportedAttempt, Ledger, State
+from reelsheet.manifest import columns, prompt_sent, source
 from reelsheet.manifest import table as tables
 from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, RowResult, Status
 from reelsheet.provider.classification import usable_id
@@ -35,6 +35,7 @@ _LARGEST: Final = Decimal(10) ** 30
 _FINAL: Final = frozenset({Status.SUCCEEDED, Status.FAILED, Status.INVALID})
 _STATES: Final[dict[str, State]] = {Status.FAILED: State.FAILED, Status.SUCCEEDED: State.COMPLETED}
 _HASH: Final = r"[0-9a-f]{64}"
+_READERS: Final = {"prompt_sent": prompt_sent.from_cell}  # of cells that are not as others
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def read_results(path: str | Path) -> "pd.DataFrame":
     such a name, ours is `reelsheet_NAME`. dtypes: `cost_usd`, `total_cost_usd` and `at_risk_usd` are `Decimal` (dtype
     object), so that sums are exact to the cent; `attempt`, `seconds`, `video_bytes`, `width`, `height` and `duration_s`
     are float64; `submitted_at` and `completed_at` are datetime64 in UTC; all others are text (dtype str). A cell that
-    is blank, or cannot be read as such, is None, NaN or NaT there and "" in text.
+    is blank, or cannot be read as such, is None, NaN or NaT there and "" in text; so is one whose column was deleted.
 
     Raises ManifestError where `path` cannot be read or is not a results table.
     """
@@ -102,16 +103,16 @@ def read_cells(content: bytes, name: str, *, sheet: str | None = None, strict: b
 
 
 def _cells(raw: tables.RawTable, name: str) -> "pd.DataFrame":
-    block = columns.result_block(raw.header)
+    block = columns.result_block(raw.header, raw.records)
     if not block:
-        raise ManifestError(f"{name} is not a results table: it does not have all columns from 'status' to 'review'.")
+        raise ManifestError(f"{name} is not a results table: the columns 'status', 'identity' and others are missing.")
     own = [place for place in range(len(raw.header)) if place not in block.values()]
-    added = [block[column] for column in RESULT_COLUMNS]
+    added = [(block.get(column, len(raw.header)), _READERS.get(column, unescaped)) for column in RESULT_COLUMNS]
     inputs = [raw.header[place] for place in own]
     records = []
     for _, cells in raw.records:
-        cells.extend([""] * (len(raw.header) - len(cells)))
-        records.append([cells[place] for place in own] + [unescaped(cells[place].strip()) for place in added])
+        cells.extend([""] * (len(raw.header) + 1 - len(cells)))  # the last one stands for a column that is missing
+        records.append([cells[place] for place in own] + [read(cells[place]) for place, read in added])
     return tables.text_frame([*inputs, *columns.result_columns(inputs)], records)
 
 
@@ -153,13 +154,15 @@ def import_from_destination(ledger: Ledger, destination: Destination) -> int:
             rows = past_results(content, destination.uri(key))
             # A table that may still change, and to the same length, is read again the next time.
             version = unread[key] if all(row.status in _FINAL for row in rows) else ""
-            new += ledger.import_attempts(_attempts(rows, ledger, destination))
+            is_rescued = f"/{RECOVERY}-" in key
+            theirs = _attempts(rows, ledger, destination, of_attempt=is_rescued)
+            new += ledger.import_attempts(theirs, adds_others=True)
             ledger.remember_table(destination.address, key, version)
     return new
 
 
 def import_table(
-    ledger: Ledger, content: bytes, name: str, destination: Destination, *, sheet: str | None = None
+    ledger: Ledger, content: bytes, name: str, destination: Destination | None, *, sheet: str | None = None
 ) -> int:
     """The same for one results table, which a person gives."""
     return ledger.import_attempts(_attempts(past_results(content, name, sheet=sheet), ledger, destination))
@@ -179,15 +182,17 @@ def recovery_table(identity: str, attempt: int, prediction_id: str, cents: int, 
     return results_only_csv([result])
 
 
-def _attempts(rows: Sequence[PastResult], ledger: Ledger, destination: Destination) -> Iterator[ImportedAttempt]:
+def _attempts(
+    rows: Sequence[PastResult], ledger: Ledger, destination: Destination | None, *, of_attempt: bool = False
+) -> Iterator[ImportedAttempt]:
+    """`of_attempt`: the totals are what one attempt cost, not what the identity ever cost."""
     known = ledger.histories(row.identity for row in rows)
     for row in rows:
         state = _state(row)
         if state is None:
             continue
-        history = known.get(row.identity)
         unknown = state == State.UNKNOWN
-        cents = max(0, row.total_cents - (history.total_cents if history else 0))
+        cents = row.total_cents if of_attempt else max(0, row.total_cents - _known_cents(row, known.get(row.identity)))
         submitted = row.submitted_at or row.completed_at or 0.0
         attempt = Attempt(
             id=0,
@@ -210,8 +215,15 @@ def _attempts(rows: Sequence[PastResult], ledger: Ledger, destination: Destinati
         yield ImportedAttempt(attempt, _deliveries(row, destination))
 
 
-def _deliveries(row: PastResult, destination: Destination) -> Sequence[Delivery]:
-    if row.status != Status.SUCCEEDED:
+def _known_cents(row: PastResult, history: IdentityHistory | None) -> int:
+    """What is known of the money that a row's total says; another prediction under its number is not in that total."""
+    attempts = history.attempts if history else ()
+    others = [a for a in attempts if a.number == row.attempt and a.prediction_id not in {None, row.prediction_id}]
+    return sum(attempt.paid_cents for attempt in attempts) - sum(attempt.paid_cents for attempt in others)
+
+
+def _deliveries(row: PastResult, destination: Destination | None) -> Sequence[Delivery]:
+    if row.status != Status.SUCCEEDED or destination is None:
         return ()
     uris = [row.video_uri, *row.more_video_uris]
     keys = [destination.key_of(uri) for uri in uris]
@@ -236,7 +248,7 @@ def _deliveries(row: PastResult, destination: Destination) -> Sequence[Delivery]
 
 def _state(row: PastResult) -> State | None:
     """The state of the row's attempt; None where it was refused, skipped or invalid, and nothing was charged."""
-    if row.status == Status.UNKNOWN:
+    if row.status == Status.UNKNOWN or (not row.status and not row.prediction_id and row.at_risk_cents):
         return State.UNKNOWN
     if not row.prediction_id:
         return None

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -20,6 +20,7 @@ from reelsheet.manifest.rows import Manifest
 from reelsheet.money import dollars
 from reelsheet.outcomes import RowResult, Status
 from reelsheet.redaction import clean
+from reelsheet.results import gallery_link
 from reelsheet.results.table import Summary
 
 if TYPE_CHECKING:
@@ -68,8 +69,11 @@ def message(
     stopped_because: str = "",
     secrets: Sequence[str] = (),
 ) -> tuple[str, str]:
-    """Title and body, both plain text, without a key, a signed link or markup. `results[i]` belongs to `rows[i]`."""
-    name = plain(Path(manifest.source.split("?")[0]).name, 60, secrets) or "reelsheet"
+    """Title and body, both plain text, without a key or markup. `results[i]` belongs to `rows[i]`.
+
+    The only signed link in it is the gallery's own. It comes early: services cut, or divide, what is too long.
+    """
+    name = plain(manifest.title, 60, secrets) or "reelsheet"
     title = f"{name}: {summary.succeeded:,} of {summary.rows:,} clips delivered"
     counts = [f"{getattr(summary, status):,} {status}" for status in Status if getattr(summary, status)]
     money = [f"{dollars(summary.cost_cents)} spent"]
@@ -78,6 +82,9 @@ def message(
     if summary.wasted_cents:
         money.append(f"{dollars(summary.wasted_cents)} of it for clips that failed")
     lines = [", ".join(counts) or "no rows", "; ".join(money)]
+    if files.link is not None:
+        now = summary.finished_at or datetime.now(UTC)
+        lines += [f"Gallery: {files.link.url}", f"({gallery_link.about(files.link, now, summary.run_id)})"]
     if stopped_because:
         lines.append(plain(stopped_because, secrets=secrets))
     troubles = [pair for pair in zip(manifest.rows, results, strict=True) if pair[1].status in _TROUBLE]
@@ -103,7 +110,7 @@ def services(addresses: str) -> list[str]:
 def _addresses(files: "Files") -> list[str]:
     if files.fallback:
         return [f"Results: {plain(files.fallback, 500)} (they could not be written to the destination)"]
-    lines = [f"Gallery: {plain(files.gallery, 500)}"]
+    lines = [f"{'Gallery' if files.link is None else 'It is stored at'}: {plain(files.gallery, 500)}"]
     if console := _console_page(files.gallery):
         lines.append(f"In a browser, signed in to AWS: {console}")
     return lines
@@ -147,10 +154,13 @@ def _send(addresses: str, title: str, body: str, *, failed: bool) -> bool:
 def _apprise(addresses: str) -> Any:
     # Apprise logs addresses, and whoever has such an address may write to it.
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
-    from apprise import Apprise, AppriseAsset
+    from apprise import Apprise, AppriseAsset, OverflowMode
 
     services = Apprise(
         asset=AppriseAsset(app_id="reelsheet", app_desc="reelsheet", async_mode=False, secure_logging=True)
     )
     services.add(addresses)
+    for service in services:
+        if service.overflow_mode == OverflowMode.UPSTREAM:  # the address asks for nothing else
+            service.overflow_mode = OverflowMode.SPLIT  # a service refuses what is too long; it is divided at lines
     return services

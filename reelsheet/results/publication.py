@@ -1,26 +1,31 @@
-"""A run's files: written completely or not at all, at its start, every few seconds, and in full at its end."""
+"""A run's files: written completely or not at all, at its start, every few seconds, and in full at its end.
+
+Each copy of the table and each page is written on its own: one that fails, or hangs, does not touch the others.
+"""
 
 import asyncio
 import json
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime
+from functools import cache, partial
 from typing import Any
 from urllib.parse import quote
 
-from reelsheet.errors import LedgerError
+from reelsheet.errors import ReelsheetError
 from reelsheet.images import thumbnails
 from reelsheet.ledger import Ledger
 from reelsheet.manifest.rows import Manifest
 from reelsheet.outcomes import RowResult, Status
-from reelsheet.results import earlier, gallery, table, workbook
+from reelsheet.redaction import clean
+from reelsheet.results import earlier, gallery, gallery_link, table, workbook
+from reelsheet.results.gallery_link import LINK_LIFE_S
 from reelsheet.results.table import Summary
 from reelsheet.settings import state_home
 from reelsheet.storage.destination import Destination, open_destination
+from reelsheet.storage.stored_object import Link
 
 log = logging.getLogger("reelsheet")
 
@@ -28,8 +33,10 @@ CSV = "text/csv; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 HURRY_LIMIT_S = 2.0  # for the table, and for the pages, after a signal
-LINK_LIFE_S = 7 * 86_400  # the longest that a presigned link may live
+TABLE_INTERVAL_S = 3.0  # at least, between two writes of one copy of the table
+TABLE_SHARE = 20  # and at least so many times what its last write took
 
+_Page = tuple[bytes, str] | tuple[bytes, str, Mapping[str, str]]  # content, type, metadata
 InThread = Callable[..., Awaitable[Any]]  # calls a function with its arguments in a thread
 
 
@@ -41,6 +48,8 @@ class Files:
     results: str
     gallery: str
     fallback: str = ""  # where the table is instead, because the destination did not take it
+    failed: tuple[str, ...] = ()  # the copies of the table that are not as they should be
+    link: Link | None = None  # opens the gallery in any browser, for a while
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +59,31 @@ class PageLinks:
     first: dict[int, str]
     more: dict[int, list[str]]
     relative: dict[int, str]
+    ends: set[datetime]
 
     @property
     def expires_at(self) -> datetime | None:
-        """When links that are signed now end; None: never."""
-        is_signed = any(link.startswith("http") for link in self.first.values())
-        return datetime.now(UTC) + timedelta(seconds=LINK_LIFE_S) if is_signed else None
+        """When the first of them ends; None: never."""
+        return min(self.ends, default=None)
+
+
+class _TableCopy:
+    """One place that takes the table. `place` is its address for people."""
+
+    def __init__(self, place: str, write: Callable[[bytes], None]) -> None:
+        self.place = place
+        self._write = write
+        self._lock = threading.Lock()
+        self._written = 0  # the number of the latest table that was written
+        self.writing: asyncio.Task[str] | None = None  # as long as the run goes on
+        self.due_at = 0.0  # on the loop's clock
+        self.is_failing = False
+
+    def write(self, content: bytes, number: int) -> None:
+        with self._lock:  # a thread that hung with an older table must not write it over this one
+            if number >= self._written:
+                self._write(content)
+                self._written = number
 
 
 class ResultsWriter:
@@ -74,120 +102,182 @@ class ResultsWriter:
     ) -> None:
         self._manifest, self._destination, self._ledger = manifest, destination, ledger
         self._folder = f"runs/{run_id}"
-        self._run_id, self._copy_to = run_id, copy_to
+        self._key = f"{self._folder}/results.csv"
+        self._run_id = run_id
         self._album, self._in_thread = album, in_thread
-        self._lock = threading.Lock()
         self._drawn = 0  # tables so far
-        self._written = 0  # the number of the latest table that was written
+        self._making = threading.Lock()
+        self._gallery_link: Link | None = None
+        self._table, self._latest = (
+            _TableCopy(destination.uri(key), lambda content, key=key: destination.write(key, content, CSV))  # type: ignore[misc]
+            for key in (self._key, "results.csv")
+        )
+        self._copies = [self._table, self._latest]
+        if copy_to:
+            self._copies.append(_TableCopy(copy_to, lambda content: _write_local(copy_to, content)))
+        kept = str(state_home() / "runs" / run_id / "results.csv")
+        self._kept = _TableCopy(kept, lambda content: _write_local(kept, content))
 
     async def begin(self, results: Sequence[RowResult]) -> None:
-        """The manifest as read, so that the run can be rebuilt from its folder, and a first table."""
+        """The manifest as read, so that the run can be rebuilt from its folder, and a first table everywhere."""
         content = table.manifest_csv(self._manifest)
         await self._in_thread(self._destination.write, f"{self._folder}/manifest.csv", content, CSV)
-        await self.checkpoint(results)
+        number = self._next_number()
+        content = table.results_csv(self._manifest, results)
+        await asyncio.gather(*(self._in_thread(copy.write, content, number) for copy in self._copies))
         self._album.begin()
 
-    async def checkpoint(self, results: Sequence[RowResult]) -> None:
-        """The table as of now, where the latest is looked for."""
+    async def checkpoint(self, results: Callable[[], Sequence[RowResult]]) -> None:
+        """The table as of now in each place where it is due; what takes long is not waited for."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        due = [copy for copy in self._copies if copy.writing is None and copy.due_at <= began]
+        if not due:
+            return
         number = self._next_number()
-        content = await self._in_thread(table.results_csv, self._manifest, results)
-        await self._in_thread(self._write_tables, content, number)
+        content = await self._in_thread(table.results_csv, self._manifest, results())
+        for copy in due:
+            copy.writing = asyncio.create_task(self._checkpoint(copy, content, number, began))
+        await asyncio.wait([copy.writing for copy in due if copy.writing], timeout=TABLE_INTERVAL_S)
 
-    async def finish(
-        self,
-        results: Sequence[RowResult],
-        summary: Summary,
-        *,
-        is_latest: bool = True,
-        is_complete: bool = True,
-        hurry: bool = False,
+    async def _checkpoint(self, copy: _TableCopy, content: bytes, number: int, began: float) -> str:
+        words = await self._attempt(self._in_thread(copy.write, content, number))
+        if words and not copy.is_failing:
+            log.warning("The table could not be written to %s just now (%s).", copy.place, words)
+        if words and copy is self._table:
+            await self._attempt(asyncio.to_thread(self._kept.write, content, number))
+        copy.is_failing, copy.writing = bool(words), None
+        now = asyncio.get_running_loop().time()
+        copy.due_at = now + max(TABLE_INTERVAL_S, TABLE_SHARE * (now - began))
+        return words
+
+    async def finish_tables(
+        self, results: Sequence[RowResult], *, is_latest: bool = True, is_complete: bool = True, hurry: bool = False
     ) -> Files:
-        """Every file of the run. Where the destination fails, the table is kept on this machine.
+        """The last table everywhere. Where the destination does not take it, it is kept on this machine.
 
         `is_latest` False: a later run's table stays the destination's latest. `is_complete` False: the table holds
         ids that the ledger lacks, and is read again by the next run. `hurry`: after a signal.
         """
-        uri = self._destination.uri
-        files = Files(uri(self._folder), uri(f"{self._folder}/results.csv"), uri(f"{self._folder}/gallery.html"))
-        content = table.results_csv(self._manifest, results)
+        content, number = table.results_csv(self._manifest, results), self._next_number()
         limit_s = HURRY_LIMIT_S if hurry else None
-        try:
-            async with asyncio.timeout(limit_s):
-                number = self._next_number()
-                await self._in_thread(self._write_last, content, number, summary, is_latest, is_complete)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with the destination, the table is not lost
-            kept = state_home() / "runs" / self._run_id / "results.csv"
-            message = str(error) or "it did not answer in time"
-            log.error("The results could not be written to %s (%s); they are in %s.", files.folder, message, kept)  # noqa: TRY400
-            await asyncio.to_thread(_write_local, str(kept), content)
-            return Files(files.folder, files.results, files.gallery, str(kept))
+        copies = [copy for copy in self._copies if is_latest or copy is not self._latest]
+        writes = [self._attempt(self._in_thread(copy.write, content, number), limit_s) for copy in copies]
+        failed = {copy.place: words for copy, words in zip(copies, await asyncio.gather(*writes), strict=True) if words}
+        kept = ""
+        if self._table.place in failed:
+            words = await self._attempt(asyncio.to_thread(self._kept.write, content, number), limit_s)
+            kept = "" if words else self._kept.place
+            failed |= {self._kept.place: words} if words else {}
+        elif is_complete:
+            await self._attempt(self._in_thread(self._mark_imported), limit_s)  # else it is read again, to no harm
+        good = [copy.place for copy in copies if copy.place not in failed]
+        where = kept or next(iter(good), "")
+        for place, words in failed.items():
+            log.error(
+                "The results could not be written to %s (%s)%s.",
+                place,
+                words,
+                f"; they are in {where}" if where else "",
+            )
+        uri = self._destination.uri
+        return Files(uri(self._folder), self._table.place, uri(f"{self._folder}/gallery.html"), kept, tuple(failed))
+
+    async def finish_pages(self, results: Sequence[RowResult], summary: Summary, *, hurry: bool = False) -> Link | None:
+        """Everything beside the tables; a link to the gallery. What cannot be written is said; `report` writes it."""
         pictures = await self._album.end(0.0 if hurry else thumbnails.END_TIMEOUT_S)
+        links = cache(partial(self._page_links, results))
+        pages: dict[str, Callable[[], _Page]] = {
+            "summary.json": lambda: (json.dumps(summary.as_json(), indent=2).encode() + b"\n", "application/json"),
+            "failed.csv": lambda: (table.failed_csv(self._manifest, results), CSV),
+            "gallery.html": lambda: self._gallery(results, summary, pictures, links()),
+            "results.xlsx": lambda: (self._workbook(results, summary, pictures, links()), XLSX),
+        }
+        limit_s = HURRY_LIMIT_S if hurry else None
+        writes = [self._attempt(self._in_thread(self._write_page, *page), limit_s) for page in pages.items()]
+        failed = {name: words for name, words in zip(pages, await asyncio.gather(*writes), strict=True) if words}
+        if failed and self._table.is_failing:  # the reason has been said
+            log.error("Nor could %s; `reelsheet report %s` writes them.", ", ".join(failed), self._run_id)
+            return None
+        for name, words in failed.items():
+            log.error("%s could not be written (%s); `reelsheet report %s` writes it.", name, words, self._run_id)
+        return None if "gallery.html" in failed else self._gallery_link
+
+    async def _attempt(self, write: Awaitable[Any], limit_s: float | None = None) -> str:
+        """Wait for one write; "" or, in words, why it failed."""
         try:
             async with asyncio.timeout(limit_s):
-                await self._in_thread(self._write_pages, results, summary, pictures)
-        except Exception as error:  # noqa: BLE001 - the table is there, and `report` writes the pages again
-            message = str(error) or "no answer in time"
-            log.error("The gallery could not be written (%s); `reelsheet report %s` writes it.", message, self._run_id)  # noqa: TRY400
-        return files
+                await write
+        except TimeoutError:
+            return "it did not answer in time"
+        except ReelsheetError as error:
+            return str(error).rstrip(".")
+        except Exception as error:
+            log.exception("Unexpected error while the results were written.")
+            return clean(f"{type(error).__name__}: {error}")
+        return ""
 
     def _next_number(self) -> int:
         self._drawn += 1
         return self._drawn
 
-    def _write_tables(self, content: bytes, number: int, *, is_latest: bool = True) -> None:
-        with self._lock:  # a thread that hung with an older table must not write it over this one
-            if number < self._written:
-                return
-            self._destination.write(f"{self._folder}/results.csv", content, CSV)
-            if is_latest:
-                self._destination.write("results.csv", content, CSV)
-            if self._copy_to:
-                _write_local(self._copy_to, content)
-            self._written = number
+    def _mark_imported(self) -> None:
+        """The next run need not read this table: the ledger knows what is in it."""
+        size = self._destination.listing(f"{self._folder}/").get(self._key)
+        if size is not None:
+            earlier.mark_imported(self._ledger, self._destination, self._key, size)
 
-    def _write_last(self, content: bytes, number: int, summary: Summary, is_latest: bool, is_complete: bool) -> None:
-        self._write_tables(content, number, is_latest=is_latest)
-        key = f"{self._folder}/results.csv"
-        size = self._destination.listing(f"{self._folder}/").get(key)
-        if size is not None and is_complete:
-            with suppress(LedgerError):  # then it is read once more, to no harm
-                earlier.mark_imported(self._ledger, self._destination, key, size)
-        content = json.dumps(summary.as_json(), indent=2).encode() + b"\n"
-        self._destination.write(f"{self._folder}/summary.json", content, "application/json")
+    def _write_page(self, name: str, page: Callable[[], _Page]) -> None:
+        with self._making:  # one page at a time is in the making, for each holds the complete sheet
+            content = page()
+        self._destination.write(f"{self._folder}/{name}", *content)
 
-    def _write_pages(self, results: Sequence[RowResult], summary: Summary, pictures: Mapping[int, bytes]) -> None:
-        manifest, write = self._manifest, self._destination.write
-        write(f"{self._folder}/failed.csv", table.failed_csv(manifest, results), CSV)
-        links = self._page_links(results)
-        expires_at = links.expires_at
+    def _gallery(
+        self, results: Sequence[RowResult], summary: Summary, pictures: Mapping[int, bytes], links: PageLinks
+    ) -> _Page:
+        manifest = self._manifest
         page = gallery.gallery_html(
             manifest, results, summary=summary, links=links.first, more_links=links.more,
             posters=thumbnails.posters({row.position: row.image for row in manifest.rows}, pictures),
-            files=links.relative, title=Path(manifest.source.split("?")[0]).name or "reelsheet",
-            expires_at=expires_at,
+            files=links.relative, title=manifest.title,
+            expires_at=links.expires_at, destination=self._destination.address,
         )  # fmt: skip
-        write(f"{self._folder}/gallery.html", page.encode(), HTML)
-        book = workbook.results_xlsx(
-            manifest, results, links=links.first, summary=summary, thumbnails=pictures, expires_at=expires_at
+        self._gallery_link = gallery_link.sign(self._destination, self._run_id, links.expires_at)
+        return page, HTML, gallery_link.page_metadata(links.expires_at)
+
+    def _workbook(
+        self, results: Sequence[RowResult], summary: Summary, pictures: Mapping[int, bytes], links: PageLinks
+    ) -> bytes:
+        return workbook.results_xlsx(
+            self._manifest,
+            results,
+            links=links.first,
+            summary=summary,
+            thumbnails=pictures,
+            expires_at=links.expires_at,
         )
-        write(f"{self._folder}/results.xlsx", book, XLSX)
 
     def _page_links(self, results: Sequence[RowResult]) -> PageLinks:
-        links = PageLinks({}, {}, {})
+        links = PageLinks({}, {}, {}, set())
         for position, result in enumerate(results):
             if result.video_uri:
                 links.relative[position] = self._relative(result.video_uri)
             if result.status is Status.SUCCEEDED and result.video_uri:
-                links.first[position], *more = map(self._link, (result.video_uri, *result.more_video_uris))
+                signed = [self._link(uri) for uri in (result.video_uri, *result.more_video_uris)]
+                links.ends.update(link.ends_at for link in signed if link.ends_at)
+                links.first[position], *more = (link.url for link in signed)
                 if more:
                     links.more[position] = more
         return links
 
-    def _link(self, uri: str) -> str:
+    def _link(self, uri: str) -> Link:
         """A link that works for a while wherever the page is, else the path from the run's folder."""
         key = self._destination.key_of(uri)
-        link = "" if key is None else self._destination.link(key, LINK_LIFE_S)
-        return link if link.startswith(("http://", "https://")) else self._relative(uri)
+        try:
+            link = None if key is None else self._destination.presign_get(key, LINK_LIFE_S)
+        except ReelsheetError:  # credentials that have ended sign nothing
+            link = None
+        return link if link and link.url.startswith(("http://", "https://")) else Link(self._relative(uri))
 
     def _relative(self, uri: str) -> str:
         """The clip's path as seen from the run's folder, for a copy of the destination on a disk."""

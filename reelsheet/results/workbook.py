@@ -1,27 +1,50 @@
 """`results.xlsx`: the rows with pictures, links, colours and filters; beside them a sheet of totals.
 
-The sheet "Results" has the columns of results.csv and no other, so that it is recognised like results.csv when it
-is used as a manifest. A thumbnail is therefore on its row's image cell, above the address, not in a column of its own.
+The sheet "Results" has the columns of results.csv in another order (WORKBOOK_COLUMNS): review beside status, what is
+for programs folded away. One column more, CLIP, has the links to the clips. `columns.result_block` knows this order, so
+that it can be used as a manifest like results.csv. A thumbnail is on its row's image cell, above the address.
 Every input cell is written as text: never as a formula or a number, and as a link only where it is one.
 """
 
+import html
 import io
 import re
+import zlib
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from copy import copy
 from datetime import UTC, datetime
+from itertools import islice
+from shutil import copyfileobj
 from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 
 import xlsxwriter
 
+from reelsheet.manifest.columns import result_columns
 from reelsheet.manifest.rows import Manifest, Row
-from reelsheet.outcomes import MEANINGS, RESULT_COLUMNS, RowResult, Status, iso
-from reelsheet.results.table import MONEY, NUMBERS, Summary, header, results_frame
+from reelsheet.outcomes import (
+    CLIP,
+    MEANINGS,
+    PLAY,
+    RESULT_COLUMNS,
+    SEEN_COLUMNS,
+    WORKBOOK_COLUMNS,
+    RowResult,
+    Status,
+    iso,
+)
+from reelsheet.results.table import MONEY, NUMBERS, Summary, result_cells
 
+_RELATIONS: Final = re.compile(r"xl/worksheets/_rels/[^/]+\.rels")
+_RELATION_TARGET: Final = re.compile(r'(?<=\bTarget=")[^"]*(?=")')
 MOST_LINKS: Final = 65_530  # Excel refuses to open a sheet with more
 LONGEST_LINK: Final = 2_079
 LONGEST_CELL: Final = 32_767
+LARGEST_LINKS_BYTES: Final = 2**28  # the unpacked links of a sheet: as many and as long as Excel takes
 
-_DETAILS: Final = RESULT_COLUMNS[RESULT_COLUMNS.index("more_video_uris") : RESULT_COLUMNS.index("review")]
+_FOLDED: Final = frozenset(WORKBOOK_COLUMNS) - set(SEEN_COLUMNS)
 _WIDTHS: Final = {
     "status": 14,
     "error": 46,
@@ -32,6 +55,8 @@ _WIDTHS: Final = {
     "at_risk_usd": 11,
     "video_uri": 38,
     "review": 12,
+    CLIP: 9,
+    "prompt_sent": 46,
 }
 _COLOURS: Final = {  # ink and ground, as in the gallery
     Status.SUCCEEDED: ("#11663A", "#E2F3E8"),
@@ -41,6 +66,7 @@ _COLOURS: Final = {  # ink and ground, as in the gallery
     Status.SKIPPED: ("#47505E", "#E9EBEF"),
     Status.INVALID: ("#99154B", "#FCE6EF"),
 }
+_A4: Final = 9
 _LINE_PT: Final = 13.5  # the height of a line of text
 _PICTURE_PT: Final = 87  # the height of a row with a thumbnail and the address below it
 _PICTURE_BOX_PX: Final = (150, 90)
@@ -87,11 +113,13 @@ class _ResultsSheet:
         self, book: Any, manifest: Manifest, thumbnails: Mapping[int, bytes], links: Mapping[int, str]
     ) -> None:
         self._manifest, self._thumbnails = manifest, thumbnails
-        self._links = {position: target for position, link in links.items() if (target := _target(link))}
+        targets = ((position, target) for position, link in links.items() if (target := _target(link)))
+        self._links = dict(islice(targets, MOST_LINKS))
         self._links_left = MOST_LINKS - len(self._links)  # clips have theirs first, pictures have the rest
         self._image = manifest.roles.get("image", -1)
         self._first = len(manifest.columns)  # the first result column
-        self._review = self._first + RESULT_COLUMNS.index("review")
+        self._places = {name: place for place, name in enumerate(WORKBOOK_COLUMNS, self._first)}
+        self._last = self._first + len(WORKBOOK_COLUMNS) - 1
         self._sheet = book.add_worksheet("Results")
 
         def style(**more: object) -> Any:
@@ -107,8 +135,8 @@ class _ResultsSheet:
             bold=True, text_wrap=True, bg_color="#17181C", font_color="#FFFFFF", bottom_color="#17181C"
         )
         self._styles = (
-            dict.fromkeys(RESULT_COLUMNS, self._text)
-            | dict.fromkeys(("error", "warnings"), self._wrapped)
+            dict.fromkeys(WORKBOOK_COLUMNS, self._text)
+            | dict.fromkeys(("error", "warnings", "prompt_sent"), self._wrapped)
             | dict.fromkeys(MONEY, style(num_format="0.00"))
             | {"review": style(bg_color="#FFFBE6", align="center")}
         )
@@ -118,24 +146,31 @@ class _ResultsSheet:
         }
 
     def write(self, results: Sequence[RowResult]) -> None:
-        self._write_header()
-        added = results_frame(results).itertuples(index=False, name=None)
+        self._write_header(has_prompts=any(result.prompt_sent for result in results))
+        added = result_cells(results)
         records = zip(self._manifest.rows, self._manifest.records(), results, added, strict=True)
         for position, (row, cells, result, added_cells) in enumerate(records):
             self._write_input(position, row, cells, result)
             self._write_result(position, result, added_cells)
         self._add_aids(len(results))
 
-    def _write_header(self) -> None:
-        for column, name in enumerate(self._manifest.columns):
+    def _write_header(self, *, has_prompts: bool) -> None:
+        sheet, inputs = self._sheet, self._manifest.columns
+        for column, name in enumerate(inputs):
             width = 46 if column == self._manifest.roles.get("prompt") else 22 if column == self._image else 18
-            self._sheet.set_column(column, column, max(width, min(30, len(name) + 4)))
-        for column, name in enumerate(RESULT_COLUMNS, self._first):
-            options = {"level": 1, "hidden": True} if name in _DETAILS else {"collapsed": name == "review"}
-            self._sheet.set_column(column, column, _WIDTHS.get(name, 18), None, options)
-        self._sheet.set_row(0, 24)
-        for column, name in enumerate(header(self._manifest)):
-            _string(self._sheet, 0, column, name, self._input_head if column < self._first else self._result_head)
+            sheet.set_column(column, column, max(width, min(30, len(name) + 4)))
+        for name, column in self._places.items():
+            folded = {"level": 1, "hidden": True} if name in _FOLDED else {}
+            options = {"hidden": True} if name == "prompt_sent" and not has_prompts else folded
+            sheet.set_column(column, column, _WIDTHS.get(name, 18), None, options)
+        sheet.set_column(self._last + 1, self._last + 1, None, None, {"collapsed": True})
+        sheet.set_row(0, 24)
+        for column, name in enumerate(inputs):
+            _string(sheet, 0, column, name, self._input_head)
+        added = dict(zip(RESULT_COLUMNS, self._manifest.result_columns, strict=True))
+        added[CLIP] = result_columns(inputs, [CLIP])[0]
+        for name, column in self._places.items():
+            _string(sheet, 0, column, added[name], self._result_head)
 
     def _write_input(self, position: int, row: Row, cells: Sequence[str], result: RowResult) -> None:
         line = position + 1
@@ -156,13 +191,14 @@ class _ResultsSheet:
 
     def _write_result(self, position: int, result: RowResult, cells: Sequence[str]) -> None:
         line, link = position + 1, self._links.get(position)
-        for column, (name, cell) in enumerate(zip(RESULT_COLUMNS, cells, strict=True), self._first):
-            style = self._status_styles[result.status] if name == "status" else self._styles[name]
-            if name == "video_uri" and link and cell:
-                self._sheet.write_url(line, column, link, self._link, cell[:LONGEST_CELL])
+        texts = dict(zip(RESULT_COLUMNS, cells, strict=True)) | {CLIP: PLAY if link and result.video_uri else ""}
+        for name, column in self._places.items():
+            cell, style = texts[name], self._status_styles[result.status] if name == "status" else self._styles[name]
+            if name == CLIP and cell:
+                self._sheet.write_url(line, column, link, self._link, cell)
             elif name in MONEY + NUMBERS and cell:
                 self._sheet.write_number(line, column, float(cell), style)
-            elif cell or name not in _DETAILS:  # an empty cell is written for its border and its colour
+            elif cell or name not in _FOLDED:  # an empty cell is written for its border and its colour
                 _string(self._sheet, line, column, cell, style)
 
     def _insert_picture(self, line: int, row: Row, content: bytes) -> bool:
@@ -187,7 +223,7 @@ class _ResultsSheet:
         """The header stays in sight, every column has a filter, the review column offers a choice."""
         last = max(rows, 1)
         self._sheet.freeze_panes(1, 1)
-        self._sheet.autofilter(0, 0, last, self._review)
+        self._sheet.autofilter(0, 0, last, self._last)
         choice = {
             "validate": "list",
             "source": ["ok", "redo"],
@@ -199,10 +235,42 @@ class _ResultsSheet:
             "error_title": "Review",
             "error_message": "reelsheet understands ok and redo here; anything else is a note to yourself.",
         }
-        self._sheet.data_validation(1, self._review, last, self._review, choice)
+        review = self._places["review"]
+        self._sheet.data_validation(1, review, last, review, choice)
         self._sheet.set_landscape()
-        self._sheet.fit_to_pages(1, 0)
+        self._sheet.set_paper(_A4)
+        self._sheet.set_margins(left=0.4, right=0.4, top=0.5, bottom=0.6)
+        self._sheet.fit_to_pages(1, 0)  # one page wide, as many long as it takes
         self._sheet.repeat_rows(0)
+        self._sheet.set_footer("&L&A&RPage &P of &N")
+
+
+def local_workbook(content: bytes, keys: AbstractSet[str]) -> bytes:
+    """The workbook for a folder that has the clips `keys` ("videos/…"): its links to them lead into the folder.
+
+    What is no workbook stays as it is.
+    """
+
+    def relink(match: re.Match[str]) -> str:
+        path = unquote(urlsplit(html.unescape(match[0]).replace("\\", "/")).path)  # a relative one has "\\"
+        places = (path[place.start() + 1 :] for place in re.finditer("/videos/", path))
+        key = next((key for key in places if key in keys), None)
+        return match[0] if key is None else html.escape(quote(key))
+
+    changed = io.BytesIO()
+    try:
+        with ZipFile(io.BytesIO(content)) as book, ZipFile(changed, "w", ZIP_DEFLATED) as target:
+            for entry in book.infolist():
+                if not _RELATIONS.fullmatch(entry.filename):  # which may unpack to more than there is memory for
+                    with book.open(entry) as part, target.open(copy(entry), "w") as place:
+                        copyfileobj(part, place)
+                elif entry.file_size > LARGEST_LINKS_BYTES:
+                    return content
+                else:
+                    target.writestr(entry, _RELATION_TARGET.sub(relink, book.read(entry).decode()).encode())
+    except (BadZipFile, NotImplementedError, RuntimeError, ValueError, zlib.error):
+        return content
+    return changed.getvalue()
 
 
 def _write_totals(book: Any, summary: Summary, expires_at: datetime | None) -> None:

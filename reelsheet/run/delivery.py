@@ -5,13 +5,16 @@ Safe to repeat at any time; costs nothing.
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import httpx
 
 from reelsheet import messages
 from reelsheet.errors import LedgerError
-from reelsheet.ledger import Attempt, Delivery
+from reelsheet.ledger import Attempt, Delivery, Ledger
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.pacing.gate import Gate
 from reelsheet.planning.plan import RowGroup, Step
@@ -21,9 +24,12 @@ from reelsheet.run.ledger_session import LedgerSession
 from reelsheet.run.polling import Poller
 from reelsheet.run.stop_control import StopControl
 from reelsheet.run.threads import Threads
-from reelsheet.storage import clip_copy
+from reelsheet.storage import clip_copy, object_names
 from reelsheet.storage.clip_copy import Clip, ClipError, copy_slot
 from reelsheet.storage.destination import copy_between, open_destination
+from reelsheet.storage.errors import ObjectConflict
+
+T = TypeVar("T")
 
 log = logging.getLogger("reelsheet")
 
@@ -32,6 +38,7 @@ YIELD_LIMIT_S = 1.0  # that a copy waits at most while submissions are about to 
 LINK_TRIES = 3
 COPY_GRACE_S = 10.0  # that a copy may take after an interruption
 ABORT_LIMIT_S = 2.0  # that its tidying up may take then
+FAILED_STREAK = 5  # copies in a row that failed for a reason that is not the clip's, before the run stops
 
 
 class Courier:
@@ -53,6 +60,7 @@ class Courier:
         self._poller, self._assets, self._gate = poller, assets, gate
         self._stops, self._session, self._threads, self._in_flight = stops, session, threads, in_flight
         self._waiting = 0
+        self._failed_streak = 0
 
     async def yield_to_submissions(self) -> None:
         """Before a copy: a clip waits at no cost, and an empty place at the provider does not."""
@@ -73,29 +81,53 @@ class Courier:
 
     def _count_waiting(self, change: int) -> None:
         self._waiting += change
-        self._gate.hold(self._waiting > WAITING_COPIES_LIMIT)
+        # After one that failed, those under way show whether anything can be stored: buy nothing meanwhile.
+        is_in_doubt = self._failed_streak > 0 and self._waiting > 0
+        self._gate.hold(is_in_doubt or self._waiting > WAITING_COPIES_LIMIT)
 
     async def _store(self, group: RowGroup, attempt: Attempt) -> None:
         storing = asyncio.create_task(self._stored(group, attempt))
-        await self._stops.bounded(asyncio.shield(storing), grace_s=COPY_GRACE_S)
+        await self._stops.bounded(asyncio.wait({storing}), grace_s=COPY_GRACE_S)
         if not storing.done():
             storing.cancel()
             await asyncio.wait({storing}, timeout=ABORT_LIMIT_S)
         if not storing.done() or storing.cancelled():
             group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.INTERRUPTED_PAID)
             return
-        deliveries = storing.result()
+        try:
+            deliveries = storing.result()
+        except ClipError as error:
+            self._failed(group, error)
+            return
+        except Exception as error:  # from whatever library, or a fault of ours: the next rows may meet it too
+            log.exception("Unexpected error in a copy.")
+            self._failed(group, ClipError(ErrorCode.STORAGE, messages.copy_failed(error)))
+            return
         if deliveries is None:
             return
+        self._failed_streak = 0
+        record = partial(_record, self._session.ledger, attempt, deliveries)
         try:
-            await self._session.call(self._session.ledger.record_deliveries, attempt, deliveries)
-        except LedgerError as error:  # the object says itself whose it is
+            await self._session.call(record)
+        except LedgerError as error:
+            self._session.defer_write(attempt.identity, record)
             self._session.fail(error)
         group.add_deliveries(deliveries)
         group.advance(Step.DONE)
 
+    def _failed(self, group: RowGroup, error: ClipError) -> None:
+        """The row's sentence; and nothing more is bought where the next clips could not be stored either."""
+        group.set_outcome(Status.UNDELIVERED, error.code, str(error))
+        if error.code is not ErrorCode.STORAGE or isinstance(error.__cause__, ObjectConflict):
+            return  # the clip's own trouble, or its name's
+        self._failed_streak += 1
+        if error.systemic:
+            self._stops.stop(ErrorCode.STORAGE, str(error))
+        elif self._failed_streak >= FAILED_STREAK:
+            self._stops.stop(ErrorCode.STORAGE, messages.copies_failed(self._failed_streak, str(error)))
+
     async def _stored(self, group: RowGroup, attempt: Attempt) -> list[Delivery] | None:
-        """The deliveries of every output; None (and said so) where there is none."""
+        """The deliveries of every output; None (and said so) where the provider gives no link. Raises ClipError."""
         deliveries = await self._from_elsewhere(group, attempt)
         if deliveries is not None:
             return deliveries
@@ -106,25 +138,34 @@ class Courier:
                 return await self._from_provider(group, attempt)
             except ClipError as error:
                 if not error.expired or number == LINK_TRIES:
-                    group.set_outcome(Status.UNDELIVERED, error.code, str(error))
-                    if error.systemic:
-                        self._stops.stop(ErrorCode.STORAGE, str(error))
-                    return None
+                    raise
                 group.links = ()  # ask the provider for a fresh link
         return None
 
     async def _from_provider(self, group: RowGroup, attempt: Attempt) -> list[Delivery]:
         deliveries: list[Delivery] = []
         for output, link in enumerate(group.links):
-            clip = await clip_copy.copy(
-                link,
-                self._destination,
-                self._context.object_key(group, attempt, output),
-                client=self._assets,
-                metadata=_metadata(attempt, output),
+            copy = partial(
+                clip_copy.copy, link, self._destination, client=self._assets, metadata=_metadata(attempt, output)
             )
+            clip = await self._under_a_free_name(group, attempt, output, copy)
             deliveries.append(self._delivery(attempt, output, len(group.links), clip))
         return deliveries
+
+    async def _under_a_free_name(
+        self, group: RowGroup, attempt: Attempt, output: int, copy: Callable[[str], Awaitable[T]]
+    ) -> T:
+        """`copy` to the output's key. Where that is another clip's (of another ledger, say), to one of its own."""
+        key = self._context.object_key(group, attempt, output)
+        try:
+            return await copy(key)
+        except (ClipError, ObjectConflict) as error:
+            if attempt.prediction_id is None or not isinstance(error.__cause__ or error, ObjectConflict):
+                raise
+            own_key = object_names.of_prediction(key, attempt.prediction_id)
+            copied = await copy(own_key)
+            group.warnings.append(messages.name_was_taken(key, own_key))
+            return copied
 
     def _delivery(self, attempt: Attempt, output: int, outputs: int, clip: Clip) -> Delivery:
         return Delivery(
@@ -135,22 +176,29 @@ class Courier:
     async def _from_elsewhere(self, group: RowGroup, attempt: Attempt) -> list[Delivery] | None:
         """Fill this destination from another one that has the clip; None where none can."""
         assert group.history is not None  # noqa: S101 - what is copied was attempted
-        here = self._destination
-        for stored in group.history.elsewhere(here.address):
+        for stored in group.history.elsewhere(self._destination.address):
             try:
-                other = open_destination(stored[0].destination)
-                deliveries = []
-                for delivery in stored:
-                    key = self._context.object_key(group, attempt, delivery.output)
-                    metadata = _metadata(attempt, delivery.output)
-                    metadata |= {"sha256": delivery.sha256} if delivery.sha256 else {}
-                    copied = await self._threads.call(copy_between, other, delivery.key, here, key, metadata)
-                    deliveries.append(replace(delivery, destination=here.address, key=key, bytes=copied.size_bytes))
+                return [await self._copied_from(delivery, group, attempt) for delivery in stored]
             except Exception as error:  # noqa: BLE001 - whatever is wrong with the other place, the provider has the clip
                 log.info("Not copied from %s (%s); asking the provider.", stored[0].destination, type(error).__name__)
-                continue
-            return deliveries
         return None
+
+    async def _copied_from(self, delivery: Delivery, group: RowGroup, attempt: Attempt) -> Delivery:
+        """One output, from where it is delivered already."""
+        other, here = open_destination(delivery.destination), self._destination
+        metadata = _metadata(attempt, delivery.output)
+        metadata |= {"sha256": delivery.sha256} if delivery.sha256 else {}
+
+        async def copy(key: str) -> Delivery:
+            copied = await self._threads.call(copy_between, other, delivery.key, here, key, metadata)
+            return replace(delivery, destination=here.address, key=key, bytes=copied.size_bytes)
+
+        return await self._under_a_free_name(group, attempt, delivery.output, copy)
+
+
+def _record(ledger: Ledger, attempt: Attempt, deliveries: Sequence[Delivery]) -> Attempt:
+    ledger.record_deliveries(attempt, deliveries)
+    return attempt
 
 
 def _metadata(attempt: Attempt, output: int) -> dict[str, str]:

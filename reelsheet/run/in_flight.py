@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from reelsheet.ledger import IdentityHistory, State
@@ -36,6 +37,10 @@ class InFlight:
         self._admitted.discard(identity)
         if not self._admitted:
             self._all_sent.set()
+
+    def count_unsent(self, *, besides: AbstractSet[str]) -> int:
+        """POSTs that the pace has admitted and that have not left; most of them have reserved no money yet."""
+        return len(self._admitted - besides)
 
     async def wait_all_sent(self, limit_s: float) -> None:
         """Until every admitted POST has left, for at most `limit_s`."""

@@ -3,7 +3,6 @@
 Whatever the network or the provider say in between, nothing is submitted here.
 """
 
-import time
 from dataclasses import dataclass
 
 from reelsheet import messages
@@ -12,7 +11,8 @@ from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.pacing.gate import Gate
 from reelsheet.pacing.poll_schedule import PollSchedule, Watch
 from reelsheet.planning.plan import RowGroup, Step
-from reelsheet.provider.client import Phase, PollResult, Provider
+from reelsheet.provider.client import Provider
+from reelsheet.provider.prediction import Phase, PollResult
 from reelsheet.run.context import RunContext
 from reelsheet.run.ledger_session import LedgerSession
 from reelsheet.run.stop_control import StopControl
@@ -134,7 +134,7 @@ class Poller:
         return None
 
     def _polled(self, attempt: Attempt) -> _Polled:
-        now = time.time()
+        now = self._ledger.now()  # by whose clock it was submitted
         age_s = max(0.0, now - (attempt.submitted_at or now))
         return _Polled(attempt.prediction_id or "", self._clock() - age_s)
 
@@ -165,6 +165,8 @@ class Poller:
         if result.phase is Phase.KEY_REFUSED:
             self._stops.stop(ErrorCode.AUTH, messages.key_refused(result.message))
             return GivenUp(ErrorCode.AUTH, messages.KEY_REFUSED_PAID)
+        if result.phase is Phase.NO_BALANCE:
+            self._stops.stop(ErrorCode.NO_BALANCE, messages.no_balance(result.message))
         if result.phase is Phase.COMPLETED and polled.without_output >= OUTPUT_TRIES:
             return GivenUp(ErrorCode.NO_OUTPUT, messages.no_output(prediction_id))
         is_gone = result.gone or self._age_s(polled) > FRESH_S
@@ -189,6 +191,8 @@ class Poller:
         record = self._ledger.record_completed
         group.add_attempt(await self._session.record_verdict(record, attempt, moment, to=State.COMPLETED))
         group.links = result.outputs
+        if result.odd:
+            group.warnings.append(messages.odd_answer(result.odd))
         if result.more_outputs:
             group.warnings.append(f"The provider made {result.more_outputs} more outputs than are copied.")
         group.advance(Step.COPY)
@@ -202,6 +206,8 @@ class Poller:
         group.add_attempt(
             await self._session.record_verdict(record, attempt, result.error_code, error, moment, to=State.FAILED)
         )
+        if result.odd:
+            group.warnings.append(messages.odd_answer(result.odd))
         group.leave(Step.REPORT, Status.FAILED, result.error_code, error)
         self._finished += 1
         if self._finished >= FAILED_STREAK and self._generated == 0:

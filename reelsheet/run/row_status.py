@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from reelsheet import messages
 from reelsheet.ledger import PAID, Attempt, IdentityHistory, Note, State
+from reelsheet.manifest.rows import Row
 from reelsheet.outcomes import ErrorCode, RowResult, Status
 from reelsheet.planning.plan import OPEN, RowGroup, RowOutcome, Step
 from reelsheet.run.context import RunContext
@@ -82,10 +83,25 @@ def row_result(
     context: RunContext, position: int, group: RowGroup | None, skip_reason: tuple[ErrorCode, str]
 ) -> RowResult:
     """One row's line in the results as of now; `group` None: the row is invalid."""
+    result = _row_result(context, position, group, skip_reason)
     row = context.manifest.rows[position]
+    if row.is_rendered:
+        result.prompt_sent = row.prompt or ""
+    return result
+
+
+def _row_result(
+    context: RunContext, position: int, group: RowGroup | None, skip_reason: tuple[ErrorCode, str]
+) -> RowResult:
+    row = context.manifest.rows[position]
+    if group is None and row.left_out is not None:
+        error = messages.left_out(row.left_out, Status.SKIPPED)
+        return RowResult(Status.SKIPPED, error, row.left_out, row.warnings, run_id=context.run_id)
     if row.problems or group is None:
         problems = " ".join(row.problems)
-        return RowResult(Status.INVALID, problems, ErrorCode.INVALID_ROW, row.warnings, run_id=context.run_id)
+        result = RowResult(Status.INVALID, problems, row.problem_code, row.warnings, run_id=context.run_id)
+        _name_picture(result, row, group)
+        return result
     verdict = row_status(group.step, group.history, group.outcome, run_id=context.run_id, skip_reason=skip_reason)
     result = RowResult(
         verdict.status,
@@ -95,6 +111,7 @@ def row_result(
         identity=group.identity,
         run_id=context.run_id,
     )
+    _name_picture(result, row, group)
     history = group.history
     if history is None:
         return result
@@ -103,23 +120,37 @@ def row_result(
         result.cost_cents = history.run_cents(context.run_id)
         result.total_cost_cents = history.total_cents
         result.at_risk_cents = history.risk_cents
-    latest = history.latest
+    is_delivered = verdict.status is Status.SUCCEEDED
+    attempt = _delivered_attempt(history, context.destination.address) if is_delivered else history.latest
     # A row that was refused just now says so; an earlier attempt of it stays what it is.
-    is_refusal = verdict.status in {Status.FAILED, Status.INVALID} and latest.state != State.FAILED
-    if latest.state in (*PAID, *_MAYBE_PAID) and not is_refusal:
-        result.attempt = latest.number
-        result.prediction_id = latest.prediction_id or ""
-        result.submitted_at = _utc(latest.submitted_at)
-        result.completed_at = _utc(latest.completed_at)
-        result.reused = latest.state in PAID and (not is_first or latest.run_id != context.run_id)
-    if verdict.status is Status.SUCCEEDED:
-        _name_clips(context, result, history)
+    is_refusal = verdict.status in {Status.FAILED, Status.INVALID} and attempt.state != State.FAILED
+    if attempt.state in (*PAID, *_MAYBE_PAID) and not is_refusal:
+        result.attempt = attempt.number
+        result.prediction_id = attempt.prediction_id or ""
+        result.submitted_at = _utc(attempt.submitted_at)
+        result.completed_at = _utc(attempt.completed_at)
+        result.reused = attempt.state in PAID and (not is_first or attempt.run_id != context.run_id)
+    if is_delivered:
+        _name_clips(context, result, history, attempt)
     return result
 
 
-def _name_clips(context: RunContext, result: RowResult, history: IdentityHistory) -> None:
+def _delivered_attempt(history: IdentityHistory, destination: str) -> Attempt:
+    """The one whose clip this run delivered. Another run may have begun to replace it meanwhile."""
+    paid = (attempt for attempt in reversed(history.attempts) if attempt.state in PAID)
+    return next((one for one in paid if history.delivered(destination, one.number)), history.latest)
+
+
+def _name_picture(result: RowResult, row: Row, group: RowGroup | None) -> None:
+    picture = row.picture
+    if picture is not None:
+        result.image_sha256 = picture.sha256
+        result.image_input = group.image_input if group is not None else "" if picture.folder else picture.uri
+
+
+def _name_clips(context: RunContext, result: RowResult, history: IdentityHistory, attempt: Attempt) -> None:
     destination = context.destination
-    stored = history.delivered(destination.address)
+    stored = history.delivered(destination.address, attempt.number)
     if stored:
         first = stored[0]
         result.video_uri = destination.uri(first.key)

@@ -7,14 +7,15 @@ ledger → results row (`row_status`).
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import httpx
 
+from reelsheet import messages
 from reelsheet.errors import LedgerError
 from reelsheet.images import thumbnails
-from reelsheet.ledger import Attempt, Note, State
+from reelsheet.ledger import PAID, Attempt, Note, State
 from reelsheet.outcomes import ErrorCode, RowResult, Status
 from reelsheet.pacing.congestion_window import CongestionWindow
 from reelsheet.pacing.gate import Gate
@@ -22,11 +23,15 @@ from reelsheet.pacing.poll_schedule import PollSchedule
 from reelsheet.planning.plan import OPEN, RowGroup, Step
 from reelsheet.provider.classification import SubmitResult
 from reelsheet.provider.client import Provider
-from reelsheet.results.publication import Files, ResultsWriter
+from reelsheet.results.publication import TABLE_INTERVAL_S, Files, ResultsWriter
+from reelsheet.results.table import Summary
+from reelsheet.run import clip_warnings
+from reelsheet.run.caps import Caps
 from reelsheet.run.context import RunContext
 from reelsheet.run.delivery import Courier
 from reelsheet.run.in_flight import InFlight
 from reelsheet.run.ledger_session import LedgerSession
+from reelsheet.run.picture_uploads import PictureUploads
 from reelsheet.run.polling import Poller
 from reelsheet.run.price_watch import PriceWatch
 from reelsheet.run.row_status import row_result
@@ -38,9 +43,9 @@ from reelsheet.web.guarded_http import guarded_client
 
 log = logging.getLogger("reelsheet")
 
+GROUPS_AT_ONCE = 10_000  # whose histories are read again
 FIRST_TABLE_S = 1.0  # after the run's start
-TABLE_INTERVAL_S = 3.0  # at least, between two writes of the table
-TABLE_SHARE = 20  # and at least so many times what the last write took
+LAST_PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # between tries to have the ledger take what it did not take before
 
 
 @dataclass(slots=True)
@@ -57,6 +62,12 @@ class RunMonitor:
     task_runs: int = 0  # that the flow has started
     has_started_rows: bool = False  # from then on money may have moved
     files: Files | None = None  # once they are written
+    summary: Summary | None = None  # once the run is over
+    chosen: Summary | None = None  # the same of the rows that --where chose
+    uploads: tuple[int, int] = (0, 0)  # of pictures: done, of how many
+
+    def count_upload(self, done: int, total: int) -> None:
+        self.uploads = (done, total)
 
     def take_touched(self) -> set[str]:
         touched, self.touched = self.touched, set()
@@ -90,7 +101,7 @@ class Run:
         self.run_id, self.plan = context.run_id, context.plan
         self._keep, self._on_no_answer = keep or self._keep_table, on_no_answer
         self.schedule = PollSchedule(clock=context.clock)
-        window = CongestionWindow(ceiling=context.options.concurrency, clock=context.clock, unseen=self.schedule.unseen)
+        window = CongestionWindow(ceiling=context.options.concurrency, clock=context.clock)
         self.gate = Gate(window)
         self.in_flight = InFlight()
         self.stops = StopControl(self.gate.close, on_grace_over=self.in_flight.cancel_all, on_stop=on_stop)
@@ -107,8 +118,14 @@ class Run:
         self.monitor = RunMonitor(
             context, self.stops, self.gate, self.schedule, context.clock(), list(context.plan.notes)
         )
+        self._prices = PriceWatch(context.plan.price_cents)
+        self.caps = Caps(
+            context, session=self.ledger_session, stops=self.stops, in_flight=self.in_flight, prices=self._prices
+        )
+        self.uploads = PictureUploads(context, self.stops, self.caps, self.monitor.count_upload)
         self._groups = {position: group for group in self.plan.groups.values() for position in group.positions}
         self._steps: _Steps | None = None
+        self._tried: set[str] = set()  # identities that need work still, for the next notes
 
     # Its life
 
@@ -122,21 +139,28 @@ class Run:
         ):
             self._steps = self._open_steps(provider, assets)
             _live[self.run_id] = self
-            background = [asyncio.create_task(self.ledger_session.keep_lease()), asyncio.ensure_future(self._keep())]
+            background = [
+                asyncio.create_task(self.ledger_session.keep_lease(self.gate, settings.account)),
+                asyncio.ensure_future(self._keep()),
+            ]
+            self.uploads.begin()
             try:
                 yield self
             finally:
+                await self.uploads.close()
                 await self.in_flight.wait_idle()  # each is answered, or cut off, in bounded time
                 for task in background:
                     task.cancel()
                 await asyncio.gather(*background, return_exceptions=True)
+                with contextlib.suppress(LedgerError):  # `refresh` tries again, where the run comes to that
+                    await self.ledger_session.flush_deferred()
 
     def _open_steps(self, provider: Provider, assets: httpx.AsyncClient) -> _Steps:
         context, gate, stops, session = self.context, self.gate, self.stops, self.ledger_session
-        threads, in_flight, prices = self.threads, self.in_flight, PriceWatch(self.plan.price_cents)
+        threads, in_flight = self.threads, self.in_flight
         submitter = Submitter(
             context, provider=provider, gate=gate, stops=stops, session=session, threads=threads, in_flight=in_flight,
-            prices=prices, remark=self._remark, on_no_answer=self._on_no_answer,
+            prices=self._prices, uploads=self.uploads, remark=self._remark, on_no_answer=self._on_no_answer,
         )  # fmt: skip
         poller = Poller(context, provider=provider, gate=gate, schedule=self.schedule, stops=stops, session=session)
         courier = Courier(
@@ -179,9 +203,10 @@ class Run:
         except LedgerError as error:
             self.ledger_session.fail(error)
             if group.step is Step.SUBMIT and group.status is None:
-                group.set_outcome(Status.SKIPPED, ErrorCode.STORAGE, self.stops.error)
+                group.set_outcome(Status.SKIPPED, *self.stops.skip_reason())
         finally:
             steps.submitter.give_back(group)
+        self._note_try(group)
         return group
 
     async def store(self, identity: str) -> RowGroup:
@@ -189,7 +214,14 @@ class Run:
         group = self._touch(identity)
         if group.step is Step.COPY and group.latest is not None:
             await self._open.courier.store(group, group.latest)
+            self._note_try(group)
         return group
+
+    def give_up(self, group: RowGroup, error: Exception) -> None:
+        """A step failed for a reason that nobody foresaw, and the row says so. A later run goes on with it."""
+        is_paid = group.latest is not None and group.latest.state in PAID and group.step is not Step.SUBMIT
+        status = Status.UNDELIVERED if is_paid else Status.SKIPPED
+        group.set_outcome(status, ErrorCode.INTERRUPTED, messages.step_failed(error))
 
     async def yield_to_submissions(self) -> None:
         """Before a copy: let admitted submissions leave first."""
@@ -202,8 +234,15 @@ class Run:
         return row_result(self.context, position, self._groups.get(position), self.stops.skip_reason())
 
     def results(self) -> list[RowResult]:
-        """Every row of the sheet, in order."""
-        return [self.result(position) for position in range(len(self.context.manifest.rows))]
+        """Every row of the sheet, in order, with what is odd about its clip."""
+        results = [self.result(position) for position in range(len(self.context.manifest.rows))]
+        clip_warnings.add(results, self.plan)
+        return results
+
+    def exit_code(self, results: Sequence[RowResult]) -> int:
+        """What `results`, one for each row, come to; rows that are left out do not count."""
+        rows = self.context.manifest.rows
+        return self.stops.exit_code([result for row, result in zip(rows, results, strict=True) if not row.left_out])
 
     def notes(self) -> list[Note]:
         """What this run says of its rows beyond the ledger's attempts."""
@@ -214,8 +253,12 @@ class Run:
         ]
 
     async def write_notes(self, *, is_last: bool = False) -> None:
-        """This run's notes into the ledger."""
+        """This run's notes into the ledger, and which rows it has tried."""
         await self.ledger_session.write_notes(self.notes(), is_last=is_last)
+        tried = frozenset(self._tried)
+        session = self.ledger_session
+        await (session.call if is_last else session.call_once)(self.context.ledger.mark_tried, tried)
+        self._tried -= tried
 
     async def refresh(self) -> None:
         """Read every row's history from the ledger once more: what the results say is what it says.
@@ -224,13 +267,15 @@ class Run:
         """
         session = self.ledger_session
         try:
-            await session.flush_deferred()
-            histories = await session.call(self.context.ledger.histories, list(self.plan.groups))
+            await session.flush_deferred(LAST_PAUSES_S)
+            groups = list(self.plan.groups.values())
+            for start in range(0, len(groups), GROUPS_AT_ONCE):  # never two histories of every row
+                part = groups[start : start + GROUPS_AT_ONCE]
+                histories = await session.call(self.context.ledger.histories, [group.identity for group in part])
+                for group in part:
+                    group.history = histories.get(group.identity)
         except LedgerError as error:
             session.fail(error)
-            return
-        for identity, group in self.plan.groups.items():
-            group.history = histories.get(identity)
 
     # Small steps
 
@@ -247,6 +292,11 @@ class Run:
             return await self._open.submitter.await_other_claim(group)
         return group.latest
 
+    def _note_try(self, group: RowGroup) -> None:
+        """--limit comes to this row again when all others had their turn."""
+        if group.status not in {None, Status.SKIPPED} and group.error_code is not ErrorCode.INTERRUPTED:
+            self._tried.add(group.identity)
+
     def _touch(self, identity: str) -> RowGroup:
         self.monitor.touched.add(identity)
         return self.plan.groups[identity]
@@ -259,14 +309,13 @@ class Run:
         pause_s = FIRST_TABLE_S
         while True:
             await asyncio.sleep(pause_s)
-            began = self.context.clock()
             with contextlib.suppress(LedgerError):  # the next claim says so
                 await self.write_notes()
             try:
-                await self.writer.checkpoint(self.results())
-            except Exception as error:  # noqa: BLE001 - the next table, or the last, will do
-                log.warning("The table could not be written just now: %s", error)
-            pause_s = max(TABLE_INTERVAL_S, TABLE_SHARE * (self.context.clock() - began))
+                await self.writer.checkpoint(self.results)
+            except Exception:  # the next table, or the last, will do
+                log.exception("Unexpected error: the table could not be made just now.")
+            pause_s = TABLE_INTERVAL_S
 
 
 _live: dict[str, Run] = {}

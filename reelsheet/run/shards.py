@@ -11,27 +11,30 @@ import zlib
 from collections.abc import Coroutine, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 from reelsheet import messages
-from reelsheet.errors import ConfigurationError, LedgerError
+from reelsheet.errors import ConfigurationError, LedgerError, ReelsheetError, WorkerError
 from reelsheet.ledger import Ledger, Note
 from reelsheet.ledger.shards import ShardRecord
-from reelsheet.manifest.identity import identity_of
+from reelsheet.manifest.identity import identity_of, is_of_api
+from reelsheet.manifest.picture_file import PictureFile
 from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.manifest.table import text_frame
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.planning import permissions
-from reelsheet.planning.plan import OPEN, Plan, RowGroup, Step
+from reelsheet.planning.plan import OPEN, Plan, RowGroup, RowOutcome, Step
 from reelsheet.provider.classification import SubmitResult
 from reelsheet.run.context import RunContext
 from reelsheet.run.run import Run
 from reelsheet.run.submission import NO_ANSWER_STREAK
 from reelsheet.settings import Settings
 from reelsheet.storage.destination import open_destination
+from reelsheet.surroundings.work import demand_for_work
 
+ROWS_AT_ONCE = 100  # of a shard, as far as open files are concerned
 NOTES_INTERVAL_S = 3.0  # between two looks at what stopped the others
 
 SQLITE_REFUSED = (
@@ -58,7 +61,8 @@ class Shard:
             await asyncio.gather(*self._publishing, return_exceptions=True)
         await self.run.write_notes(is_last=True)
         shards = self._ledger.shards
-        await self._call(shards.finish if self.run.stops.signal is None else shards.give_back, self.number)
+        is_done = self.run.stops.signal is None and not self.run.ledger_session.is_lost
+        await self._call(shards.finish if is_done else shards.give_back, self.number)
 
     def close(self) -> None:
         """Give back threads and the ledger, which is the shard's own."""
@@ -101,8 +105,9 @@ async def attach(
 ) -> Shard | None:
     """Take a shard of a run that another process began; None where somebody living has it, or it is done.
 
-    Raises ConfigurationError where this machine is not set up like the run's.
+    Raises ReelsheetError where this machine cannot do it: it is not set up like the run's, or has no access.
     """
+    await asyncio.to_thread(demand_for_work, settings, at_once=concurrency or ROWS_AT_ONCE)
     ledger = await asyncio.to_thread(Ledger.open, settings.ledger_url)
     try:
         context = await asyncio.to_thread(_attach, ledger, run_id, number, settings, flow_run_id, concurrency)
@@ -122,20 +127,24 @@ def _attach(
         raise ConfigurationError(SQLITE_REFUSED)
     record = ledger.run(run_id)
     if record is None or record.run_id != run_id:
-        raise ConfigurationError(
-            f"The ledger at {ledger.shown} knows no run {run_id}: every worker needs the same REELSHEET_LEDGER_URL."
-        )
+        raise WorkerError(messages.other_ledger(ledger.shown, run_id))
     if settings.api_key is None:
-        raise ConfigurationError("This worker has no API key: set VIBEDREAM_API_KEY where it runs.")
+        raise WorkerError(messages.NO_KEY)
+    destination = open_destination(record.destination)
+    destination.probe()
     if not ledger.shards.take(run_id, number, flow_run_id):
         return None
-    plan = _unpack(ledger.shards.stored_rows(run_id, number), settings)
+    try:
+        plan = _unpack(ledger.shards.stored_rows(run_id, number), settings)
+    except ReelsheetError:
+        ledger.shards.give_back(run_id, number)
+        raise
     orders = [group.order for group in plan.groups.values()]
     ledger.forget_notes(run_id, min(orders), max(orders))
     for identity, history in ledger.histories(plan.groups).items():
         plan.groups[identity].history = history
     options = replace(Options.from_record(record.options), concurrency=concurrency)
-    return RunContext(record, plan, options, settings, ledger, open_destination(record.destination))
+    return RunContext(record, plan, options, settings, ledger, destination)
 
 
 # The division
@@ -216,7 +225,7 @@ async def take_in(run: Run, *, leave: AbstractSet[str] = frozenset()) -> None:
     notes = await call(ledger.notes, run_id)
     may_repay = permissions.from_grants(await call(ledger.permissions, run_id))
     for group in open_groups:
-        if group.error_code is ErrorCode.OVER_LIMIT:
+        if group.error_code is ErrorCode.OVER_LIMIT or group.left_out is not None:
             continue
         group.history = histories.get(group.identity)
         group.replan(run.context.destination.address, None, may_repay=may_repay(group))
@@ -254,9 +263,12 @@ def _pack(manifest: Manifest, groups: Sequence[RowGroup]) -> bytes:
                 "identity": group.identity,
                 "positions": group.positions,
                 "row": {name: getattr(group.row, name) for name in _ROW},
+                "picture": astuple(group.row.picture) if group.row.picture else None,
+                "image_input": group.image_input,
                 "cells": cells,
                 "warnings": group.warnings,
                 "fingerprint": group.fingerprint,
+                "held": astuple(group.held) if group.held else None,
             }
             for group, cells in zip(groups, table.itertuples(index=False, name=None), strict=True)
         ],
@@ -272,14 +284,28 @@ def _unpack(content: bytes | None, settings: Settings) -> Plan:
     groups: dict[str, RowGroup] = {}
     for one in packed["groups"]:
         identity, positions = one["identity"], one["positions"]
-        row = Row(position=positions[0], **one["row"])
-        if identity_of(row, settings) != identity:
-            raise ConfigurationError(
-                "This worker is set up for another provider or model than the run: "
-                "give every worker the same VIBEDREAM_BASE_URL and REELSHEET_MODEL."
-            )
-        groups[identity] = RowGroup(identity, row, positions, warnings=one["warnings"], fingerprint=one["fingerprint"])
+        picture = PictureFile(*one["picture"]) if one.get("picture") else None
+        row = Row(position=positions[0], picture=picture, **one["row"])
+        held = _outcome(one["held"])
+        if not is_of_api(identity, settings.base_url) or (held is None and identity_of(row, settings) != identity):
+            raise WorkerError(messages.OTHER_API)
+        groups[identity] = RowGroup(
+            identity,
+            row,
+            positions,
+            held=held,
+            warnings=one["warnings"],
+            fingerprint=one["fingerprint"],
+            image_input=one.get("image_input", ""),
+        )
     rows = tuple(group.row for group in groups.values())
     records = [one["cells"] for one in packed["groups"]]
     table = text_frame(packed["columns"], records, index=[row.position for row in rows])
     return Plan(Manifest(packed["source"], table, rows, packed["roles"]), groups, settings.price_cents)
+
+
+def _outcome(packed: list[str] | None) -> RowOutcome | None:
+    if packed is None:
+        return None
+    status, code, error = packed
+    return RowOutcome(Status(status), ErrorCode(code), error)

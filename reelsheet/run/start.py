@@ -5,15 +5,15 @@ import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 
 from reelsheet import messages
-from reelsheet.ledger import Sheet
+from reelsheet.ledger import Grant, Sheet
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode
 from reelsheet.planning import permissions
-from reelsheet.planning.plan import Step
+from reelsheet.planning.plan import OPEN, Step
 from reelsheet.planning.preparation import Preparation
 from reelsheet.provider.client import KeyState
 from reelsheet.run.context import RunContext
@@ -49,6 +49,12 @@ def reused_preparation(options: Options) -> Preparation | None:
     return handover.preparation
 
 
+def is_handed_over(run: Run) -> bool:
+    """The command line waits for this run, and says itself when it is over."""
+    handover = _handover.get()
+    return handover is not None and handover.run is run
+
+
 async def start_run(preparation: Preparation, *, flow_run_id: str | None) -> Run:
     """Register the run. From here on money may move. Raises LedgerError."""
     assert preparation.destination is not None  # noqa: S101 - `prepare` saw to it
@@ -66,17 +72,17 @@ async def start_run(preparation: Preparation, *, flow_run_id: str | None) -> Run
         options=asdict(options.shown()) | {"base_url": settings.base_url, "model": settings.model},
         rows=len(preparation.manifest.rows),
         cap_cents=preparation.cap_cents,
-        permissions=preparation.grants,
+        asks=permissions.asks_of(options),
+        requests=preparation.requests,
+        is_new=options.new_run,
         sheet=_sheet(preparation),
     )
     run = Run(RunContext(record, preparation.plan, options, settings, ledger, preparation.destination))
-    if preparation.grants or permissions.asks_to_repay(options):
-        _narrow(preparation, ledger.permissions(record.run_id))
+    _narrow(preparation, await asyncio.to_thread(ledger.permissions, record.run_id))
     if record.continues:
-        run.monitor.remarks.append(
-            f"This continues run {record.continues}, which was not finished: "
-            "what it paid for again is not paid for once more."
-        )
+        earlier = await asyncio.to_thread(ledger.run, record.continues)
+        paid = ": what that run paid for is not paid for again" if earlier is None or earlier.spent_cents else ""
+        run.monitor.remarks.append(f"This continues run {record.continues}, which is not finished{paid}.")
     if preparation.key.state is KeyState.REFUSED and preparation.plan.at_step(Step.SUBMIT, Step.POLL):
         run.stops.stop(ErrorCode.AUTH, messages.key_refused(preparation.key.message))
     handover = _handover.get()
@@ -99,10 +105,16 @@ def _sheet(preparation: Preparation) -> Sheet:
         tuple(preparation.identities.get(row.position, "") for row in rows),
         {row.position: row.problems for row in rows if row.problems},
         {row.position: row.warnings for row in rows if row.warnings},
+        {row.position: row.left_out for row in rows if row.left_out is not None},
+        tuple(group.order for group in preparation.plan.at_step(*OPEN)),
+        {row.position: row.prompt for row in rows if row.is_rendered and row.prompt is not None},
+        {row.position: astuple(row.picture) for row in rows if row.picture is not None},
+        {row.position: row.problem_code for row in rows if row.problems},
+        preparation.manifest.title,
     )
 
 
-def _narrow(preparation: Preparation, grants: Mapping[str, int]) -> None:
+def _narrow(preparation: Preparation, grants: Mapping[str, Grant]) -> None:
     """Take back what the run is not allowed to pay for again after all."""
     destination = preparation.destination.address if preparation.destination else ""
     may_repay = permissions.from_grants(grants)

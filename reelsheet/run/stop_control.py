@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 STOPPED_EXIT = 3
 CAP_EXIT = 4
-ANSWER_GRACE_S = 20.0  # for POSTs on their way when a signal comes
+ANSWER_GRACE_S = 40.0  # for POSTs on their way when a signal comes
 
 
 class StopControl:
@@ -45,19 +45,21 @@ class StopControl:
 
     def stop(self, code: ErrorCode, error: str) -> None:
         """Submit nothing more in this run; go on with what is paid for. The first reason stands."""
-        if self.code is None:
+        if not (self.over_budget if code is ErrorCode.OVER_BUDGET else self.code):
             self.stop_quietly(code, error)
             self._on_stop(code, error)
 
     def stop_quietly(self, code: ErrorCode, error: str) -> None:
         """As `stop`, for a reason that another process of the run has published already."""
-        if self.code is None:
+        if code is ErrorCode.OVER_BUDGET:
+            self.stop_over_budget(error)
+        elif self.code is None:
             self.code, self.error = code, error
             log.warning("%s", error)
             self._close_gate(Stopped(error))
 
     def stop_over_budget(self, error: str) -> None:
-        """Nothing more fits under a cap."""
+        """Nothing more fits under a cap, as far as this process can tell."""
         if not self.over_budget:
             self.over_budget = error
             log.warning("%s", error)

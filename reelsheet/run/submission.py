@@ -8,16 +8,15 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
 from reelsheet import messages
-from reelsheet.errors import LedgerError, Stopped
+from reelsheet.errors import LedgerAway, LedgerError, Stopped
 from reelsheet.images import preflight
-from reelsheet.ledger import Attempt, Claimed, IdentityHistory, Known, OverBudget, State, Wait
+from reelsheet.ledger import Attempt, Claimed, ClaimUncertain, IdentityHistory, Known, OverBudget, State, Wait
 from reelsheet.ledger.lease import awake_and_asleep
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.pacing.gate import Gate
@@ -29,6 +28,7 @@ from reelsheet.results import earlier
 from reelsheet.run.context import RunContext
 from reelsheet.run.in_flight import InFlight, OtherClaims
 from reelsheet.run.ledger_session import LedgerSession, UnrecordedId
+from reelsheet.run.picture_uploads import PictureUploads
 from reelsheet.run.price_watch import PriceWatch
 from reelsheet.run.stop_control import StopControl
 from reelsheet.run.threads import Threads
@@ -36,7 +36,9 @@ from reelsheet.run.threads import Threads
 log = logging.getLogger("reelsheet")
 
 NO_ANSWER_STREAK = 5  # submissions in a row without a definite answer, before the run stops
+DOUBTED_STREAK = 5  # rows in a row that were refused with a 403 or a web page, and none accepted between
 CONNECT_TRIES = 5
+CLAIM_TRIES = 5  # of a claim whose COMMIT the ledger did not answer
 REFUSED_LIMIT_S = 600.0  # without a single acceptance, before a rate limit stops the run
 COMMIT_PAUSES_S = (0.1, 0.5, 2.0)  # between tries to have the ledger take an answer
 
@@ -71,15 +73,17 @@ class Submitter:
         threads: Threads,
         in_flight: InFlight,
         prices: PriceWatch,
+        uploads: PictureUploads,
         remark: Callable[[str], None],
         on_no_answer: Callable[[SubmitResult], None] = lambda _result: None,
     ) -> None:
         self._context, self._ledger, self._clock = context, context.ledger, context.clock
         self._provider, self._gate, self._stops, self._session = provider, gate, stops, session
-        self._threads, self._in_flight, self._prices = threads, in_flight, prices
+        self._threads, self._in_flight, self._prices, self._uploads = threads, in_flight, prices, uploads
         self._other_claims = OtherClaims(session, stops)
         self._remark, self._on_no_answer = remark, on_no_answer
         self._no_answer_streak = 0
+        self._doubted_streak = 0
         self._accepted_at: float | None = None
 
     async def submit_row(self, group: RowGroup) -> Attempt | None:
@@ -92,14 +96,7 @@ class Submitter:
             image = await self._image(group)
             if image is None:
                 return None
-            claim = await self._session.call(
-                self._ledger.claim,
-                group.identity,
-                run_id=self._context.run_id,
-                price_cents=self._prices.price_cents,
-                daily_cap_cents=self._context.settings.daily_cap_cents,
-                fingerprint=group.fingerprint,
-            )
+            claim = await self._claim(group)
             if isinstance(claim, Claimed):
                 result = await self._post(group, claim, image)
                 if not await self._may_try_again(group, result, tries):
@@ -121,6 +118,9 @@ class Submitter:
             return None
         if not history.is_free:
             return self._resolve_existing(group, history)
+        if group.held is not None:
+            group.replan(self._context.destination.address, None)
+            return None
         group.advance(Step.SUBMIT)
         return await self.submit_row(group)
 
@@ -141,6 +141,50 @@ class Submitter:
         if group.admitted:
             group.admitted = False
             self._gate.release()
+
+    async def _claim(self, group: RowGroup) -> Claimed | Known | Wait | OverBudget:
+        """Ask the ledger. A claim that does not come to its POST is given back, for it was never sent."""
+        for number in range(1, CLAIM_TRIES + 1):
+            try:
+                return await self._claim_once(group)
+            except ClaimUncertain as uncertain:
+                if number == CLAIM_TRIES:
+                    raise uncertain.error from None
+                await self._session.wait_for_ledger(uncertain.error)
+        raise AssertionError  # the last try returned or raised
+
+    async def _claim_once(self, group: RowGroup) -> Claimed | Known | Wait | OverBudget:
+        await self._session.write_deferred(group.identity)  # an earlier claim, that is still to be given back
+        claiming = asyncio.create_task(
+            self._session.call(
+                self._ledger.claim,
+                group.identity,
+                run_id=self._context.run_id,
+                price_cents=self._prices.price_cents,
+                daily_cap_cents=self._context.settings.daily_cap_cents,
+                fingerprint=group.fingerprint,
+                is_play_money=self._context.settings.is_play_money,
+            )
+        )
+        try:
+            return await asyncio.shield(claiming)
+        except ClaimUncertain:
+            self._release(claiming)
+            raise
+        except asyncio.CancelledError:
+            claiming.add_done_callback(self._release)
+            self._in_flight.track_answer(claiming)
+            raise
+
+    def _release(self, claiming: "asyncio.Task[Claimed | Known | Wait | OverBudget]") -> None:
+        """Give its claim back, if it made one, as soon as the ledger takes that."""
+        error = None if claiming.cancelled() else claiming.exception()
+        claim = error.claim if isinstance(error, ClaimUncertain) else None
+        if error is None and not claiming.cancelled():
+            answer = claiming.result()
+            claim = answer.attempt if isinstance(answer, Claimed) else None
+        if claim is not None:
+            self._session.defer_write(claim.identity, partial(self._ledger.release, claim))
 
     def _skip(self, group: RowGroup) -> None:
         group.set_outcome(Status.SKIPPED, *self._stops.skip_reason())
@@ -174,9 +218,16 @@ class Submitter:
         return history
 
     async def _image(self, group: RowGroup) -> str | None:
-        """The address that the provider is given; None (and said so) where it cannot be signed."""
+        """The address that the provider is given; None (and said so) where there is none, or it cannot be signed."""
+        is_there = await self._uploads.ready(group)
+        if self._stops.is_stopping and is_there:  # it may have stopped before the picture was there
+            self._skip(group)
+        if self._stops.is_stopping or not is_there:
+            self.give_back(group)
+            return None
+        lasts_s = preflight.presigned_for_s(self._context.options.deadline_seconds)
         try:
-            return await preflight.provider_address(group.row.image)
+            return await preflight.provider_address(group.row.image, lasts_s)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with this address, the other rows go on
             self.give_back(group)
             group.set_outcome(Status.INVALID, ErrorCode.IMAGE_UNREACHABLE, messages.unsigned_image(error))
@@ -235,7 +286,7 @@ class Submitter:
         entry = self._entry(attempt, result)
         for pause_s in (*COMMIT_PAUSES_S, None):
             try:
-                return await self._session.call(entry.write)
+                return await self._session.call_once(entry.write)
             except Exception as error:  # noqa: BLE001 - an id is not lost for any fault of the ledger's
                 failure = error
             if pause_s is not None:
@@ -244,12 +295,18 @@ class Submitter:
         cents = attempt.price_cents if result.price_cents is None else result.price_cents
         if result.outcome is SubmitOutcome.ACCEPTED:
             await self._rescue(UnrecordedId(attempt.identity, attempt.number, result.prediction_id, cents))
+        if isinstance(failure, LedgerAway):
+            try:
+                written = await self._session.write_deferred(attempt.identity)
+                return written if written is not None else await self._session.call(entry.write)
+            except Exception as error:  # noqa: BLE001 - as above
+                failure = error
         known = failure if isinstance(failure, LedgerError) else LedgerError(f"{type(failure).__name__}: {failure}")
         self._session.fail(known)
         attempt = replace(attempt, state=entry.state, error=entry.error or None)
         if entry.state != State.SUBMITTED:
             return attempt
-        return replace(attempt, prediction_id=result.prediction_id, quoted_cents=cents, submitted_at=time.time())
+        return replace(attempt, prediction_id=result.prediction_id, quoted_cents=cents, submitted_at=self._ledger.now())
 
     def _entry(self, attempt: Attempt, result: SubmitResult) -> _Entry:
         ledger = self._ledger
@@ -293,13 +350,11 @@ class Submitter:
             self._gate.refused(result.retry_after_s)
             return
         if result.outcome is SubmitOutcome.ACCEPTED and not collided:
-            self._accepted_at = self._clock()
+            self._accepted_at, self._doubted_streak = self._clock(), 0
             self._gate.accepted()
             group.clear_outcome()
             group.in_flight, group.estimate_s = True, estimate_seconds(result.estimate)
-            remark = self._prices.observe(result.price_cents)
-            if remark:
-                self._remark(remark)
+            self._check_price(group, attempt, result)
             return
         self._gate.release()
         self._apply_failure(group, attempt, result)
@@ -311,12 +366,15 @@ class Submitter:
                 group.set_outcome(
                     Status.FAILED, _rejection_code(result), messages.refused(result.status, result.message)
                 )
+                self._doubt(result)
+            case SubmitOutcome.KEY_REFUSED if result.status == 403:
+                self._stop_and_skip(group, ErrorCode.AUTH, messages.forbidden(result.message))
             case SubmitOutcome.KEY_REFUSED:
-                self._stops.stop(ErrorCode.AUTH, messages.key_refused(result.message))
-                group.set_outcome(Status.SKIPPED, ErrorCode.AUTH, self._stops.error)
+                self._stop_and_skip(group, ErrorCode.AUTH, messages.key_refused(result.message))
             case SubmitOutcome.NO_BALANCE:
-                self._stops.stop(ErrorCode.NO_BALANCE, messages.no_balance(result.message))
-                group.set_outcome(Status.SKIPPED, ErrorCode.NO_BALANCE, self._stops.error)
+                self._stop_and_skip(group, ErrorCode.NO_BALANCE, messages.no_balance(result.message))
+            case SubmitOutcome.FIREWALL:
+                self._stop_and_skip(group, ErrorCode.PROVIDER_DOWN, messages.firewall(result.message))
             case SubmitOutcome.NOT_SENT:
                 pass
             case _:
@@ -327,6 +385,30 @@ class Submitter:
                     self._stops.stop(ErrorCode.PROVIDER_DOWN, messages.provider_down(result.message))
         if result.outcome is SubmitOutcome.UNKNOWN:
             self._on_no_answer(result)
+
+    def _check_price(self, group: RowGroup, attempt: Attempt, result: SubmitResult) -> None:
+        """What the quote of an accepted submission means for the row and for the next ones."""
+        if result.odd_quote:
+            group.warnings.append(messages.no_price(result.odd_quote, attempt.paid_cents))
+        if result.price_cents is not None and self._prices.is_excessive(result.price_cents):
+            error = messages.excessive_price(self._prices.expected_cents, result.price_cents)
+            self._stops.stop(ErrorCode.OVER_BUDGET, error)
+        elif remark := self._prices.observe(result.price_cents):
+            self._remark(remark)
+
+    def _stop_and_skip(self, group: RowGroup, code: ErrorCode, error: str) -> None:
+        """Everybody is refused, not this row."""
+        self._stops.stop(code, error)
+        group.set_outcome(Status.SKIPPED, code, error)
+
+    def _doubt(self, result: SubmitResult) -> None:
+        """A 403 about a row, or a page in place of an answer: a few of them may be about everybody after all."""
+        self._doubted_streak += result.status == 403 or result.is_page
+        if self._doubted_streak >= DOUBTED_STREAK:
+            if result.is_page:
+                self._stops.stop(ErrorCode.PROVIDER_DOWN, messages.only_web_pages(result.status, result.message))
+            else:
+                self._stops.stop(ErrorCode.AUTH, messages.all_forbidden(self._doubted_streak, result.message))
 
     async def _may_try_again(self, group: RowGroup, result: SubmitResult, tries: _Tries) -> bool:
         """Whether the same row may be sent again: only where it surely was not accepted."""

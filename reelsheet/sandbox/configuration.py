@@ -19,7 +19,8 @@ class Behaviour(BaseModel):
     latency: float = Field(6.0, ge=0, description="Seconds from acceptance to completion (the median, with a sigma).")
     latency_sigma: float = Field(0.0, ge=0, le=3, description="Spread of a log-normal latency; 0 makes it constant.")
     capacity: int | None = Field(None, ge=0, description="Most predictions in flight; beyond it 429 with Retry-After.")
-    per_minute: int | None = Field(None, ge=0, description="Most accepted submissions in any 60 s; beyond it 429.")
+    per_minute: int | None = Field(None, ge=0, description="Submissions a minute, refilled evenly; beyond it 429.")
+    burst: int = Field(1, ge=1, description="Most submissions at once, with a limit per minute.")
     fail_rate: float = Field(0.0, ge=0, le=1, description="Share of the predictions that end as failed.")
     cost_cents: int = Field(54, ge=0, description="What a prediction costs, in US cents.")
     clips: Literal["real", "tiny"] = Field(

@@ -11,7 +11,6 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
@@ -96,7 +95,8 @@ class Predictions:
         self.downloads_with_key: list[str] = []  # paths; an Authorization header there is a leak
         self.most_in_flight = 0
         self.first_submission: datetime | None = None
-        self._since = now()
+        self._since = self._refilled = now()
+        self._tokens = math.inf  # submissions that may come at once; at most `burst`
 
     def count_post(self, body: dict[str, Any]) -> None:
         """A submission with a readable body arrived; nothing is said yet of how it is answered."""
@@ -114,25 +114,26 @@ class Predictions:
         moment = now()
         limit, capacity = self.behaviour.per_minute, self.behaviour.capacity
         if limit is not None:
-            newest_first = reversed(self.by_id.values())
-            recent = list(takewhile(lambda each: each.created > moment - timedelta(seconds=60), newest_first))
-            if len(recent) >= limit:
-                again = (recent[-1].created if recent else moment) + timedelta(seconds=60)
-                return self._refusal("per_minute", again - moment)
+            per_s = limit / 60
+            self._tokens = min(self.behaviour.burst, self._tokens + (moment - self._refilled).total_seconds() * per_s)
+            self._refilled = moment
+            if self._tokens < 1:
+                return self._refusal("per_minute", (1 - self._tokens) / per_s if per_s else 60.0)
         if capacity is not None and len(self._in_flight) >= capacity:
             again = min((self.by_id[name].due for name in self._in_flight), default=moment)
-            return self._refusal("capacity", again - moment)
+            return self._refusal("capacity", (again - moment).total_seconds())
         return None
 
-    def _refusal(self, reason: str, wait: timedelta) -> Refusal:
+    def _refusal(self, reason: str, wait_s: float) -> Refusal:
         self.refusals[reason] += 1
-        return Refusal(reason, max(1, math.ceil(wait.total_seconds())))
+        return Refusal(reason, max(1, math.ceil(wait_s)))
 
     def accept(self, model: str, body: dict[str, Any]) -> Prediction:
         """Charge it and start it."""
         sigma = self.behaviour.latency_sigma
         latency_s = self.behaviour.latency * (math.exp(sigma * self._random.gauss(0, 1)) if sigma else 1)
         fails = self._random.random() < self.behaviour.fail_rate
+        self._tokens -= 1
         created = now()
         prediction = Prediction(
             id=str(uuid.uuid4()),

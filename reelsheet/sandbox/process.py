@@ -34,7 +34,7 @@ class SandboxProcess:
     UsageError where one makes no sense, ConfigurationError where it cannot be started.
     """
 
-    program: ClassVar[tuple[str, ...]] = ("-m", "reelsheet.sandbox")
+    program: ClassVar[tuple[str, ...]] = ("-P", "-m", "reelsheet.sandbox")
 
     def __init__(self, **options: Any) -> None:
         self._configuration = configuration(**options, ends_with_stdin=True)

@@ -260,6 +260,12 @@ async def picture(name: str) -> Response:
     return FileResponse(path) if path else problem(404, "not_found", "No such picture.")
 
 
+@api.get("/manifest.csv", include_in_schema=False)
+async def manifest(request: Request) -> Response:
+    """The sample manifest, its pictures here."""
+    return Response(samples.demo_manifest(_stand_in(request).api), media_type="text/csv; charset=utf-8")
+
+
 @control.get("/activity", name="What happened")
 async def show_activity(request: Request) -> Response:
     """Every charge, how often each body was posted, each prediction's times, most in flight, downloads."""

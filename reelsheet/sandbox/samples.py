@@ -13,6 +13,16 @@ def demo_manifest(base_url: str = ADDRESS) -> str:
     return (DATA / "manifest.csv").read_text(encoding="utf-8").replace(ADDRESS, base_url)
 
 
+def starter_manifest() -> str:
+    """The sample manifest as CSV, its pictures as files in a folder `pictures` beside it."""
+    return demo_manifest().replace(f"{ADDRESS}/", "")
+
+
+def pictures() -> list[Path]:
+    """The files of the sample pictures."""
+    return sorted((DATA / "pictures").glob("*.jpg"))
+
+
 def picture(name: str) -> Path | None:
     """The file of a sample picture; None where there is none of that name (`perfume-dusk.jpg`)."""
-    return next((path for path in (DATA / "pictures").glob("*.jpg") if path.name == name), None)
+    return next((path for path in pictures() if path.name == name), None)

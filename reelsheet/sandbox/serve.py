@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -23,8 +24,9 @@ HOW_TO_TRY: Final = """\
 The sandbox is running; Ctrl-C ends it. In another terminal:
 
 export VIBEDREAM_BASE_URL={api} VIBEDREAM_API_KEY={key} REELSHEET_ALLOW_PRIVATE_HOSTS=1
-export AWS_ENDPOINT_URL_S3={s3} AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox AWS_DEFAULT_REGION=us-east-1
-reelsheet run {sheet} --to s3://{bucket}/first
+export AWS_ENDPOINT_URL_S3={s3} AWS_DEFAULT_REGION=us-east-1
+export AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox
+{command} run {api}/manifest.csv --to s3://{bucket}/first
 
 What it was asked for, and what it charged: {activity}
 The API's reference: {docs}
@@ -88,7 +90,7 @@ async def _serve(configuration: Configuration, wrap: Wrap) -> None:
 async def _start_storage(configuration: Configuration) -> tuple[asyncio.subprocess.Process, str]:
     """The process, and the simulated S3's address."""
     storage = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "reelsheet.sandbox.storage", str(configuration.s3_port), configuration.bucket),
+        *(sys.executable, "-P", "-m", "reelsheet.sandbox.storage", str(configuration.s3_port), configuration.bucket),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -114,9 +116,8 @@ def _addresses(stand_in: StandIn, s3: str) -> dict[str, str]:
 def _announce(addresses: dict[str, str]) -> None:
     """What to type for whoever sits at a terminal; one JSON line for a program. Both servers take connections now."""
     if sys.stdout.isatty():
-        from reelsheet.sandbox.samples import DATA
-
-        sys.stdout.write(HOW_TO_TRY.format(**addresses, sheet=DATA / "manifest.csv"))
+        command = shlex.quote(str(Path(sys.executable).with_name("reelsheet")))  # the other terminal has its own PATH
+        sys.stdout.write(HOW_TO_TRY.format(**addresses, command=command))
     else:
         sys.stdout.write(json.dumps(addresses) + "\n")
     sys.stdout.flush()

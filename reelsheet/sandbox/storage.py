@@ -4,19 +4,31 @@ Runs as a process of its own, so that copying clips and answering the API do not
 `python -m reelsheet.sandbox.storage PORT BUCKET`, one JSON line when ready, until stdin ends.
 """
 
+import base64
+import hashlib
+import io
 import json
 import os
 import signal
 import sys
 import threading
-from typing import Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
 from moto.backends import get_backend
 from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 ACCOUNT: Final = "123456789012"  # moto's own
 REGION: Final = "us-east-1"
+
+_CHECKSUMS: Final = {
+    "HTTP_X_AMZ_CHECKSUM_SHA256": lambda body: hashlib.sha256(body).digest(),
+    "HTTP_CONTENT_MD5": lambda body: hashlib.md5(body, usedforsecurity=False).digest(),
+}
 
 
 class _Handler(MotoRequestHandler):  # type: ignore[misc]  # moto is not typed
@@ -29,11 +41,29 @@ class _Handler(MotoRequestHandler):  # type: ignore[misc]  # moto is not typed
         pass
 
 
+class _Verifying:
+    """Refuses a body whose checksum is wrong, as Amazon does and moto does not."""
+
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        sent = {name: environ[name] for name in _CHECKSUMS if name in environ}
+        if sent and environ["REQUEST_METHOD"] == "PUT":
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            if any(base64.b64encode(_CHECKSUMS[name](body)).decode() != checksum for name, checksum in sent.items()):
+                start_response("400 Bad Request", [("Content-Type", "application/xml")])
+                return [b"<Error><Code>BadDigest</Code><Message>The checksum is of another content.</Message></Error>"]
+            environ["wsgi.input"] = io.BytesIO(body)
+        return self._app(environ, start_response)
+
+
 def main(port: int, bucket: str) -> None:
     """Serve until stdin ends, so that it never outlives the sandbox that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sandbox ends it
     get_backend("s3")[ACCOUNT]["aws"].create_bucket(bucket, REGION)
-    server = make_server("127.0.0.1", port, create_backend_app("s3"), threaded=True, request_handler=_Handler)
+    app = _Verifying(create_backend_app("s3"))
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdout.write(json.dumps({"s3": f"http://127.0.0.1:{server.port}"}) + "\n")
     sys.stdout.flush()

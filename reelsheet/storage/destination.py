@@ -14,30 +14,34 @@ StorageError; `probe` and `open_destination`, which run before any money is spen
 """
 
 import hashlib
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from reelsheet.errors import ConfigurationError
+from reelsheet.paths import expanded
 from reelsheet.storage.errors import ObjectConflict, ObjectMissing, StorageError
 from reelsheet.storage.folder_destination import FolderDestination
 from reelsheet.storage.s3_destination import S3Destination, suggest_address
-from reelsheet.storage.stored_object import StoredObject, measure
+from reelsheet.storage.stored_object import NO_METADATA, Link, StoredObject, measure
+
+TIDYING_LIMIT_S: Final = 3.0  # that a run waits for it
 
 
 class Upload(Protocol):
     """An object on its way. Nothing is visible before `complete` returns."""
 
-    def part(self, content: bytes) -> None:
-        """The next bytes, as many as the caller likes; at most a few MiB are held in memory. Raises StorageError."""
+    def part(self, *pieces: bytes) -> None:
+        """The next bytes, as many as the caller likes; a few MiB of them are held in memory. Raises StorageError."""
         ...
 
-    def complete(self, metadata: Mapping[str, str] | None = None) -> StoredObject:
-        """Make the object visible and prove that it is what was sent.
+    def complete(self, sha256: str) -> StoredObject:
+        """Make the object visible and prove that it is what was sent. `sha256`: of all its bytes, hex.
 
-        `metadata` is added to what the upload was opened with, where the storage still can. Raises StorageError:
-        ObjectExists where it was opened as `new` and something has the key, ObjectCorrupted where the proof fails.
+        The sha256 is added to the metadata, where the storage still can. Raises StorageError: ObjectExists where the
+        upload was opened as `new` and something has the key, ObjectCorrupted where the proof fails.
         """
         ...
 
@@ -87,7 +91,7 @@ class Destination(Protocol):
         """An object's content, a piece at a time. Raises ObjectMissing."""
         ...
 
-    def write(self, key: str, content: bytes, content_type: str) -> None:
+    def write(self, key: str, content: bytes, content_type: str, metadata: Mapping[str, str] = NO_METADATA) -> None:
         """Store a small object completely or not at all; replaces what is there."""
         ...
 
@@ -104,8 +108,8 @@ class Destination(Protocol):
         """
         ...
 
-    def link(self, key: str, expires_s: int) -> str:
-        """An address that a browser can open for about `expires_s` seconds."""
+    def presign_get(self, key: str, seconds: float) -> Link:
+        """An address that a browser can open without credentials for so long; its `ends_at` may be sooner."""
         ...
 
     def sweep(self) -> int:
@@ -129,10 +133,17 @@ def open_destination(address: str) -> Destination:
             f"reelsheet cannot write to {scheme}:// addresses; give s3://bucket/prefix or a folder"
             + (f" (perhaps {hint})." if hint else ".")
         )
-    try:
-        return FolderDestination(Path(address).expanduser())
-    except RuntimeError as error:
-        raise ConfigurationError(f"The home folder in {address!r} is not known; write the folder in full.") from error
+    folder = expanded(address)
+    if folder.parts[0].startswith("~") and not folder.exists():
+        raise ConfigurationError(f"The home folder in {address!r} is not known; write the folder in full.")
+    return FolderDestination(folder)
+
+
+def tidy(destination: Destination) -> None:
+    """Sweep, but do not wait for storage that hangs or has much to remove: it goes on beside the run."""
+    sweeping = threading.Thread(target=destination.sweep, name="reelsheet-sweep", daemon=True)
+    sweeping.start()
+    sweeping.join(TIDYING_LIMIT_S)
 
 
 def copy_between(
@@ -190,6 +201,6 @@ def _copy_bytes(
                 f"{source.uri(source_key)} does not hold what was stored there (its size or checksum differs), "
                 "so it is not copied; the clip is fetched from the provider again, if it still has it."
             )
-        return upload.complete({"sha256": digest.hexdigest()})
+        return upload.complete(digest.hexdigest())
     finally:
         upload.abort()

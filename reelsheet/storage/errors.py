@@ -14,14 +14,15 @@ from reelsheet.errors import ReelsheetError
 
 
 class StorageError(ReelsheetError):
-    """`systemic`: every row will meet it. `transient`: the same request may work soon."""
+    """`systemic`: every row will meet it. `transient`: the same request may work soon. `code`: as S3 names it."""
 
     exit_code = 3
 
-    def __init__(self, message: str, *, systemic: bool = False, transient: bool = False) -> None:
+    def __init__(self, message: str, *, systemic: bool = False, transient: bool = False, code: str = "") -> None:
         super().__init__(message)
         self.systemic = systemic
         self.transient = transient
+        self.code = code
 
 
 class ObjectMissing(StorageError):

@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import secrets
+import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +18,16 @@ from urllib.parse import unquote, urlsplit
 
 from reelsheet.errors import ConfigurationError
 from reelsheet.storage.errors import ObjectConflict, ObjectMissing, StorageError
-from reelsheet.storage.stored_object import CHUNK_BYTES, PROBE_PREFIX, StoredObject, checked_key, portable_metadata
+from reelsheet.storage.stored_object import (
+    CHUNK_BYTES,
+    NO_METADATA,
+    PROBE_PREFIX,
+    Link,
+    StoredObject,
+    checked_key,
+    joined,
+    portable_metadata,
+)
 
 STALE_FILE_S: Final = 3600.0  # an unfinished file that is older belongs to no run
 SCARCE_BYTES: Final = 2**30  # fewer free bytes are a warning
@@ -26,7 +37,11 @@ _XATTR: Final = "user.reelsheet"  # a file's metadata, where system and file sys
 
 
 class FolderDestination:
-    """A folder, made at the first write. A file's metadata is a bonus: the runs' tables prove deliveries."""
+    """A folder, made at the first write. A file's metadata is a bonus: the runs' tables prove deliveries.
+
+    It may come from somebody else. So nothing is read that would be waited for (pipes, devices), and no link to a file
+    outside of it is followed, which would carry that file to another destination.
+    """
 
     refuses_overwrite = False  # looking at a file first costs nothing
 
@@ -66,7 +81,7 @@ class FolderDestination:
         return path.relative_to(self.root).as_posix()
 
     def listing(self, under: str = "") -> dict[str, int]:
-        """Hidden files and folders are left out."""
+        """Hidden files and folders are left out, and whatever is no file of this folder."""
         sizes: dict[str, int] = {}
         top = self.root / under.strip("/")
         with disk_errors("reading", top, self.root):
@@ -76,7 +91,8 @@ class FolderDestination:
                     if not name.startswith("."):
                         path = Path(folder, name)
                         with contextlib.suppress(FileNotFoundError):  # deleted just now, or a link to nowhere
-                            sizes[path.relative_to(self.root).as_posix()] = path.stat().st_size
+                            if stat.S_ISREG((status := path.stat()).st_mode) and not self._leads_out(path):
+                                sizes[path.relative_to(self.root).as_posix()] = status.st_size
         return sizes
 
     def stat(self, key: str) -> StoredObject | None:
@@ -86,8 +102,7 @@ class FolderDestination:
                 status = path.stat()
         except ObjectMissing:
             return None
-        if not path.is_file():
-            raise ObjectConflict(f"{path} is not a file, but one should be there; move it and repeat the command.")
+        self._refuse_others(path, status)
         return StoredObject(
             size_bytes=status.st_size,
             metadata=_read_metadata(path),
@@ -96,21 +111,22 @@ class FolderDestination:
 
     def read(self, key: str) -> bytes | None:
         try:
-            return b"".join(self.chunks(key))
+            return joined(self.chunks(key), self.uri(key))
         except ObjectMissing:
             return None
 
     def chunks(self, key: str) -> Iterator[bytes]:
         path = self.path(key)
-        with disk_errors("reading", path, self.root), path.open("rb") as file:
+        with disk_errors("reading", path, self.root), open(path, "rb", opener=_open_at_once) as file:
+            self._refuse_others(path, os.fstat(file.fileno()))
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
-    def write(self, key: str, content: bytes, content_type: str) -> None:
-        upload = self.open_upload(key, content_type, {})
+    def write(self, key: str, content: bytes, content_type: str, metadata: Mapping[str, str] = NO_METADATA) -> None:
+        upload = self.open_upload(key, content_type, metadata)
         try:
             upload.part(content)
-            upload.complete()
+            upload.complete(hashlib.sha256(content).hexdigest())
         finally:
             upload.abort()
 
@@ -127,8 +143,8 @@ class FolderDestination:
     def server_copy(self, *_args: object, **_kwargs: object) -> None:
         """A folder has no server."""
 
-    def link(self, key: str, expires_s: int) -> str:  # noqa: ARG002 - a file's address does not expire
-        return self.path(key).as_uri()
+    def presign_get(self, key: str, seconds: float) -> Link:  # noqa: ARG002 - a file's address does not end
+        return Link(self.path(key).as_uri())
 
     def sweep(self) -> int:
         """Delete our unfinished files that nothing was written to for an hour."""
@@ -143,6 +159,23 @@ class FolderDestination:
                             path.unlink()
                             deleted += 1
         return deleted
+
+    def _refuse_others(self, path: Path, status: os.stat_result) -> None:
+        """Raise ObjectConflict for what is no file of this folder."""
+        if not stat.S_ISREG(status.st_mode):
+            raise ObjectConflict(f"{path} is not a file, but one should be there; move it and repeat the command.")
+        if self._leads_out(path):
+            raise ObjectConflict(
+                f"{path} is a link to a file outside {self.root}, which is not followed; "
+                "put the file itself there and repeat the command."
+            )
+
+    def _leads_out(self, path: Path) -> bool:
+        """Folders may be links, to another disk for example."""
+        if not path.is_symlink():
+            return False
+        target = path.resolve()
+        return not (target.is_relative_to(self.root) or target.is_relative_to(path.parent.resolve()))
 
     def path(self, key: str) -> Path:
         """Where the object is. Raises ValueError for a key that would leave the folder."""
@@ -162,16 +195,17 @@ class FolderUpload:
         self._closed = False
         self._lock = threading.Lock()
 
-    def part(self, content: bytes) -> None:
+    def part(self, *pieces: bytes) -> None:
         with self._open() as file:
-            rest = memoryview(content)
-            while rest:
-                rest = rest[file.write(rest) :]
-            self._size_bytes += len(content)
+            for piece in pieces:
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[file.write(rest) :]
+                self._size_bytes += len(piece)
 
-    def complete(self, metadata: Mapping[str, str] | None = None) -> StoredObject:
+    def complete(self, sha256: str) -> StoredObject:
         with self._open() as file:
-            merged = portable_metadata({**self._metadata, **(metadata or {})})
+            merged = portable_metadata({**self._metadata, "sha256": sha256})
             _write_metadata(file.fileno(), merged)
             os.fsync(file.fileno())
             size_bytes = os.fstat(file.fileno()).st_size
@@ -235,6 +269,11 @@ def _storage_error(error: OSError, action: str, path: Path, root: Path) -> Stora
         case _:
             reason = error.strerror or type(error).__name__
             return StorageError(f"{action.capitalize()} {path} failed ({reason}); check the disk.", systemic=True)
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    """Without waiting for a pipe's other end."""
+    return os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _raise_unless_missing(error: OSError) -> None:

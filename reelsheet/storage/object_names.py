@@ -3,9 +3,10 @@
 A name is readable (the row's id, or its prompt, or a template over the columns; other scripts are transliterated), is
 safe on every file system and in every address, and always carries eight characters of the identity, so that two
 identities never write one object. The clip of attempt n > 1 ends in `-n`; the second and further outputs of one
-prediction end in `-out2`, `-out3`, …
+prediction end in `-out2`, `-out3`, … Where another clip has that name, the prediction tells the two apart.
 """
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,6 +35,12 @@ def default_name(
     """From the row's id, else the start of its prompt, else "clip". `attempt` counts from 1, `output` from 0."""
     readable = slug(row_id) or slug(prompt or "", PROMPT) or "clip"
     return _join(readable, "-", _short(identity, width)) + _suffix(attempt, output)
+
+
+def of_prediction(key: str, prediction_id: str) -> str:
+    """The key for a clip of this prediction where another clip has `key`."""
+    name = key.removesuffix(".mp4")
+    return f"{name}-{hashlib.sha256(prediction_id.encode()).hexdigest()[:WIDTH]}.mp4"
 
 
 def slug(text: str, limit: int = SEGMENT) -> str:

@@ -1,95 +1,46 @@
-"""The S3 client, and what its errors mean to a person.
+"""The S3 client.
 
 Credentials, region and endpoint are read as boto3 reads them (AWS_*, profiles, roles; AWS_ENDPOINT_URL_S3 for others).
 One layer of retries: botocore's own, made explicit here. Nothing else of this project repeats a single S3 request.
 """
 
+import logging
 import math
 import os
+import random
 import threading
 import time
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from reelsheet import __version__
-from reelsheet.errors import ConfigurationError
-from reelsheet.redaction import clean, silence_http_loggers
+from reelsheet.redaction import register_secret, silence_http_loggers
+from reelsheet.settings import tell_of_endpoints
+from reelsheet.storage import s3_errors
+from reelsheet.storage.stored_object import Link
+from reelsheet.surroundings import aws, network
+from reelsheet.surroundings.problems import UnusableSurroundings, demand
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from botocore.credentials import Credentials, ReadOnlyCredentials
+    from botocore.model import OperationModel
     from mypy_boto3_s3 import S3Client
 
 ATTEMPTS: Final = 8  # of one request, with botocore's backoff: about half a minute
+CONFLICT_ATTEMPTS: Final = 6  # of one that meets another request for the same object: about five seconds
 CONNECTIONS: Final = 64
+SECRET_CHARACTERS: Final = 16  # of a key that is masked in every text; shorter ones are a sandbox's
+LONGEST_LINK_S: Final = 7 * 24 * 3600  # S3 signs for a week at most
+SESSION_S: Final = 12 * 3600  # the longest that a role's credentials last
 REGION_RETRY_S: Final = 60.0  # before a bucket's region is asked for again, where S3 was not reached
+_CREDENTIALS: Final[WeakKeyDictionary["S3Client", "Credentials"]] = WeakKeyDictionary()
 _BUILDING: Final = threading.Lock()  # sessions are not safe to build in two threads at once
 _REGIONS: Final[dict[tuple[tuple[tuple[str, str], ...], str], tuple[str | None, float]]] = {}  # and until when
-
-# S3's error codes and statuses, and names of botocore's exceptions
-_MISSING: Final = "NoSuchKey NoSuchUpload NoSuchObject NotFound 404"
-_CONNECTION: Final = (
-    "EndpointConnectionError ConnectTimeoutError ConnectionClosedError ReadTimeoutError ProxyConnectionError SSLError"
-)
-_GARBLED: Final = (
-    "BadDigest InvalidDigest XAmzContentSHA256Mismatch XAmzContentChecksumMismatch FlexibleChecksumError "
-    "IncompleteBody IncompleteReadError ResponseStreamingError"
-)
-
-
-def _by_code(sentences: dict[str, str]) -> dict[str, str]:
-    return {code: sentence for codes, sentence in sentences.items() for code in codes.split()}
-
-
-# What happened and how to fix it, after "S3: writing s3://bucket/key".
-_SYSTEMIC: Final = _by_code({  # every row will meet it
-    "AccessDenied AllAccessDisabled AccountProblem Forbidden 403":
-        "is denied; let these credentials do {permission}.",
-    "NoSuchBucket":
-        "failed, because there is no bucket {bucket}; create it or correct its name.",
-    "ExpiredToken ExpiredTokenException TokenRefreshRequired RequestExpired":
-        "failed, because the AWS credentials have expired; sign in again and repeat the command.",
-    "InvalidAccessKeyId SignatureDoesNotMatch InvalidToken AuthFailure 401":
-        "failed, because the AWS key is not accepted ({code}); check AWS_ACCESS_KEY_ID and its secret.",
-    "NoCredentialsError PartialCredentialsError CredentialRetrievalError TokenRetrievalError SSOTokenLoadError "
-    "UnauthorizedSSOTokenError ProfileNotFound NoAuthTokenError":
-        "failed, because there are no usable AWS credentials ({code}); "
-        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE and sign in.",
-    "RequestTimeTooSkewed":
-        "failed, because this machine's clock is {skew}; set the clock and repeat the command.",
-    # RecursionError: botocore asks for the region of a bucket that has moved, and the answer is that it moved
-    "PermanentRedirect 301 307 AuthorizationHeaderMalformed IllegalLocationConstraintException NoRegionError "
-    "InvalidRegionError RecursionError":
-        "failed, because the bucket is in {region}; set AWS_DEFAULT_REGION to it.",
-    "InvalidBucketName ParamValidationError":
-        "failed, because {bucket!r} is not a possible bucket name; correct the destination.",
-    "QuotaExceeded InsufficientStorage XMinioStorageFull 507":
-        "failed, because the storage is full ({code}); make room or use another destination.",
-    _CONNECTION:
-        "failed, because {where} cannot be reached ({code}); check the network and AWS_ENDPOINT_URL_S3.",
-})  # fmt: skip
-_SENTENCES: Final = _SYSTEMIC | _by_code({
-    "SlowDown Throttling ThrottlingException ServiceUnavailable 503 429":
-        "failed, because S3 asks to slow down ({code}); repeat the command later, at no cost.",
-    _GARBLED:
-        "failed its checksum or was cut ({code}); repeat the command, and if that persists "
-        "set AWS_REQUEST_CHECKSUM_CALCULATION and AWS_RESPONSE_CHECKSUM_VALIDATION to when_required.",
-    "MissingContentLength 411 NotImplemented 501":
-        "is beyond this endpoint ({code}); set AWS_REQUEST_CHECKSUM_CALCULATION=when_required.",
-    _MISSING: "failed, because it is not there.",
-})  # fmt: skip
-_KMS: Final = "is denied by the bucket's encryption key ({code}); let these credentials use it."
-_OTHER: Final = "failed ({code}); repeat the command, and look at the bucket's settings if that persists."
-
-_ACTIONS: Final = {
-    "s3:GetObject": "reading",
-    "s3:PutObject": "writing",
-    "s3:DeleteObject": "deleting",
-    "s3:ListBucket": "listing",
-    "s3:AbortMultipartUpload": "cleaning up uploads in",
-    "s3:ListBucketMultipartUploads": "listing unfinished uploads in",
-}
 
 
 def client(region: str | None = None, attempts: int = ATTEMPTS) -> "S3Client":
@@ -106,12 +57,33 @@ def region_of(bucket: str) -> str | None:
         valid_until = math.inf
         try:
             region = client(attempts=2).head_bucket(Bucket=bucket).get("BucketRegion")
-        except failures() as error:
-            region = _headers_of(error).get("x-amz-bucket-region")  # a refusal says it as well
-            if not region and is_connection(error):
+        except s3_errors.failures() as error:
+            region = s3_errors.headers_of(error).get("x-amz-bucket-region")  # a refusal says it as well
+            if not region and s3_errors.is_connection(error):
                 valid_until = time.monotonic() + REGION_RETRY_S
         _REGIONS[key] = region, valid_until
     return region or None
+
+
+def presign_get(bucket: str, key: str, seconds: float, **parameters: str) -> Link:
+    """A link that opens an object without credentials, and its end: not later than that of the credentials.
+
+    What a link of a week would need is lasting credentials; those of a role end within hours.
+    """
+    signer, now = client(region_of(bucket)), datetime.now(UTC)
+    seconds = min(seconds, LONGEST_LINK_S)
+    location = {"Bucket": bucket, "Key": key, **parameters}
+    url = signer.generate_presigned_url("get_object", Params=location, ExpiresIn=int(seconds))
+    credentials_end = _credentials_end(_CREDENTIALS.get(signer), now)
+    return Link(url, min(filter(None, (now + timedelta(seconds=seconds), credentials_end))))
+
+
+def _credentials_end(credentials: "Credentials | None", now: datetime) -> datetime | None:
+    """None for those without an end. A session whose end nobody says lasts SESSION_S at the latest."""
+    if credentials is None:
+        return None
+    known: datetime | None = getattr(credentials, "_expiry_time", None)
+    return known or (now + timedelta(seconds=SESSION_S) if credentials.token else None)
 
 
 def endpoint() -> str:
@@ -120,56 +92,12 @@ def endpoint() -> str:
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
 
 
-def code_of(error: BaseException) -> str:
-    """S3's error code ("NoSuchKey", "403"), or the exception's name where S3 did not answer."""
-    response = _response_of(error)
-    if isinstance(response.get("Error"), dict):
-        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        return str(response["Error"].get("Code") or status or "unknown")
-    return type(error).__name__
+def sends_checksums() -> bool:
+    """False where the user asks for none that an S3 may not know: AWS_REQUEST_CHECKSUM_CALCULATION=when_required."""
+    from botocore.session import get_session
 
-
-def is_missing(error: BaseException) -> bool:
-    """The object is not there (HEAD cannot tell this from a missing bucket)."""
-    return code_of(error) in _MISSING.split()
-
-
-def is_systemic(error: BaseException) -> bool:
-    """Every row will meet it: denied, no bucket, credentials, clock, full; or no connection after every repeat."""
-    return code_of(error) in _SYSTEMIC or code_of(error).startswith("KMS.")
-
-
-def is_connection(error: BaseException) -> bool:
-    """S3 was not reached: waiting may help."""
-    return code_of(error) in _CONNECTION.split()
-
-
-def is_garbled(error: BaseException) -> bool:
-    """What arrived is not what was sent: sending it again may help."""
-    return code_of(error) in _GARBLED.split()
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """What a call of the client may raise."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    return (BotoCoreError, ClientError, RecursionError)
-
-
-def explain(error: BaseException, action: str, bucket: str, key: str = "") -> str:
-    """One sentence: what was tried (`action` as IAM names it: s3:PutObject), where, what happened, how to fix it."""
-    code = code_of(error)
-    resource = f"{bucket}/{key}" if key and not action.startswith("s3:List") else bucket
-    sentence = _KMS if code.startswith("KMS.") else _SENTENCES.get(code, _OTHER)
-    happened = sentence.format(
-        bucket=bucket,
-        code=code,
-        permission=f"{action} on arn:aws:s3:::{resource}",
-        skew=_skew(error),
-        region=_region(error),
-        where=_where(error),
-    )
-    return f"S3: {_ACTIONS.get(action, action)} {f's3://{bucket}/{key}'.rstrip('/')} {happened}"
+    calculation: str = get_session().get_config_variable("request_checksum_calculation")
+    return calculation != "when_required"
 
 
 def _environment() -> tuple[tuple[str, str], ...]:
@@ -181,9 +109,9 @@ def _environment() -> tuple[tuple[str, str], ...]:
 def _client(_environment: tuple[tuple[str, str], ...], region: str | None, attempts: int) -> "S3Client":
     import boto3
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
 
     silence_http_loggers()
+    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)  # `_frozen` says it, without a traceback
     config = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=10,
@@ -191,42 +119,59 @@ def _client(_environment: tuple[tuple[str, str], ...], region: str | None, attem
         max_pool_connections=CONNECTIONS,
         tcp_keepalive=True,
         signature_version="s3v4",  # presigned links otherwise use the old kind in us-east-1
+        request_checksum_calculation="when_required",  # `Bucket.send` adds one that every S3 understands
         user_agent_extra=f"reelsheet/{__version__}",
     )
+    demand(aws.settings(), ending="")  # a client may also be made in mid-run
+    aws.limit_programs()
     try:
-        made: S3Client = boto3.session.Session().client("s3", region_name=region, config=config)
-    except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(
-            f"The S3 client cannot be set up ({type(error).__name__}: {clean(str(error), limit=200)}); "
-            "check AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL_S3 and the AWS configuration file."
-        ) from error
+        session = boto3.session.Session()
+        made: S3Client = session.client("s3", region_name=region, config=config)
+        credentials = session.get_credentials()
+    except Exception as error:
+        raise UnusableSurroundings([aws.problem_of(error)], ending="") from error
+    demand(network.way_to(made.meta.endpoint_url, knows_all=False), aws.mfa(session, credentials), ending="")
+    if credentials is not None:
+        if credentials.method != "env":
+            tell_of_endpoints(f"The AWS key from {credentials.method}")
+        _CREDENTIALS[made] = credentials
+        # what the client signs with, renewed where it has ended
+        credentials.get_frozen_credentials = partial(_frozen, credentials, credentials.get_frozen_credentials)  # type: ignore[method-assign]
+    made.meta.events.register("needs-retry.s3", _pause_after_conflict)  # type: ignore[arg-type]
     return made
 
 
-def _response_of(error: BaseException) -> dict[str, Any]:
-    """S3's answer, as botocore has read it; empty where there was none."""
-    response = getattr(error, "response", None)
-    return response if isinstance(response, dict) else {}
+def _pause_after_conflict(
+    response: "tuple[object, dict[str, Any]] | None", attempts: int, operation: "OperationModel", **_: object
+) -> float | None:
+    """For botocore's own repeats: seconds until a request is sent again that met another one for the same object.
+
+    Not for the end of an upload in parts, which S3 then wants from its beginning.
+    """
+    if response is None or attempts >= CONFLICT_ATTEMPTS or operation.name == "CompleteMultipartUpload":
+        return None
+    is_conflict = response[1].get("Error", {}).get("Code") in s3_errors.CONFLICT.split()
+    return random.uniform(0.5, 1) * min(0.2 * 2**attempts, 2.0) if is_conflict else None  # noqa: S311 - jitter
 
 
-def _headers_of(error: BaseException) -> dict[str, str]:
-    return dict(_response_of(error).get("ResponseMetadata", {}).get("HTTPHeaders", {}))
+def _frozen(credentials: "Credentials", renewed: "Callable[[], ReadOnlyCredentials]") -> "ReadOnlyCredentials":
+    """Whatever goes wrong with the credentials is one kind of error.
 
+    botocore lets the errors of files, programs, JSON and STS through, and a bare RuntimeError of its own.
+    """
+    from botocore.exceptions import CredentialRetrievalError
 
-def _skew(error: BaseException) -> str:
     try:
-        theirs = parsedate_to_datetime(_headers_of(error).get("date", ""))
-    except ValueError:
-        return "wrong by more than S3 tolerates"
-    ahead_s = (datetime.now(UTC) - theirs).total_seconds()
-    return f"{abs(ahead_s) / 60:,.0f} minutes {'ahead' if ahead_s > 0 else 'behind'}"
+        current = renewed()
+    except Exception as error:
+        if isinstance(error, CredentialRetrievalError) or s3_errors.is_connection(error):
+            raise
+        words = str(error) if isinstance(error, s3_errors.failures()) else f"{type(error).__name__}: {error}"
+        raise CredentialRetrievalError(provider=credentials.method, error_msg=words) from error
+    for secret in (current.secret_key, current.token):
+        if secret and len(secret) >= SECRET_CHARACTERS:
+            _mask(secret)
+    return current
 
 
-def _region(error: BaseException) -> str:
-    region = _response_of(error).get("Error", {}).get("Region") or _headers_of(error).get("x-amz-bucket-region")
-    return f"the region {region}" if region else "another region"
-
-
-def _where(error: BaseException) -> str:
-    address = getattr(error, "kwargs", {}).get("endpoint_url")
-    return (urlsplit(address).hostname if isinstance(address, str) else None) or "the S3 endpoint"
+_mask = lru_cache(maxsize=1024)(register_secret)  # at each request, but once for each secret

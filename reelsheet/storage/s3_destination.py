@@ -5,8 +5,6 @@ import contextlib
 import hashlib
 import re
 import secrets
-import threading
-import zlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -14,26 +12,26 @@ from urllib.parse import urlsplit
 
 from reelsheet.errors import ConfigurationError
 from reelsheet.storage import s3_client
-from reelsheet.storage.errors import ObjectCorrupted, ObjectExists, ObjectMissing, StorageError
+from reelsheet.storage.errors import ObjectMissing, StorageError
+from reelsheet.storage.s3_bucket import EXISTS, Answer, Bucket, Checksum, eventually
+from reelsheet.storage.s3_upload import S3Upload
 from reelsheet.storage.stored_object import (
-    CHUNK_BYTES,
+    NO_METADATA,
     PROBE_PREFIX,
-    Content,
+    Link,
     StoredObject,
     checked_key,
-    measure,
+    joined,
     portable_metadata,
 )
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-PART_BYTES: Final = 8 * 2**20  # held of one upload; smaller objects are sent in one request
-LONGEST_LINK_S: Final = 7 * 24 * 3600  # S3 signs for a week at most
 STALE: Final = timedelta(days=1)  # an unfinished upload that is older belongs to no run
 
-_OUR_PREFIXES: Final = ("videos/", "runs/", PROBE_PREFIX)  # where `sweep` may remove uploads
-_EXISTS: Final = frozenset(("PreconditionFailed", "412"))
+_PROBE: Final = b"probe"
+_OUR_PREFIXES: Final = ("videos/", "inputs/", "runs/", PROBE_PREFIX)  # where `sweep` may remove uploads
 
 
 class S3Destination:
@@ -43,8 +41,8 @@ class S3Destination:
         self.bucket = bucket
         self.prefix = prefix
         self._base = f"{prefix}/" if prefix else ""
+        self._requests = Bucket(bucket)
         self.refuses_overwrite = False
-        self.verifies_checksums = False  # else a checksum in an answer is only an echo
 
     @classmethod
     def parse(cls, address: str) -> "S3Destination":
@@ -73,13 +71,12 @@ class S3Destination:
         client = s3_client.client(attempts=3)  # a wrong endpoint is reported soon
         warnings: list[str] = []
         try:
-            with self.request("s3:ListBucket", self._base):
-                client.list_objects_v2(Bucket=self.bucket, Prefix=self._base, MaxKeys=1)
+            self._requests.call("ListObjectsV2", client=client, Prefix=self._base, MaxKeys=1)
             for size in (1024, 1000):
                 warnings += self._probe_content(client, key, secrets.token_bytes(size))
-            self.refuses_overwrite = self._probe_refusal(client, key, IfNoneMatch="*") in _EXISTS
-            self.verifies_checksums = bool(self._probe_refusal(client, key, ChecksumCRC32="AAAAAA=="))
-            if not self.verifies_checksums:
+            self.refuses_overwrite = self._probe_refusal(client, key, IfNoneMatch="*") in EXISTS
+            self._requests.verifies = self._probe_checksums(client, key)
+            if self._requests.verifies is None:
                 warnings.append(
                     f"{s3_client.endpoint()} does not verify checksums of uploads; "
                     "every clip is checked after it is stored."
@@ -88,8 +85,7 @@ class S3Destination:
             raise ConfigurationError(str(error)) from error
         finally:
             try:
-                with self.request("s3:DeleteObject", f"{self._base}*"):
-                    client.delete_object(Bucket=self.bucket, Key=key)
+                self._requests.call("DeleteObject", client=client, shown=f"{self._base}*", Key=key)
             except StorageError as error:
                 warnings.append(f"A small test object stays behind. {error}")
         return tuple(dict.fromkeys(warnings))
@@ -104,45 +100,30 @@ class S3Destination:
     def listing(self, under: str = "") -> dict[str, int]:
         start = self._base + (f"{under.strip('/')}/" if under.strip("/") else "")
         sizes: dict[str, int] = {}
-        with self.request("s3:ListBucket", start):
-            pages = s3_client.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
-            for page in pages:
-                for item in page.get("Contents", ()):
-                    key = item["Key"].removeprefix(self._base)
-                    if not key.endswith("/") and not key.startswith(PROBE_PREFIX):
-                        sizes[key] = item["Size"]
+        for page in self._pages(start):
+            for item in page.entries("Contents"):
+                key = str(item.need("Key")).removeprefix(self._base)
+                if not key.endswith("/") and not key.startswith(PROBE_PREFIX):
+                    sizes[key] = item.need("Size")
         return sizes
 
     def stat(self, key: str) -> StoredObject | None:
-        try:
-            with self.request("s3:GetObject", self.full_key(key)) as location:
-                head = s3_client.client().head_object(**location)
-        except ObjectMissing:
-            return None
-        return StoredObject(
-            size_bytes=head["ContentLength"],
-            metadata=portable_metadata(head.get("Metadata", {})),
-            etag=head.get("ETag", "").strip('"'),
-            modified=head.get("LastModified"),
-        )
+        return self._requests.stat(self.full_key(key))
 
     def read(self, key: str) -> bytes | None:
         try:
-            return b"".join(self.chunks(key))
+            return joined(self.chunks(key), self.uri(key))
         except ObjectMissing:
             return None
 
     def chunks(self, key: str) -> Iterator[bytes]:
-        with self.request("s3:GetObject", self.full_key(key)) as location:
-            body = s3_client.client().get_object(**location)["Body"]
-            with contextlib.closing(body):
-                yield from body.iter_chunks(CHUNK_BYTES)
+        return self._requests.chunks(self.full_key(key))
 
-    def write(self, key: str, content: bytes, content_type: str) -> None:
-        self.put(key, content, content_type, {})
+    def write(self, key: str, content: bytes, content_type: str, metadata: Mapping[str, str] = NO_METADATA) -> None:
+        self._requests.put(self.full_key(key), content, content_type, metadata)
 
-    def open_upload(self, key: str, content_type: str, metadata: Mapping[str, str], *, new: bool = False) -> "S3Upload":
-        return S3Upload(self, key, content_type, metadata, new=new)
+    def open_upload(self, key: str, content_type: str, metadata: Mapping[str, str], *, new: bool = False) -> S3Upload:
+        return S3Upload(self._requests, self.full_key(key), content_type, metadata, new=new)
 
     def server_copy(
         self, source_uri: str, source: StoredObject, key: str, metadata: Mapping[str, str]
@@ -153,14 +134,14 @@ class S3Destination:
             return None
         source_bucket, _, source_key = place.partition("/")
         try:
-            with self.request("s3:PutObject", self.full_key(key)) as location:
-                s3_client.client().copy_object(
-                    **location,
-                    CopySource={"Bucket": source_bucket, "Key": source_key},
-                    MetadataDirective="REPLACE",
-                    Metadata=portable_metadata(metadata),
-                    ContentType="video/mp4",
-                )
+            self._requests.call(
+                "CopyObject",
+                Key=self.full_key(key),
+                CopySource={"Bucket": source_bucket, "Key": source_key},
+                MetadataDirective="REPLACE",
+                Metadata=portable_metadata(metadata),
+                ContentType="video/mp4",
+            )
         except StorageError:
             return None
         copy = self.stat(key)
@@ -169,245 +150,100 @@ class S3Destination:
         etags_are_md5 = all(re.fullmatch(r"[0-9a-f]{32}", etag) for etag in (copy.etag, source.etag))
         return None if etags_are_md5 and copy.etag != source.etag else copy
 
-    def link(self, key: str, expires_s: int) -> str:
-        """A presigned GET; it ends after a week at most, and not later than the credentials that sign it."""
-        with self.request("s3:GetObject", self.full_key(key)) as location:
-            return s3_client.client(s3_client.region_of(self.bucket)).generate_presigned_url(
-                "get_object", Params=location, ExpiresIn=min(expires_s, LONGEST_LINK_S)
-            )
+    def presign_get(self, key: str, seconds: float) -> Link:
+        payer = {name: str(value) for name, value in self._requests.extra_args.items() if name == "RequestPayer"}
+        with self._requests.errors("GetObject", self.full_key(key)):
+            return s3_client.presign_get(self.bucket, self.full_key(key), seconds, **payer)
 
     def sweep(self) -> int:
         """Abort our multipart uploads and delete our probes that are older than a day."""
-        client, before, swept = s3_client.client(), datetime.now(UTC) - STALE, 0
+        before, swept = datetime.now(UTC) - STALE, 0
         # what may not be listed or deleted here stays for the bucket's own lifecycle rule
+        for start in (self._base + prefix for prefix in _OUR_PREFIXES):
+            with contextlib.suppress(StorageError):
+                for upload in self._requests.call("ListMultipartUploads", Prefix=start).entries("Uploads"):
+                    if _is_older(upload.get("Initiated"), before):
+                        key, upload_id = upload.need("Key"), upload.need("UploadId")
+                        with contextlib.suppress(ObjectMissing):
+                            self._requests.call("AbortMultipartUpload", Key=key, UploadId=upload_id)
+                        swept += 1
         with contextlib.suppress(StorageError):
-            for start in (self._base + prefix for prefix in _OUR_PREFIXES):
-                with self.request("s3:ListBucketMultipartUploads", start):
-                    pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=start)
-                    uploads = [upload for page in pages for upload in page.get("Uploads", ())]
-                for full, upload_id in ((up["Key"], up["UploadId"]) for up in uploads if up["Initiated"] < before):
-                    with contextlib.suppress(ObjectMissing), self.request("s3:AbortMultipartUpload", full) as location:
-                        client.abort_multipart_upload(**location, UploadId=upload_id)
+            for probe in self._requests.call("ListObjectsV2", Prefix=self._base + PROBE_PREFIX).entries("Contents"):
+                if _is_older(probe.get("LastModified"), before):
+                    self._requests.call("DeleteObject", Key=probe.need("Key"))
                     swept += 1
-            with self.request("s3:ListBucket", self._base):
-                probes = client.list_objects_v2(Bucket=self.bucket, Prefix=self._base + PROBE_PREFIX)
-            for full in (item["Key"] for item in probes.get("Contents", ()) if item["LastModified"] < before):
-                with self.request("s3:DeleteObject", full) as location:
-                    client.delete_object(**location)
-                swept += 1
         return swept
+
+    def _pages(self, start: str) -> Iterator[Answer]:
+        """Of the listing of every key that begins with `start`."""
+        page = self._requests.call("ListObjectsV2", Prefix=start)
+        yield page
+        tokens: set[str] = set()
+        while page.get("IsTruncated"):
+            token = page.need("NextContinuationToken")
+            if token in tokens:
+                raise StorageError(f"S3: the listing of {page.place} has no end; use another endpoint.", systemic=True)
+            tokens.add(token)
+            page = self._requests.call("ListObjectsV2", Prefix=start, ContinuationToken=token)
+            yield page
 
     def _probe_content(self, client: "S3Client", key: str, content: bytes) -> list[str]:
         """Warnings. Raises ConfigurationError where something else comes back."""
         everything = f"{self._base}*"  # what a permission must cover
-        with self.request("s3:PutObject", everything):
-            client.put_object(Bucket=self.bucket, Key=key, Body=content, Metadata={"identity": "probe"})
-        with self.request("s3:GetObject", everything):
-            answer = client.get_object(Bucket=self.bucket, Key=key)
-            returned = answer["Body"].read()
+        self._requests.send(
+            "PutObject", content, client=client, shown=everything, Key=key, Metadata={"identity": "probe"}
+        )
+
+        def look() -> tuple[bytes, dict[str, str]]:
+            try:
+                answer = self._requests.call("GetObject", client=client, shown=everything, Key=key)
+                with self._requests.errors("GetObject", everything):
+                    return answer.need("Body").read(), answer.get("Metadata", {})
+            except ObjectMissing:
+                return b"", {}
+
+        returned, metadata = eventually(look, lambda found: found[0] == content)
         if returned != content:
             raise ConfigurationError(
                 f"{s3_client.endpoint()} does not store what is sent ({len(returned):,} bytes came back of "
-                f"{len(content):,}); set AWS_REQUEST_CHECKSUM_CALCULATION=when_required, or use another endpoint."
+                f"{len(content):,}); use another endpoint."
             )
-        if answer.get("Metadata", {}).get("identity") != "probe":
+        if metadata.get("identity") != "probe":
             return [f"{s3_client.endpoint()} does not keep metadata: the bucket alone cannot prove deliveries."]
         return []
 
+    def _probe_checksums(self, client: "S3Client", key: str) -> Checksum | None:
+        """The checksum that this S3 verifies: it refuses a wrong one, and not the right one as well."""
+        checksums = (Checksum.SHA256, Checksum.MD5) if s3_client.sends_checksums() else (Checksum.MD5,)
+        for checksum in checksums:
+            wrong, right = (_checksum(checksum, content) for content in (b"another", _PROBE))
+            if self._probe_refusal(client, key, **wrong) and not self._probe_refusal(client, key, **right):
+                return checksum
+        return None
+
     def _probe_refusal(self, client: "S3Client", key: str, **parameter: Any) -> str:
         """S3's error code for a PUT with this parameter; "" where the object was stored, as some endpoints do."""
-        from botocore.exceptions import ClientError
-
-        with self.request("s3:PutObject", key):
-            try:
-                client.put_object(Bucket=self.bucket, Key=key, Body=b"probe", **parameter)
-            except ClientError as error:
-                return s3_client.code_of(error)
+        try:
+            self._requests.call("PutObject", client=client, Key=key, Body=_PROBE, **parameter)
+        except StorageError as error:
+            if not error.code:
+                raise
+            return error.code
         return ""
-
-    # What `S3Upload` uses as well
 
     def full_key(self, key: str) -> str:
         """The object's key in the bucket. Raises ValueError for one that would leave the prefix."""
         return self._base + checked_key(key)
 
-    def put(
-        self, key: str, content: bytes | bytearray, content_type: str, metadata: Mapping[str, str], *, new: bool = False
-    ) -> StoredObject:
-        """Store an object in one request, and prove it. Raises StorageError."""
-        metadata = portable_metadata(metadata)
-        condition: dict[str, Any] = {"IfNoneMatch": "*"} if new else {}
-        with self.request("s3:PutObject", self.full_key(key)) as location:
-            answer = s3_client.client().put_object(
-                **location, Body=bytes(content), ContentType=content_type, Metadata=metadata, **condition
-            )
-        if not self.proves(answer, content):
-            self.read_back(key, measure([bytes(content)]))
-        return StoredObject(len(content), metadata, str(answer.get("ETag", "")).strip('"'), datetime.now(UTC))
 
-    def proves(self, answer: Mapping[str, Any], content: bytes | bytearray) -> bool:
-        """The answer to a PUT proves what arrived: its checksum was verified, or its ETag is the MD5."""
-        crc = base64.b64encode(zlib.crc32(content).to_bytes(4)).decode()
-        if self.verifies_checksums and answer.get("ChecksumCRC32") == crc:
-            return True
-        etag = str(answer.get("ETag", "")).strip('"').lower()
-        return etag == hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-    def read_back(self, key: str, sent: Content) -> None:
-        """Compare what is stored with what was sent. Raises ObjectCorrupted, after deleting what differs."""
-        stored = measure(self.chunks(key))
-        if stored != sent:
-            first = "" if self.discard(key) else "delete it, "
-            raise ObjectCorrupted(
-                f"S3: {self.uri(key)} does not hold what was sent ({stored.size_bytes:,} of {sent.size_bytes:,} bytes "
-                f"came back); {first}repeat the command, and use another endpoint if it persists.",
-                transient=True,
-            )
-
-    def discard(self, key: str) -> bool:
-        """Delete what was just written wrongly, since its metadata says that it is the clip; False where it stays."""
-        with contextlib.suppress(StorageError), self.request("s3:DeleteObject", self.full_key(key)) as location:
-            s3_client.client().delete_object(**location)
-            return True
-        return False
-
-    @contextlib.contextmanager
-    def request(self, action: str, full_key: str) -> Iterator[dict[str, Any]]:
-        """Bucket and key as boto3 names them, for one request whose errors become StorageErrors.
-
-        `action` is the name of the permission that it needs, "s3:PutObject".
-        """
-        try:
-            yield {"Bucket": self.bucket, "Key": full_key}
-        except s3_client.failures() as error:
-            message = s3_client.explain(error, action, self.bucket, full_key)
-            if s3_client.code_of(error) in _EXISTS:
-                raise ObjectExists(message) from error
-            if s3_client.is_missing(error):
-                # an upload in parts vanishes too, when somebody cleans up: another try begins a new one
-                raise ObjectMissing(message, transient=True) from error
-            raise StorageError(
-                message,
-                systemic=s3_client.is_systemic(error),
-                transient=s3_client.is_connection(error) or s3_client.is_garbled(error),
-            ) from error
+def _checksum(checksum: Checksum, content: bytes) -> dict[str, str]:
+    digest = hashlib.sha256(content) if checksum is Checksum.SHA256 else hashlib.md5(content, usedforsecurity=False)
+    return {checksum: base64.b64encode(digest.digest()).decode()}
 
 
-class S3Upload:
-    """Up to PART_BYTES: one PUT, with the sha256 in the metadata. More: multipart, with metadata fixed at its start.
-
-    The sha256 of a multipart object is not added by copying the object onto itself: that would pay for a second write,
-    leave a second version in a versioned bucket, and change the object after it was proven. The results have it.
-    """
-
-    def __init__(
-        self, destination: S3Destination, key: str, content_type: str, metadata: Mapping[str, str], *, new: bool
-    ) -> None:
-        self._destination = destination
-        self._key = key
-        self._full_key = destination.full_key(key)
-        self._content_type = content_type
-        self._metadata = dict(metadata)
-        self._new = new
-        self._buffer = bytearray()
-        self._upload_id: str | None = None  # set once parts are sent
-        self._etags: list[str] = []  # of the parts that were sent, in order
-        self._sha256 = hashlib.sha256()  # over the same
-        self._size_bytes = 0
-        self._proven = True  # each part so far, by the answer to it
-        self._closed = False
-        self._lock = threading.Lock()  # an abort may come from another thread while a part is on its way
-
-    def part(self, content: bytes) -> None:
-        with self._open():
-            self._size_bytes += len(content)
-            self._buffer += content
-            while len(self._buffer) > (length := part_bytes(len(self._etags))):
-                self._send(bytes(self._buffer[:length]))
-                del self._buffer[:length]
-
-    def complete(self, metadata: Mapping[str, str] | None = None) -> StoredObject:
-        with self._open():
-            if self._upload_id is None:
-                merged = {**self._metadata, **(metadata or {})}
-                stored = self._destination.put(self._key, self._buffer, self._content_type, merged, new=self._new)
-            else:
-                self._send(bytes(self._buffer))
-                stored = self._join(self._upload_id)
-            self._buffer.clear()
-            self._closed = True
-            return stored
-
-    def abort(self) -> None:
-        with self._lock:
-            self._buffer.clear()
-            if self._upload_id is not None and not self._closed:
-                # what cannot be aborted now is swept later
-                with (
-                    contextlib.suppress(StorageError),
-                    self._destination.request("s3:AbortMultipartUpload", self._full_key) as location,
-                ):
-                    s3_client.client().abort_multipart_upload(**location, UploadId=self._upload_id)
-            self._closed = True
-
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[None]:
-        with self._lock:
-            if self._closed:
-                raise StorageError(f"The upload of {self._destination.uri(self._key)} was given up.")
-            yield
-
-    def _send(self, content: bytes) -> None:
-        to, client = self._destination, s3_client.client()
-        # not every S3 knows a condition for multipart uploads
-        if self._upload_id is None and self._new and to.stat(self._key) is not None:
-            raise ObjectExists(f"S3: {to.uri(self._key)} exists already.")
-        with to.request("s3:PutObject", self._full_key) as location:
-            if self._upload_id is None:
-                self._upload_id = client.create_multipart_upload(
-                    **location, ContentType=self._content_type, Metadata=portable_metadata(self._metadata)
-                )["UploadId"]
-            answer = client.upload_part(
-                **location, UploadId=self._upload_id, PartNumber=len(self._etags) + 1, Body=content
-            )
-        self._etags.append(answer["ETag"])
-        self._sha256.update(content)
-        self._proven = self._proven and to.proves(answer, content)
-
-    def _join(self, upload_id: str) -> StoredObject:
-        """CompleteMultipartUpload; where its answer is lost, what is stored decides."""
-        to, failure = self._destination, None
-        try:
-            with to.request("s3:PutObject", self._full_key) as location:
-                s3_client.client().complete_multipart_upload(
-                    **location,
-                    UploadId=upload_id,
-                    MultipartUpload={
-                        "Parts": [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(self._etags, 1)]
-                    },
-                )
-        except StorageError as error:
-            failure = error
-        stored = to.stat(self._key)
-        is_ours = stored.belongs_to(self._metadata) if stored else False
-        if stored is None or stored.size_bytes != self._size_bytes or is_ours is False:
-            if failure is not None:
-                raise failure
-            if is_ours:
-                to.discard(self._key)
-            raise ObjectCorrupted(
-                f"S3: {to.uri(self._key)} has {stored.size_bytes if stored else 0:,} bytes instead of "
-                f"{self._size_bytes:,} after its upload; repeat the command.",
-                transient=True,
-            )
-        if not self._proven:
-            to.read_back(self._key, Content(self._size_bytes, self._sha256.hexdigest()))
-        return stored
-
-
-def part_bytes(parts_sent: int) -> int:
-    """Of the next part: 8 MiB, doubled after every 2,000, so that S3's limit of 10,000 parts is never met."""
-    return PART_BYTES << (parts_sent // 2000)
+def _is_older(moment: datetime | None, before: datetime) -> bool:
+    """False also where S3 does not say how old something is."""
+    return moment is not None and moment < before
 
 
 def suggest_address(web_address: str) -> str:

@@ -32,6 +32,7 @@ from reelsheet.errors import BlockedAddress, ReelsheetError
 from reelsheet.redaction import clean, clean_url, silence_http_loggers
 from reelsheet.web import addresses
 from reelsheet.web.retry_after import retry_after
+from reelsheet.web.wide_reads import WideReads
 
 CONNECT_TIMEOUT_S: Final = 10.0
 IDLE_CONNECTIONS: Final = 10  # httpcore compares each of them with every other, twice a request
@@ -39,6 +40,7 @@ RATE_WINDOW_S: Final = 30.0  # over which the minimum rate is measured
 MIN_BYTES_PER_S: Final = 16_000
 _TRANSIENT: Final = frozenset({408, 425, 429})  # 4xx that may go away by themselves
 _UNENCODED: Final = frozenset({"", "identity", "none", "binary", "utf-8", "aws-chunked"})  # labels on bytes left as is
+_HEADER_BYTES: Final = 64_000  # real answers have a few thousand
 _NEVER_SENT: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _EXCERPT_BYTES: Final = 2_000
@@ -149,23 +151,23 @@ async def stream(
     `min_bytes_per_s` over RATE_WINDOW_S of waiting for the server (the time that the caller takes counts for the
     deadline only); `deadline_s` from the first call, by `clock`.
     """
-    place = _place(response.url)
+    url = response.url
     _check_encoding(response)
     declared = declared_length(response)
     if declared is not None and declared > limit_bytes:
-        too_large = f"{place} declares {size(declared)}, more than the {size(limit_bytes)} allowed."
+        too_large = f"{_place(url)} declares {size(declared)}, more than the {size(limit_bytes)} allowed."
         raise FetchError(too_large, Reason.TOO_LARGE, permanent=True)
-    timer = _BodyTimer(place, min_bytes_per_s=min_bytes_per_s, idle_s=idle_s, deadline_s=deadline_s, clock=clock)
+    timer = _BodyTimer(url, min_bytes_per_s=min_bytes_per_s, idle_s=idle_s, deadline_s=deadline_s, clock=clock)
     received = 0
     chunks = response.aiter_raw()
     while chunk := await timer.next_chunk(chunks):
         received += len(chunk)
         if received > limit_bytes:
-            too_large = f"{place} sends more than the {size(limit_bytes)} allowed."
+            too_large = f"{_place(url)} sends more than the {size(limit_bytes)} allowed."
             raise FetchError(too_large, Reason.TOO_LARGE, permanent=True)
         yield chunk
     if declared is not None and received != declared:
-        raise FetchError(f"{place} declared {declared:,} bytes and sent {received:,}.", Reason.CUT)
+        raise FetchError(f"{_place(url)} declared {declared:,} bytes and sent {received:,}.", Reason.CUT)
 
 
 async def read(
@@ -210,9 +212,9 @@ class _BodyTimer:
     """Limits how long one body may take: in silence, at its rate, and in all."""
 
     def __init__(
-        self, place: str, *, min_bytes_per_s: int, idle_s: float, deadline_s: float, clock: Callable[[], float]
+        self, url: httpx.URL, *, min_bytes_per_s: int, idle_s: float, deadline_s: float, clock: Callable[[], float]
     ) -> None:
-        self._place, self._min_bytes_per_s, self._idle_s, self._clock = place, min_bytes_per_s, idle_s, clock
+        self._url, self._min_bytes_per_s, self._idle_s, self._clock = url, min_bytes_per_s, idle_s, clock
         self._deadline_s, self._ends_at = deadline_s, clock() + deadline_s
         self._waited_s, self._bytes = 0.0, 0  # in the current window; the caller's own time does not count
 
@@ -229,16 +231,16 @@ class _BodyTimer:
 
     async def _wait(self, chunks: AsyncIterator[bytes], left_s: float) -> bytes | None:
         if left_s <= 0:
-            raise _too_late(self._place, self._deadline_s)
+            raise _too_late(_place(self._url), self._deadline_s)
         try:
             async with asyncio.timeout(min(self._idle_s, left_s)):
                 return await anext(chunks, None)
         except TimeoutError:
             if left_s <= self._idle_s:
-                raise _too_late(self._place, self._deadline_s) from None
-            raise FetchError(f"{self._place} sent nothing for {self._idle_s:,.4g} s.", Reason.TIMEOUT) from None
+                raise _too_late(_place(self._url), self._deadline_s) from None
+            raise FetchError(f"{_place(self._url)} sent nothing for {self._idle_s:,.4g} s.", Reason.TIMEOUT) from None
         except (httpx.HTTPError, OSError) as error:
-            raise _transport_error(error, self._place) from error
+            raise _transport_error(error, _place(self._url)) from error
 
     def _check_rate(self, length: int, seconds: float) -> None:
         self._bytes += length
@@ -248,7 +250,7 @@ class _BodyTimer:
         rate = self._bytes / self._waited_s
         if rate < self._min_bytes_per_s:
             raise FetchError(
-                f"{self._place} sends only {rate:,.0f} bytes a second, too slow to wait for.", Reason.TOO_SLOW
+                f"{_place(self._url)} sends only {rate:,.0f} bytes a second, too slow to wait for.", Reason.TOO_SLOW
             )
         self._waited_s, self._bytes = 0.0, 0
 
@@ -279,18 +281,13 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
             # Each address has its share of the time that is left, so that a dead IPv6 route does not take all of it.
             share = max(0.05, deadline - time.monotonic()) / (len(ips) - position)
             try:
-                return await self._inner.connect_tcp(ip, port, share, local_address, socket_options)
+                return WideReads(await self._inner.connect_tcp(ip, port, share, local_address, socket_options))
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if position == len(ips) - 1:
                     raise
         raise httpcore.ConnectError("no address")
 
-    async def connect_unix_socket(
-        self,
-        path: str,  # noqa: ARG002 - httpcore's signature
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - httpcore's signature
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002 - httpcore's signature
-    ) -> httpcore.AsyncNetworkStream:
+    async def connect_unix_socket(self, *_args: object, **_options: object) -> httpcore.AsyncNetworkStream:
         raise BlockedAddress("A socket of this machine is never opened.")
 
     async def sleep(self, seconds: float) -> None:
@@ -314,6 +311,9 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The response with its Location where httpx does not look: `open_url` judges each hop itself."""
         response = await super().handle_async_request(request)
+        if sum(len(name) + len(value) for name, value in response.headers.raw) > _HEADER_BYTES:
+            await response.aclose()
+            raise httpx.RemoteProtocolError("its headers are too long")
         location = response.headers.pop("location", None)
         if location is not None:
             response.extensions["location"] = location

@@ -1,5 +1,7 @@
 """A ledger and a folder as a finished run and a killed run leave them."""
 
+import contextlib
+
 import pytest
 
 from reelsheet import settings
@@ -21,6 +23,13 @@ def ledger(tmp_path, monkeypatch):
     opened = Ledger.open(url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def opened_again(ledger, tmp_path):
+    """Opens the same ledger as another owner."""
+    with contextlib.ExitStack() as stack:
+        yield lambda: stack.enter_context(contextlib.closing(Ledger.open(f"sqlite:///{tmp_path / 'books.db'}")))
 
 
 @pytest.fixture

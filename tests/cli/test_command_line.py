@@ -1,5 +1,6 @@
 """The command line: what it says when it is not meant like that, and what it refuses before anything slow."""
 
+import io
 import json
 import os
 import pty
@@ -9,16 +10,19 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from reelsheet import __version__
 from reelsheet.cli import call, execute, verb_first, verbs_of
+from reelsheet.cli.usage import SPENDING
 from reelsheet.cli.verbs import app
 
 HEAVY = ("apprise", "boto3", "jinja2", "openpyxl", "pandas", "PIL", "prefect", "pydantic", "rich.table", "sqlalchemy")
-VERBS = ("demo", "plan", "run", "retry", "resolve", "status", "report", "sandbox", "init", "doctor")
+VERBS = ("demo", "plan", "run", "retry", "resolve", "status", "report", "fetch", "sandbox", "init", "doctor", "worker")
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +66,21 @@ def test_every_verb_has_help_and_every_flag_a_sentence(verb, capsys):
             assert (argument.parameter.help or "").endswith("."), argument.name
 
 
+def test_help_shows_an_example_of_each_verb_that_works_as_it_stands_and_spends_nothing_unasked(capsys):
+    out = command(capsys, "--help")[1]
+    for verb in VERBS:
+        (example,) = re.findall(rf"^reelsheet ({verb}\b.*?) *$", out, re.MULTILINE)
+        assert f"Example: reelsheet {example}" in command(capsys, verb, "--help")[1]
+        assert not SPENDING & set(example.split())
+
+
+def test_help_marks_what_is_required(capsys):
+    out = command(capsys, "run", "--help")[1]
+    assert out.startswith("Usage: reelsheet run MANIFEST --to DEST")
+    assert re.search(r"--to DEST .*\(required\)", out)
+    assert out.count("[required]") == 1  # MANIFEST
+
+
 def test_the_version_is_told(capsys):
     assert command(capsys, "--version") == (0, f"reelsheet {__version__}\n", "")
 
@@ -72,8 +91,8 @@ def test_the_version_is_told(capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("rnu", "x"), "There is no verb 'rnu'. Did you mean run?"),
-        (("--json",), "--json needs a verb beside it, such as run."),
+        (("rnu", "x"), "There is no command 'rnu'. Did you mean run?"),
+        (("--json",), "--json needs a command beside it, such as run."),
         (("run",), "`reelsheet run` needs MANIFEST."),
         (("run", "a", "b"), "'b' is one word too many; put text with spaces in quotes."),
         (("run", "x", "--max-costs", "3"), "There is no --max-costs. Did you mean --max-cost?"),
@@ -94,6 +113,34 @@ def test_wrong_usage_is_one_sentence_and_exit_2(words, sentence, capsys):
     assert (code, out) == (2, "")
     assert err.startswith(f"reelsheet: {sentence}")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--dest", "--destination", "--output", "--out", "--target", "--too"])
+def test_other_words_for_the_destination_mean_to(capsys, flag):
+    assert "Did you mean --to?" in command(capsys, "run", "x", flag, "y")[2]
+
+
+@pytest.mark.parametrize("flag", sorted(SPENDING))
+def test_no_hint_leads_to_a_flag_that_spends(capsys, flag):
+    typos = {flag + "s", flag + flag[-1], flag[:-1], flag[:3] + flag[4:], flag[:-2] + flag[-1] + flag[-2]} - {
+        flag,
+        "--y",
+    }
+    for verb in ("run", "resolve"):
+        for typo in typos:
+            code, out, err = command(capsys, verb, "x", typo)
+            assert (code, out) == (2, "")
+            hint = err.partition("Did you mean ")[2].partition("?")[0]
+            assert hint not in SPENDING
+            assert not hint.startswith("--no-")
+
+
+def test_every_flag_that_pays_or_skips_a_question_is_known_as_such():
+    pays = re.compile(r"\b(pay again|paid for before|without asking|charged|hidden rows)\b", re.IGNORECASE)
+    for verb in VERBS:
+        for argument in app[verb].assemble_argument_collection():
+            if pays.search(argument.parameter.help or "") and argument.hint is bool:
+                assert argument.name in SPENDING
 
 
 def test_the_hint_names_the_verb(capsys):
@@ -163,9 +210,9 @@ def test_ctrl_c_is_told_in_a_sentence(capsys, monkeypatch):
 def test_ctrl_c_at_the_question_ends_the_command():
     """asyncio alone would note the signal and go on waiting for an answer."""
     script = (
-        "import asyncio\nfrom reelsheet.cli import execute\n"
+        "import asyncio\nfrom reelsheet.cli import execute\nexecute.interrupts.install()\n"
         "async def ask():\n    execute._agreed(100)\n"
-        "try:\n    asyncio.run(ask())\nexcept KeyboardInterrupt:\n    raise SystemExit(130)\n"
+        "asyncio.run(ask())\n"
     )
     ours, theirs = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", script], stdin=theirs, stderr=theirs, stdout=subprocess.DEVNULL)
@@ -184,11 +231,45 @@ def test_ctrl_c_at_the_question_ends_the_command():
 )
 def test_only_a_yes_is_a_yes(answer, agreed, monkeypatch, tmp_path):
     (tmp_path / "answer").write_text(answer)
-    before = signal.getsignal(signal.SIGINT)
     with (tmp_path / "answer").open() as stream:
         monkeypatch.setattr("sys.stdin", stream)
         assert execute._agreed(100) is agreed
-    assert signal.getsignal(signal.SIGINT) is before
+
+
+@contextmanager
+def terminal(monkeypatch):
+    """What is written to the first is typed; the second is where it shows what is asked.
+
+    No fixture: pytest puts its own streams back between a fixture and its test.
+    """
+    ours, theirs = pty.openpty()
+    asked, shown = os.pipe()
+    with os.fdopen(theirs, closefd=True) as keys, os.fdopen(shown, "w") as screen:
+        monkeypatch.setattr("sys.stdin", keys)
+        monkeypatch.setattr("sys.stderr", screen)
+        yield ours, asked
+    os.close(ours)
+    os.close(asked)
+
+
+@pytest.mark.parametrize("early", [b"y\n", b"y\ny\n", b"y"])
+@pytest.mark.parametrize(("answer", "agreed"), [(b"n\n", False), (b"y\n", True), (b"\n", False)])
+def test_what_was_typed_before_the_question_is_no_answer(monkeypatch, early, answer, agreed):
+    def reply():
+        assert b"[y/N]" in os.read(asked, 1024)
+        os.write(keyboard, answer)
+
+    with terminal(monkeypatch) as (keyboard, asked), ThreadPoolExecutor(1) as person:
+        os.write(keyboard, early)
+        replied = person.submit(reply)
+        assert execute._agreed(100) is agreed
+        replied.result()
+
+
+def test_a_program_that_answers_before_the_question_and_hangs_up_is_not_waited_for(monkeypatch):
+    with terminal(monkeypatch) as (keyboard, _):
+        os.write(keyboard, b"y\n\x04")  # as `echo y | script -c …` does
+        assert execute._agreed(100) is False
 
 
 # plan
@@ -204,6 +285,47 @@ def test_a_plan_needs_no_key_and_no_destination(capsys):
     assert (code, err) == (0, "")
     assert "m.csv: 1 row" in out
     assert "$0.54 (1 × $0.54)" in out  # noqa: RUF001
+
+
+def test_a_bucket_without_s3_in_front_is_no_new_folder(capsys):
+    rows = sheet("A,https://example.com/a.jpg,push in")
+    for verb in ("plan",), ("run", "--yes"):
+        code, _, err = command(capsys, *verb, rows, "--no-preflight", "--to", "my-bucket/x")
+        assert code == 2
+        assert "s3://my-bucket/x, or a new folder, ./my-bucket/x?" in err
+    assert command(capsys, "plan", rows, "--no-preflight", "--to", "./my-bucket/x")[0] == 0
+    Path("my-bucket").mkdir()
+    assert command(capsys, "plan", rows, "--no-preflight", "--to", "my-bucket/x")[0] == 0
+
+
+@pytest.mark.parametrize(("answer", "asked"), [("folder", "./my-bucket/x"), ("B\n", "s3://my-bucket/x"), ("", None)])
+def test_on_a_terminal_it_is_asked(monkeypatch, capsys, answer, asked):
+    monkeypatch.setattr(execute, "_can_ask", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    seen = []
+
+    async def plan(options, *_, **__):
+        seen.append(options.destination)
+        return 0
+
+    monkeypatch.setattr(execute, "_show_plan", plan)
+    code, _, err = command(capsys, "plan", "m.csv", "--to", "my-bucket/x")
+    assert (code, seen) == ((0, [asked]) if asked else (2, []))
+    assert "[bucket/folder]" in err
+
+
+def test_a_strict_plan_fails_where_rows_cannot_run(capsys):
+    good, bad = "A,https://example.com/a.jpg,push in", "B,,push in"
+    for rows, code in ((good,), 0), ((good, bad), 1):
+        assert command(capsys, "plan", sheet(*rows), "--no-preflight", "--strict")[0] == code
+    assert command(capsys, "plan", "no-such-sheet.csv", "--strict")[0] == 2
+
+
+@pytest.mark.parametrize("amount", ["", " "])
+def test_an_amount_that_a_shell_ate_is_explained(capsys, amount):
+    code, _, err = command(capsys, "plan", "m.csv", "--max-cost", amount)
+    assert code == 2
+    assert "A shell takes $5 for a variable: write --max-cost 5." in err
 
 
 def test_a_plan_with_bad_rows_is_still_a_plan(capsys):

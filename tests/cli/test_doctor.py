@@ -59,6 +59,7 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Api]:
     monkeypatch.setenv("VIBEDREAM_API_KEY", KEY)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_PROFILES_PATH", str(tmp_path / "prefect" / "profiles.toml"))
     monkeypatch.chdir(tmp_path)
     thread = threading.Thread(target=found.server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -178,10 +179,16 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(api, tmp_path):
     assert worst("Destination", str(tmp_path / "file")).level is Level.BROKEN
 
 
+def test_a_folder_is_fine_and_says_that_picture_files_need_a_bucket(api, tmp_path):
+    found = of("Destination", doctor.examine(str(tmp_path / "out")))
+    assert [finding.level for finding in found] == [Level.FINE, Level.FINE]
+    assert "pictures are files needs --to s3://bucket/prefix" in found[1].message
+
+
 def test_without_credentials_s3_is_a_warning_only(api):
     found = worst("S3")
     assert found.level is Level.WARNING
-    assert "a folder as --to needs none" in found.fix
+    assert "A folder as --to needs none, but a sheet whose pictures are files needs --to s3://" in found.fix
 
 
 def test_a_ledger_is_counted(api, tmp_path, monkeypatch):
@@ -194,6 +201,14 @@ def test_a_ledger_is_counted(api, tmp_path, monkeypatch):
     )  # fmt: skip
     ledger.close()
     assert worst("Ledger").message == f"{tmp_path}/books/l.db (1 run, 0 clips that cost or may have cost money)"
+
+
+def test_a_ledger_whose_clock_was_ahead_says_which_day_it_counts(ledger, api, registers, monkeypatch):
+    registers(ledger)
+    later = datetime.now(UTC) + timedelta(days=40)
+    monkeypatch.setattr(ledger.database, "now", lambda _connection: later.timestamp())
+    ledger.claim("a", run_id="r1", price_cents=54)
+    assert f"the daily cap counts {later:%Y-%m-%d}" in worst("Ledger").message
 
 
 def test_a_ledger_that_cannot_be_opened_is_broken(api, tmp_path, monkeypatch):
@@ -221,8 +236,10 @@ def test_a_prefect_server_is_asked_whether_it_is_well(api, monkeypatch):
     api.version = version("prefect")
     monkeypatch.setenv("PREFECT_API_URL", f"{api.address}/api")
     assert worst("Prefect").level is Level.FINE
-    api.version = "2.19.0"
+    api.version = "3.0.0"
     assert worst("Prefect").level is Level.WARNING
+    api.version = "2.19.0"
+    assert worst("Prefect").level is Level.BROKEN
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     assert worst("Prefect").level is Level.BROKEN
 

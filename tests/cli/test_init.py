@@ -1,11 +1,13 @@
 """`init`: a folder to start from."""
 
+import json
 import stat
 from pathlib import Path
 
 import pytest
 
 from reelsheet import settings
+from reelsheet.cli import call
 from reelsheet.cli.init import ENV, FILES, write_starter
 from reelsheet.errors import UsageError
 from reelsheet.manifest import rows
@@ -16,8 +18,17 @@ EXAMPLE = Path(__file__).parents[2] / ".env.example"
 def test_a_new_folder_holds_a_manifest_that_can_be_read(tmp_path):
     assert write_starter(str(tmp_path / "spring")) == 0
     found = rows.read(str(tmp_path / "spring" / "manifest.csv"))
-    assert len(found.rows) == 3
-    assert all(not row.problems and row.prompt and row.image.startswith("https://") for row in found.rows)
+    assert len(found.rows) == 8
+    assert all(row.prompt and (tmp_path / "spring" / row.image).is_file() for row in found.rows)
+
+
+def test_its_sample_can_be_run_as_it_is(tmp_path, sandbox, monkeypatch, capsys):
+    write_starter(str(tmp_path / "spring"))
+    monkeypatch.chdir(tmp_path / "spring")
+    capsys.readouterr()
+    assert call(["plan", "manifest.csv", "--to", f"s3://{sandbox.bucket}/spring", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["pay"], plan["duplicates"], plan["invalid"]) == (7, 1, 0)
 
 
 def test_only_its_owner_can_read_the_key(tmp_path):
@@ -85,3 +96,40 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         write_starter(str(tmp_path / "file" / "below"))
+
+
+def picture(path: Path) -> None:
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
+
+
+def test_a_folder_of_pictures_becomes_a_sheet_with_a_row_for_each_in_natural_order(tmp_path, capsys):
+    shots = tmp_path / "my shots"
+    (shots / "more").mkdir(parents=True)
+    for name in ("shot-10.png", "Shot-2.png", "shot-1.PNG", "=1+1.png", ".hidden.png", "no-ending"):
+        picture(shots / name)
+    (shots / "notes.txt").write_text("no picture")
+    (shots / "fake.jpg").write_text("SECRET=1")
+    (shots / "link.png").symlink_to(shots / "shot-10.png")
+    assert write_starter(str(tmp_path / "spring"), str(shots)) == 0
+    found = rows.read(str(tmp_path / "spring" / "manifest.csv"))
+    assert list(found.columns) == ["id", "image", "prompt"]
+    assert [row.id for row in found.rows] == ["1+1", "no-ending", "shot-1", "Shot-2", "shot-10"]
+    assert list(found.table["image"]) == ["./=1+1.png", "no-ending", "shot-1.PNG", "Shot-2.png", "shot-10.png"]
+    assert not any(found.table["prompt"])
+    output = capsys.readouterr().out
+    assert f"Run `reelsheet plan manifest.csv --pictures '{shots}'` in" in output
+
+
+def test_pictures_beside_the_sheet_need_no_flag(tmp_path, capsys):
+    picture(tmp_path / "a.png")
+    write_starter(str(tmp_path), str(tmp_path))
+    assert "1 row, one for each picture" in (output := capsys.readouterr().out)
+    assert "--pictures" not in output
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_a_folder_without_pictures_is_refused_before_anything_is_written(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="--pictures"):
+        write_starter(str(tmp_path / "spring"), str(tmp_path / name))
+    assert not (tmp_path / "spring").exists()

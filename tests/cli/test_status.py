@@ -3,6 +3,7 @@
 import json
 
 from reelsheet.cli import call
+from reelsheet.ledger import Sheet
 
 RUN = "20260115-120000-1f3a9c"
 
@@ -44,7 +45,33 @@ def test_status_of_a_killed_run_says_so_and_fits_the_screen(killed, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "killed" in lines[0]
     assert all(len(line) <= 80 for line in lines if not line.startswith(("  From", "  To")))
-    assert any("resolve ROW" in line for line in lines)
+    assert not any("resolve" in line for line in lines[:-3])
+
+
+def test_unknown_rows_are_named_with_the_command_that_settles_them(killed, ids, capsys):
+    command = f"reelsheet resolve {ids[1][:8]} --id PREDICTION"
+    for words in ([], [RUN]):
+        assert call(["status", *words]) == 0
+        *_, about, last = capsys.readouterr().out.splitlines()
+        assert last.strip() == command
+        assert "dress, line 3" in about
+    assert call(["status", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["unknown_rows"]
+    assert (row["command"], row["name"], row["line"], row["at_risk_usd"]) == (command, "dress", 3, 0.54)
+
+
+def test_a_claim_that_a_dead_run_left_is_named_and_another_runs_row_only_without_a_run(
+    killed, ledger, registers, expires, opened_again, capsys
+):
+    other, identity = opened_again(), "0" * 64
+    registers(other, "20260116-120000-dead", destination="/d", rows=1, options={"base_url": "https://other.test"},
+              sheet=Sheet((2,), ("lamp",), (identity,)))  # fmt: skip
+    other.claim(identity, run_id="20260116-120000-dead", price_cents=54)
+    expires(ledger, other)
+    assert call(["status"]) == 0
+    assert "VIBEDREAM_BASE_URL=https://other.test reelsheet resolve 00000000 --id" in capsys.readouterr().out
+    assert call(["status", RUN]) == 0
+    assert "lamp" not in capsys.readouterr().out
 
 
 def test_a_run_that_is_not_there_is_a_sentence(ran, capsys):

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from reelsheet.sandbox.process import SandboxProcess
+from tests.deployments.processes import is_running
 
 ROWS, SHARD = 400, 50
 SHOTS = os.environ.get("REELSHEET_TEST_SHOTS")  # a folder for pictures of the UI, where somebody wants to look
@@ -107,39 +108,44 @@ def was_killed(shard: dict[str, Any], killed: list[int]) -> bool:
 
 
 def kill_between_posts(night: Any, victim: tuple[str, list[str]]) -> tuple[int, list[int]]:
-    """SIGKILL the worker and all it started, at a moment when none of its answers is on the way.
+    """SIGKILL the worker and all it started, once none of its answers is on the way.
 
     Answers (shards that it was at, processes that were killed).
 
-    An answer on its way would be lost, and its row `unknown`, as another test shows.
+    An answer on its way would be lost, and its row `unknown`, as another test shows. So the ledger takes no claims of
+    this worker any more, as if it were away, and those that it has already taken get their answers.
     """
     name, _ = victim
-    for _ in range(200):
-        pids = night.family(name)
+    os.kill(night.processes[name].pid, signal.SIGSTOP)  # it starts nothing more
+    family = night.family(name)
+    owners = "SELECT id FROM owners WHERE expires_at > 0 AND pid = ANY(%s)"
+    claims = f"SELECT 1 FROM attempts WHERE state = 'claimed' AND owner IN ({owners})"  # noqa: S608 - our own words
+    shards = f"SELECT count(*) FROM shards WHERE finished_at IS NULL AND owner IN ({owners})"  # noqa: S608 - the same
+    with psycopg.connect(night.ledger_url, autocommit=True) as connection:
+        connection.execute(NO_CLAIMS.format(pids=",".join(map(str, family))))  # type: ignore[call-overload]
+        night.until(lambda: connection.execute(claims, (family,)).fetchone() is None, 60, "the answers on their way")
+        pids = [pid for pid in family if is_running(pid)]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        with psycopg.connect(night.ledger_url) as connection:
-            mine = connection.execute(
-                "SELECT o.id FROM owners o WHERE o.pid = ANY(%s) AND o.expires_at > 0", (pids,)
-            ).fetchall()
-            owners = [owner for (owner,) in mine]
-            claims = connection.execute(
-                "SELECT count(*) FROM attempts WHERE state = 'claimed' AND owner = ANY(%s)", (owners,)
-            ).fetchone()
-            lost = connection.execute(
-                "SELECT count(*) FROM shards WHERE finished_at IS NULL AND owner = ANY(%s)", (owners,)
-            ).fetchone()
-        assert claims is not None
-        assert lost is not None
-        if claims[0] == 0:
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-            night.processes.pop(name).wait(10)
-            return int(lost[0]), pids
+        lost = connection.execute(shards, (family,)).fetchone()
         for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-        time.sleep(0.05)
-    raise AssertionError("there was always an answer on its way")
+            os.kill(pid, signal.SIGKILL)
+        night.processes.pop(name).wait(10)
+        connection.execute("DROP FUNCTION no_claims CASCADE")
+    assert lost is not None
+    return int(lost[0]), pids
+
+
+NO_CLAIMS = """
+CREATE FUNCTION no_claims() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF EXISTS (SELECT FROM owners WHERE id = NEW.owner AND pid IN ({pids})) THEN
+        RAISE read_only_sql_transaction;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER no_claims BEFORE INSERT OR UPDATE ON attempts
+    FOR EACH ROW WHEN (NEW.state = 'claimed') EXECUTE FUNCTION no_claims();
+"""
 
 
 def look_at(night: Any, flow_run_id: str) -> None:

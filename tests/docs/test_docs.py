@@ -18,6 +18,8 @@ from reelsheet.options import Options
 from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, Status
 from reelsheet.results.table import summarise
 from reelsheet.settings import env_names
+from reelsheet.surroundings import problems
+from tests.stand_in.stores import KINDS
 
 ROOT = Path(__file__).parents[2]
 NOT_RUN = "# not run by the tests: "
@@ -25,7 +27,7 @@ FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 OURS = re.compile(r"\b(?:REELSHEET|VIBEDREAM)_[A-Z][A-Z_]*[A-Z]\b")
-VERBS = ("demo", "plan", "run", "retry", "resolve", "status", "report", "sandbox", "init", "doctor")
+VERBS = ("demo", "plan", "run", "retry", "resolve", "status", "report", "fetch", "sandbox", "init", "doctor", "worker")
 
 
 @cache
@@ -173,12 +175,20 @@ def spoken(page: Path) -> Iterator[str]:
     yield from CODE.findall(FENCE.sub("", text))
 
 
+def flags_of_prefects_worker() -> set[str]:
+    """`reelsheet worker` passes them on."""
+    from prefect.cli.worker import worker_app
+
+    return {name for argument in worker_app["start"].assemble_argument_collection() for name in argument.names}
+
+
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_every_flag_that_is_written_beside_a_verb_exists(page):
     for code in spoken(page):
         for verb, rest in re.findall(r"\breelsheet ([a-z]+)\b([^|;&`]*)", code.partition(" #")[0]):
             if verb in VERBS:
-                unknown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest)) - flags()[verb] - {"--help"}
+                known = flags()[verb] | {"--help"} | (flags_of_prefects_worker() if verb == "worker" else set())
+                unknown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest)) - known
                 assert not unknown, f"{name_of(page)}: {code}"
 
 
@@ -246,6 +256,10 @@ def test_every_status_and_error_code_is_in_troubleshooting_and_no_other():
         assert {name.strip("`") for name in re.split(r" or |, ", row[1])} <= set(Status), row
 
 
+def test_every_problem_around_a_run_is_in_troubleshooting_with_its_fix():
+    assert [tuple(row) for row in rows_of("troubleshooting.md", "setting")] == problems.table()
+
+
 def test_every_result_column_is_documented_in_order():
     assert [row[0] for row in rows_of("results.md", "column")] == [f"`{name}`" for name in RESULT_COLUMNS]
 
@@ -305,6 +319,11 @@ def anchors(page: Path) -> set[str]:
         slug = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
         found.add(slug if slug not in found else f"{slug}-1")
     return found
+
+
+def test_every_kind_of_store_that_is_imitated_is_in_the_table():
+    rows = re.findall(r"^\| ([^|]+) \| imitated \|", text_of(ROOT / "docs" / "storage.md"), re.MULTILINE)
+    assert rows == [kind.name for kind in KINDS]
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)

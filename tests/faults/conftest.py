@@ -18,6 +18,7 @@ from reelsheet.pacing.poll_schedule import Watch
 from reelsheet.planning import preparation
 from reelsheet.planning.plan import Step
 from reelsheet.results.table import Summary
+from reelsheet.run import ledger_session
 from reelsheet.run.publish import publish
 from reelsheet.run.run import Run
 from reelsheet.run.start import start_run
@@ -133,7 +134,8 @@ async def conclude(run: Run, destination: Path) -> Done:
 
 
 def shorten_waits(set_attribute: Callable[[Any, str, Any], None]) -> None:
-    """Make the waits between polls and repeats fifty times shorter."""
+    """Make the waits between polls and repeats fifty times shorter; a ledger that is away is not waited for."""
+    set_attribute(ledger_session, "AWAY_LIMIT_S", 0.0)
     pause, sleep = StopControl.pause, Watch._sleep
 
     async def hastily(self: StopControl, seconds: float) -> None:

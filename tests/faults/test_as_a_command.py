@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.processes import children_of, until
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 COMMAND = [sys.executable, "-c", "from reelsheet.cli import main; main()"]
 
@@ -55,13 +57,6 @@ def command(prefect_home):
         process.communicate()
 
 
-def until(what, seconds=90.0):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.05)
-
-
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -72,7 +67,7 @@ def ended(process: "subprocess.Popen[str]") -> tuple[float, str]:
     began, told = time.monotonic(), []
     reader = threading.Thread(target=lambda: told.extend(process.communicate()))
     reader.start()
-    reader.join(60)
+    reader.join(180)  # Prefect alone takes a minute to start on a busy machine
     assert process.returncode is not None, "it did not end"
     return time.monotonic() - began, "".join(told)
 
@@ -117,7 +112,7 @@ def test_a_signal_while_the_provider_does_not_answer_ends_the_run_in_time_with_i
     process.send_signal(number)
     seconds, told = ended(process)
     assert process.returncode == code, told
-    assert seconds < 25, told
+    assert seconds < 60, told  # answers on their way are awaited for 40 s
     assert "Traceback" not in told
     status = [row["status"] for row in rows(bench.destination / "results.csv")]
     assert set(status) == {"unknown", "skipped"}
@@ -173,17 +168,3 @@ def test_the_run_finishes_when_prefects_server_dies_in_the_middle(command, bench
     assert process.returncode == 0, told
     assert [row["status"] for row in rows(bench.destination / "results.csv")] == ["succeeded"] * 4
     assert len(bench.sandbox.charges()) == 4
-
-
-def children_of(pid: int, name: str) -> list[int]:
-    found = []
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit():
-            try:
-                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-                line = (path / "cmdline").read_text()
-            except (OSError, ValueError):
-                continue
-            if parent == pid and name in line:
-                found.append(int(path.name))
-    return found

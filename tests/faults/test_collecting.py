@@ -1,9 +1,13 @@
 """Polling and copying never cost: blips are absorbed, what cannot be delivered is told and collected later."""
 
 import shutil
+import time
 from typing import Any
 
 import pytest
+
+from reelsheet.provider.client import Provider
+from reelsheet.provider.prediction import PollResult
 
 OK = "a calm push in"
 ODD = "the odd one"
@@ -21,6 +25,10 @@ BLIPS: dict[str, dict[str, Any]] = {
     "redirect": {"redirect": "http://127.0.0.1:9/"},
     "404 while fresh": {"answer": {"status": 404}},
     "400 twice": {"answer": {"status": 400}},
+    "402": {"answer": {"status": 402}},
+    "a firewall's 403": {"answer": {"status": 403, "body": "<title>Blocked</title>"}},
+    "404 that is a page": {"answer": {"status": 404, "body": "<pre>Cannot GET /</pre>"}},
+    "403 about the row": {"answer": {"status": 403, "body": {"code": "content_policy"}}},
     "an unknown status": {"status": ["queued_v2", "COMPLETED"]},
     "other cases": {"status": ["Starting", "in_progress", "Completed"]},
 }
@@ -32,7 +40,7 @@ async def test_blips_while_polling_are_absorbed(bench, case):
     bench.sandbox.fault("poll", **times, **BLIPS[case])
     done = await bench.deliver(bench.sheet([ODD]))
     assert done.statuses() == ["succeeded"], done.results[0].error
-    assert done.exit_code == 0
+    assert done.exit_code == (3 if case == "402" else 0)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +52,13 @@ async def test_words_for_failure_are_failures(bench, word, code):
     assert (done.statuses(), done.codes()) == (["failed"], [code])
     assert done.results[0].cost_cents == 54
     assert done.summary.wasted_cents == 54
+
+
+async def test_other_words_for_the_end_are_understood_with_a_warning(bench):
+    bench.sandbox.fault("poll", status=["Succeed"])
+    done = await bench.deliver(bench.sheet([ODD]))
+    assert done.statuses() == ["succeeded"]
+    assert any("the status 'Succeed'" in warning for warning in done.results[0].warnings)
 
 
 async def test_a_moderated_row_is_remembered_by_run_and_paid_for_again_by_retry(bench):
@@ -83,6 +98,28 @@ async def test_a_prediction_that_never_ends_is_undelivered_at_the_deadline_and_c
     assert second.statuses() == ["succeeded"]
     assert second.results[0].cost_cents == 0
     assert second.results[0].reused
+
+
+@pytest.mark.parametrize("hours", [-30, 30])
+async def test_a_clock_that_jumps_while_a_clip_is_made_changes_no_deadline(bench, monkeypatch, hours):
+    """A laptop that sleeps, a clock that is set: the time of day moves between two polls."""
+    bench.sandbox.fault("poll", times=2, status=["processing"])
+    polls = 0
+    usual = Provider.poll
+
+    async def poll(provider: Provider, prediction_id: str) -> PollResult:
+        nonlocal polls
+        polls += 1
+        if polls == 1:
+            now = time.time
+            monkeypatch.setattr(time, "time", lambda: now() + 3600 * hours)
+        return await usual(provider, prediction_id)
+
+    monkeypatch.setattr(Provider, "poll", poll)
+    done = await bench.deliver(bench.sheet([ODD]), deadline_seconds=60)
+    assert done.statuses() == ["succeeded"], done.results[0].error
+    assert polls >= 2
+    assert sum(bench.charged().values()) == 1
 
 
 async def test_a_deadline_of_zero_still_polls_once(bench):
@@ -136,6 +173,13 @@ async def test_a_key_that_is_refused_while_polling_stops_submitting_and_leaves_p
     assert done.results[0].error_code == "auth"
     assert done.exit_code == 3
     assert done.statuses().count("skipped") >= 4
+
+
+async def test_a_402_while_polling_stops_submitting_and_the_paid_row_is_still_fetched(bench):
+    bench.sandbox.fault("poll", prompt=ODD, times=2, answer={"status": 402, "body": {"error": "top up"}})
+    done = await bench.deliver(bench.sheet([ODD, *[f"later {n}" for n in range(6)]]), concurrency=1)
+    assert done.statuses() == ["succeeded"] + ["skipped"] * 6
+    assert (set(done.codes()[1:]), done.exit_code) == ({"no_balance"}, 3)
 
 
 ASSETS: dict[str, dict[str, Any]] = {
@@ -270,7 +314,9 @@ async def test_a_row_marked_redo_is_paid_for_once_more_and_only_once(bench):
     await bench.deliver(sheet)
     marked = bench.folder / "marked.csv"
     table = (bench.destination / "results.csv").read_text(encoding="utf-8").splitlines()
-    marked.write_text("\n".join([table[0], table[1] + "redo", *table[2:]]) + "\n", encoding="utf-8")
+    marked.write_text(
+        "\n".join([table[0], table[1].removesuffix(",,,") + "redo,,,", *table[2:]]) + "\n", encoding="utf-8"
+    )
     done = await bench.deliver(marked, verb="retry")
     assert [r.attempt for r in done.results] == [2, 1]
     assert done.summary.cost_cents == 54
@@ -305,7 +351,9 @@ async def test_redo_on_any_row_of_a_clip_that_several_share_is_heard(bench):
     await bench.deliver(sheet)
     marked = bench.folder / "marked.csv"
     table = (bench.destination / "results.csv").read_text(encoding="utf-8").splitlines()
-    marked.write_text("\n".join([table[0], table[1], table[2] + "redo"]) + "\n", encoding="utf-8")
+    marked.write_text(
+        "\n".join([table[0], table[1], table[2].removesuffix(",,,") + "redo,,,"]) + "\n", encoding="utf-8"
+    )
     again = await bench.deliver(marked, verb="retry")
     assert [result.attempt for result in again.results] == [2, 2]
     assert again.summary.cost_cents == 54

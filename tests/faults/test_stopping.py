@@ -31,8 +31,8 @@ STAGES = {
     "after the copy": ("reelsheet.storage.clip_copy", "copy", "after"),
     "before the delivery is kept": ("reelsheet.ledger.claims.Claims", "record_deliveries", "before"),
     "after the delivery is kept": ("reelsheet.ledger.claims.Claims", "record_deliveries", "after"),
-    "before the results are written": ("reelsheet.results.publication.ResultsWriter", "finish", "before"),
-    "after the results are written": ("reelsheet.results.publication.ResultsWriter", "finish", "after"),
+    "before the results are written": ("reelsheet.results.publication.ResultsWriter", "finish_tables", "before"),
+    "after the results are written": ("reelsheet.results.publication.ResultsWriter", "finish_pages", "after"),
     "before the run is closed": ("reelsheet.ledger.runs.Runs", "finish_run", "before"),
 }
 MAYBE_PAID = {

@@ -96,6 +96,63 @@ async def test_a_refused_row_is_asked_for_again_by_a_later_run(bench):
     assert (await bench.deliver(sheet)).statuses() == ["succeeded"]
 
 
+PAGE = {"status": 403, "headers": {"content-type": "text/html"}, "body": "<title>Request blocked</title>"}
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"error": {"code": "content_policy_violation", "message": "Forbidden"}}, "moderated"),
+        ({"message": "This prompt was flagged by our safety system."}, "moderated"),
+        ({"error": "The image could not be downloaded."}, "rejected"),
+    ],
+)
+async def test_a_403_about_one_row_is_that_row_s_and_the_sheet_goes_on(bench, body, code):
+    bench.sandbox.fault("submit", prompt=ODD, times=-1, answer={"status": 403, "body": body})
+    sheet = bench.sheet([OK, ODD, "third"])
+    for _ in range(2):
+        done = await bench.deliver(sheet, concurrency=1)
+        assert done.statuses() == ["succeeded", "failed", "succeeded"]
+        assert (done.results[1].error_code, done.exit_code) == (code, 1)
+        assert (done.results[1].total_cost_cents, done.results[1].at_risk_cents) == (0, 0)
+
+
+async def test_five_rows_in_a_row_that_a_403_refuses_stop_the_run(bench):
+    bench.sandbox.fault("submit", prompt=ODD, times=-1, answer={"status": 403, "body": {"code": "moderated"}})
+    done = await bench.deliver(bench.sheet([f"{ODD} {n}" for n in range(9)]), concurrency=1)
+    assert done.statuses() == ["failed"] * 5 + ["skipped"] * 4
+    assert (set(done.codes()[5:]), done.exit_code) == ({"auth"}, 3)
+
+
+async def test_an_accepted_row_between_shows_that_the_account_is_good(bench):
+    bench.sandbox.fault("submit", prompt=ODD, times=-1, answer={"status": 403, "body": {"code": "moderated"}})
+    prompts = [f"{ODD} {n}" for n in range(4)] + [OK] + [f"{ODD} {n}" for n in range(4, 8)]
+    done = await bench.deliver(bench.sheet(prompts), concurrency=1)
+    assert done.statuses() == ["failed"] * 4 + ["succeeded"] + ["failed"] * 4
+
+
+async def test_a_firewall_s_page_stops_submitting_and_is_no_row_s_fault(bench):
+    bench.sandbox.fault("submit", prompt=ODD, times=-1, answer=PAGE)
+    done = await bench.deliver(bench.sheet([OK, ODD, "third", "fourth"]), concurrency=1)
+    assert done.statuses() == ["succeeded", "skipped", "skipped", "skipped"]
+    assert (set(done.codes()[1:]), done.exit_code) == ({"provider_down"}, 3)
+    assert "Request blocked" in done.results[1].error
+    assert done.summary.at_risk_cents == 0
+
+
+async def test_web_pages_with_another_4xx_stop_submitting_after_five(bench):
+    bench.sandbox.fault("submit", times=-1, answer=PAGE | {"status": 404})
+    done = await bench.deliver(bench.sheet([f"prompt {n}" for n in range(8)]), concurrency=1)
+    assert done.statuses() == ["failed"] * 5 + ["skipped"] * 3
+    assert (set(done.codes()), done.exit_code) == ({"rejected", "provider_down"}, 3)
+
+
+async def test_a_400_that_names_the_key_stops_the_run(bench):
+    bench.sandbox.fault("submit", times=-1, answer={"status": 400, "body": {"code": "invalid_api_key"}})
+    done = await bench.deliver(bench.sheet([OK, ODD]), concurrency=1)
+    assert (done.statuses(), set(done.codes()), done.exit_code) == (["skipped"] * 2, {"auth"}, 3)
+
+
 STOPS = {401: "auth", 403: "auth", 402: "no_balance"}
 
 
@@ -169,14 +226,41 @@ async def test_201_and_202_are_as_good_as_200(bench, answer, cents):
     assert done.results[0].cost_cents == cents
 
 
-@pytest.mark.parametrize(
-    ("told", "cents"), [(60, 60), ("60", 60), (53.2, 54), (0, 0), (None, 54), ("soon", 54), (-5, 54), (True, 54)]
-)
-async def test_the_providers_quote_is_what_the_row_costs(bench, told, cents):
-    bench.sandbox.fault("submit", prompt=OK, cents=told)
-    done = await bench.deliver(bench.sheet([OK]), max_cost_usd=5)
-    assert done.results[0].cost_cents == cents
-    assert done.summary.cost_cents == cents
+@pytest.mark.parametrize(("quote", "cents"), [(60, 60), ("60", 60), (53.2, 54), (0, 0), (None, 54), (540, 540)])
+async def test_the_providers_quote_is_what_the_row_costs(bench, quote, cents):
+    bench.sandbox.fault("submit", prompt=OK, cents=quote)
+    done = await bench.deliver(bench.sheet([OK]), max_cost_usd=9)
+    assert (done.results[0].cost_cents, done.summary.cost_cents) == (cents, cents)
+    assert (done.results[0].warnings, done.exit_code) == ((), 0)
+
+
+@pytest.mark.parametrize("quote", ["soon", -5, True, "9" * 400, [54], {"cents": 54}, ""])
+async def test_a_quote_that_is_no_price_is_booked_as_expected_with_a_warning(bench, quote):
+    bench.sandbox.fault("submit", prompt=OK, cents=quote)
+    done = await bench.deliver(bench.sheet([OK, ODD]), max_cost_usd=5, concurrency=1)
+    assert [result.cost_cents for result in done.results] == [54, 54]
+    assert "no price" in done.results[0].warnings[0]
+    assert "no price" in done.table()[0]["warnings"]
+    assert (done.results[1].warnings, done.exit_code) == ((), 0)
+
+
+@pytest.mark.parametrize("quote", [541, 1e9, 1e300])
+async def test_a_quote_of_more_than_ten_times_is_booked_and_stops_submitting(bench, quote):
+    bench.sandbox.fault("submit", prompt=ODD, cents=quote)
+    done = await bench.deliver(bench.sheet([OK, ODD, "third", "fourth"]), max_cost_usd=10_000_000, concurrency=1)
+    assert done.statuses() == ["succeeded", "succeeded", "skipped", "skipped"]
+    assert done.results[1].cost_cents == min(quote, 1_000_000_000)
+    assert (set(done.codes()[2:]), done.exit_code) == ({"over_budget"}, 4)
+    assert "REELSHEET_PRICE_CENTS" in done.results[3].error
+
+
+async def test_quotes_of_nothing_leave_the_expected_price_and_the_cap_in_force(bench):
+    """Nine clips for nothing are no promise for the tenth, whose answer names no price."""
+    bench.sandbox.fault("submit", times=9, cents=0)
+    bench.sandbox.fault("submit", times=-1, cents=None)
+    done = await bench.deliver(bench.sheet([f"prompt {n}" for n in range(12)]), max_cost_usd=1.08, concurrency=1)
+    assert [result.cost_cents for result in done.results] == [0] * 9 + [54, 54, 0]
+    assert (done.codes()[11], done.exit_code) == ("over_budget", 4)
 
 
 async def test_a_quote_above_the_expected_price_is_obeyed_and_stops_at_the_cap(bench):

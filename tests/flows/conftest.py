@@ -1,5 +1,6 @@
 """A Prefect server of its own for this folder, and manifests against the stand-in provider."""
 
+import gc
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +21,18 @@ def prefect() -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_of_prefect_goes_on() -> Iterator[None]:
+    """End Prefect's threads in this process with each module: they would draw random numbers beside other tests."""
+    yield
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for service in (EventsWorker, APILogWorker):
+        service.drain_all(timeout=30, at_exit=False)
+    gc.collect()  # what Prefect's client and boto3 left open is found here, and not in a later test
 
 
 @pytest.fixture

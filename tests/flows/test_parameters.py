@@ -12,7 +12,8 @@ from flows.generate_videos import generate_videos
 from flows.reprocess_failed import reprocess_failed
 
 SHARED = [
-    "destination", "max_cost_usd", "limit", "concurrency", "fresh", "retry_unknown", "preflight", "sheet",
+    "destination", "max_cost_usd", "limit", "where", "prompt", "pictures", "encoding", "concurrency", "fresh", "retry_unknown",
+    "new_run", "preflight", "include_hidden", "sheet",
     "image_column", "prompt_column", "id_column", "name", "deadline_seconds", "shard_size", "approve_above_usd",
 ]  # fmt: skip
 FLOWS = {"generate-videos": generate_videos, "reprocess-failed": reprocess_failed, "generate-shard": generate_shard}

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -13,12 +12,13 @@ import pytest
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.states import Completed, Pending
+from prefect.states import Completed, Failed, Pending
 
 from flows import sharding
 from flows.generate_shard import generate_shard
 from flows.generate_videos import generate_videos
 from reelsheet.sandbox.process import SandboxProcess
+from tasks import this_run
 
 
 class Clock:
@@ -42,7 +42,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 async def server(prefect: None, postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PrefectClient]:
     """A server that knows the shards' deployment, and a process that takes itself for a worker's."""
     monkeypatch.setenv("REELSHEET_LEDGER_URL", postgresql_url)
-    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", str(uuid.uuid4()))
+    monkeypatch.setattr(this_run, "is_of_deployment", lambda: True)
     async with get_client() as client:
         for left in await shard_runs(client):
             await client.delete_flow_run(left.id)
@@ -129,3 +129,35 @@ async def test_where_no_worker_comes_the_run_does_every_shard_itself_after_waiti
     summary = await asyncio.wait_for(run, 60)
     assert (summary["succeeded"], summary["cost_usd"]) == (6, 3.24)
     assert len(sandbox.charges()) == 6
+
+
+async def test_a_shard_that_workers_cannot_begin_is_done_by_the_run_itself_which_names_them(
+    tmp_path: Path, sandbox: SandboxProcess, server: PrefectClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharding, "FINAL_STATES_LIMIT_S", 0.0)
+    monkeypatch.setattr(sharding, "NO_WORKER_LIMIT_S", 1e6)  # there are workers
+    dispatchers = []
+    follow = sharding.ShardDispatcher.follow
+
+    async def followed(self: sharding.ShardDispatcher) -> None:
+        dispatchers.append(self)
+        await follow(self)
+
+    monkeypatch.setattr(sharding.ShardDispatcher, "follow", followed)
+    run = going(tmp_path, sandbox, 4)
+    refused = "The worker on bad-host cannot take part: There is no API key."
+
+    async def begun(number: int) -> bool:
+        return len(await shard_runs(server)) == number
+
+    await until(lambda: begun(2))
+    first, good = await shard_runs(server)
+    await server.set_flow_run_state(first.id, Failed(name="NotStarted", message=refused), force=True)
+    await until(lambda: begun(3))
+    _, second, _ = await shard_runs(server)
+    await server.set_flow_run_state(second.id, Failed(name="NotStarted", message=refused), force=True)
+    await as_a_worker(server, good)
+    summary = await asyncio.wait_for(run, 60)
+    assert (summary["succeeded"], summary["cost_usd"], summary["exit_code"]) == (4, 2.16, 0)
+    assert await begun(3), "it is not begun a third time elsewhere"
+    assert dispatchers[0].run.monitor.remarks.count(refused) == 1

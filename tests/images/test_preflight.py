@@ -130,6 +130,15 @@ async def test_a_picture_is_found_with_its_kind_and_dimensions(shop):
     assert "range: bytes=0-65535" in shop.asked[0].lower()
 
 
+async def test_a_picture_that_is_cut_off_is_refused(shop):
+    for form in ("PNG", "JPEG", "WEBP"):
+        content = encoded(form)
+        shop.files[f"/{form}"] = content[: len(content) * 2 // 3]
+        found = await look_at(shop.url(f"/{form}"))
+        assert found.code is ErrorCode.IMAGE_UNSUPPORTED
+        assert "is cut off" in found.error
+
+
 async def test_each_distinct_address_is_asked_once(shop):
     shop.files |= {"/a": PICTURE, "/b": PICTURE}
     steps = []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from reelsheet.file_types import WEB_PAGE
-from reelsheet.images.sniff import FIRST, cautions, sniff
+from reelsheet.images.sniff import FIRST, cautions, is_cut, sniff
 
 MAGICS = [
     b"",
@@ -159,3 +159,38 @@ def test_a_head_cut_anywhere_is_no_trouble(form):
 def test_a_picture_that_would_unfold_into_gigabytes_is_only_measured():
     header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 2**31 - 1, 2**31 - 1) + b"\x08\x06\0\0\0"
     assert sniff(header).width == 2**31 - 1
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_a_picture_that_ends_too_early_is_known_and_a_complete_one_is_not_taken_for_it(form):
+    complete = encoded(form)
+    for content in (complete, complete + b"trailing bytes of a camera"):
+        assert not is_cut(content, len(content), is_complete=True)
+    for share in (0.3, 0.6, 0.95):
+        cut = complete[: int(len(complete) * share)]
+        assert is_cut(cut, len(cut), is_complete=True)
+    assert not is_cut(complete[:600], None, is_complete=False), "nobody knows how long it is"
+    assert not is_cut(complete[: len(complete) // 2], len(complete), is_complete=False)
+
+
+def test_what_a_picture_says_of_its_own_length_tells_it_from_its_first_bytes():
+    webp, png = encoded("WEBP"), encoded("PNG", (3_000, 3_000))
+    assert is_cut(webp[:200], len(webp) - 10, is_complete=False)
+    head = png[:33] + struct.pack(">I", 900_000) + b"IDAT" + bytes(500)
+    assert is_cut(head, 500_000, is_complete=False)
+    assert not is_cut(head, 1_000_000, is_complete=False)
+
+
+def test_enormous_pictures_are_warned_of():
+    head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII5B", 13, b"IHDR", 30_000, 29_000, 8, 2, 0, 0, 0) + bytes(4)
+    assert any("more than 50 million" in warning for warning in cautions(sniff(head)))
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (600, 400)), (3, (600, 400)), (6, (400, 600)), (8, (400, 600))])
+def test_a_picture_that_the_camera_stored_turned_has_the_size_that_people_see(orientation, size):
+    turned = Image.Exif()
+    turned[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.new("RGB", (600, 400)).save(buffer, "JPEG", exif=turned)
+    picture = sniff(buffer.getvalue())
+    assert (picture.width, picture.height) == size

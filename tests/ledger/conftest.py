@@ -53,6 +53,11 @@ Opens = Callable[..., Process]
 
 
 @pytest.fixture
+def new_ledgers() -> None:
+    """Here the migrations make every new ledger."""
+
+
+@pytest.fixture
 def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite in this process does not wait for the disk: these tests are about states, not about power failures."""
     prepare = database_module._prepare_sqlite
@@ -104,15 +109,20 @@ def assert_adds_up(ledger: Ledger) -> None:
     """The counters of runs and days are the sums over this ledger's own attempts; no identity has two live claims."""
     with ledger.database.read() as connection:
         attempts = [Attempt(*row) for row in connection.execute(select(s.attempts))]
-        for table, key in ((s.runs, "run_id"), (s.days, "day")):
+        for table, keys in ((s.runs, ("run_id",)), (s.days, ("day", "is_play_money"))):
             for row in connection.execute(select(table)).all():
-                own = [a for a in attempts if not a.imported and getattr(a, key) == getattr(row, key)]
+                own = [a for a in attempts if all(getattr(a, key) == getattr(row, key) for key in keys)]
+                own = [a for a in own if not a.imported]
                 sums = [a.money for a in own]
                 for name in Money._fields:
                     assert getattr(row, name) == sum(getattr(money, name) for money in sums), (row, name)
         live = select(s.attempts.c.identity).where(s.attempts.c.state == State.CLAIMED)
         twice = live.group_by(s.attempts.c.identity).having(func.count() > 1)
         assert connection.execute(twice).all() == []
+        runs = connection.execute(select(s.runs)).all()
+    shown = ledger.attempt_money()  # what `status --by` sums up
+    for name in Money._fields:
+        assert sum(getattr(one, name) for one in shown) == sum(getattr(run, name) for run in runs)
 
 
 @pytest.fixture

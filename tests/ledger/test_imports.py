@@ -20,8 +20,9 @@ def delivery(key="videos/a.mp4", number=1):
     return Delivery(number, "/d", 0, 1, key, 10, "", None, None, None)
 
 
-def take(process, *attempts, deliveries=()):
-    return process.ledger.import_attempts(ImportedAttempt(attempt, deliveries) for attempt in attempts)
+def take(process, *attempts, deliveries=(), adds_others=False):
+    imports = (ImportedAttempt(attempt, deliveries) for attempt in attempts)
+    return process.ledger.import_attempts(imports, adds_others=adds_others)
 
 
 def test_what_is_new_is_taken_over_and_never_paid_again(process):
@@ -121,6 +122,48 @@ def test_another_prediction_under_the_same_number_is_left_out(process):
     assert process.ledger.history("a").deliveries == ()
 
 
+def failed(process, prediction):
+    attempt = process.submitted("a", prediction)
+    process.ledger.record_failed(attempt, "generation_failed", "no luck", 9.0)
+
+
+@pytest.mark.parametrize("state", [State.COMPLETED, State.SUBMITTED, State.FAILED])
+def test_a_row_that_failed_here_takes_what_another_ledger_paid_for(process, state):
+    failed(process, "ours")
+    theirs = told(prediction="theirs", state=state)
+    assert take(process, theirs, deliveries=[delivery()], adds_others=True) == 1
+    assert take(process, theirs, deliveries=[delivery()], adds_others=True) == 0
+    history = process.ledger.history("a")
+    assert [(a.number, a.prediction_id, a.imported) for a in history.attempts] == [
+        (1, "ours", False),
+        (2, "theirs", True),
+    ]
+    assert (history.latest.state, history.total_cents) == (state, 108)
+    assert history.delivered("/d") or state == State.FAILED
+    assert process.ledger.run("r1").confirmed_cents == 54
+
+
+def test_a_table_that_a_person_gives_adds_no_prediction(process):
+    """A spreadsheet program may have changed the id."""
+    failed(process, "ours")
+    assert take(process, told(prediction="5.5E+08")) == 0
+    assert process.state() == State.FAILED
+
+
+def test_what_another_ledger_paid_for_does_not_change_a_good_row(process):
+    process.submitted("a", "ours")
+    assert take(process, told(prediction="theirs"), deliveries=[delivery()], adds_others=True) == 0
+    assert [a.prediction_id for a in process.ledger.history("a").attempts] == ["ours"]
+
+
+def test_a_failed_row_that_a_person_settled_takes_no_other_prediction(process):
+    process.unknown()
+    process.ledger.resolve("a", "right")
+    latest = process.ledger.history("a").latest
+    process.ledger.record_failed(latest, "generation_failed", "no luck", 9.0)
+    assert take(process, told(prediction="wrong"), adds_others=True) == 0
+
+
 def test_a_prediction_of_another_row_is_not_given_to_this_one(process):
     process.submitted("b", "p1")
     take(process, told("a", prediction="p1"))
@@ -132,6 +175,15 @@ def test_a_claim_in_flight_is_left_alone(process):
     take(process, told(state=State.SUBMITTED))
     assert process.state() == State.CLAIMED
     process.ledger.record_id(attempt, "ours", 54)
+
+
+def test_a_claim_takes_the_id_that_its_own_run_could_not_record(process):
+    """The ledger was away from the answer on, and its process still counts as alive."""
+    attempt = process.claimed()
+    take(process, told(state=State.SUBMITTED, run="r1", cents=60))
+    assert (process.state(), process.ledger.run("r1").reserved_cents) == (State.SUBMITTED, 0)
+    assert process.ledger.record_id(attempt, "p1", 60).prediction_id == "p1"
+    assert process.ledger.run("r1").confirmed_cents == 60
 
 
 def test_tables_are_remembered_by_what_they_were(process):

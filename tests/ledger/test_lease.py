@@ -162,3 +162,13 @@ def test_what_a_dead_owner_left_says_why_it_is_unknown(opened, registers, identi
         None,
         "submit_unknown",
     ]
+
+
+def test_processes_of_one_account_see_what_each_has_in_flight(process, opens):
+    others = [opens(name).ledger for name in ("r2", "r3", "r4", "r5")]
+    for ledger, account, in_flight in zip(others, ("a", "a", "b", None), (7, 3, 9, 5), strict=True):
+        ledger.share_account(account, in_flight)
+    assert sorted(process.ledger.share_account("a", 30)) == [3, 7]
+    others[0].lease.release()
+    assert process.ledger.share_account("a", 30) == [3]
+    assert process.ledger.share_account(None, 30) == []

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sqlalchemy import text
 
 from reelsheet.errors import LedgerError
-from reelsheet.ledger import Attempt, Claimed, ImportedAttempt, Ledger, State, schema
+from reelsheet.ledger import Ask, Attempt, Claimed, ImportedAttempt, Ledger, RepayRequest, State, schema
 from reelsheet.ledger.database import Database
 
 IDENTITIES = ("a", "b", "c")
@@ -34,7 +34,8 @@ class Processes(RuleBasedStateMachine):
                 connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608 - our own names
         self.ledgers = [self._process(), self._process()]
         self.in_flight: list[tuple[Ledger, Attempt]] = []
-        self.ids: dict[str, str] = {}  # every id that the provider gave → identity
+        self.ids: dict[str, str] = {}  # every id that the provider gave, or a person → identity
+        self.by_hand: set[str] = set()  # those that a person gave
         self.count = 0
         self.runs = [self._run(0, {}), self._run(1, {})]
 
@@ -46,9 +47,11 @@ class Processes(RuleBasedStateMachine):
     def _run(self, process: int, permissions: dict[str, int], command: str | None = None) -> str:
         self.count += 1
         run_id = f"run{self.count}"
+        asks = frozenset({Ask.FRESH})
+        requests = {identity: RepayRequest(number, asks) for identity, number in permissions.items()}
         self.ledgers[process].open_run(
             run_id=run_id, verb="run", source="m", destination="/d", command=command or run_id, flow_run_id=None,
-            options={}, rows=3, cap_cents=CAP, permissions=permissions,
+            options={}, rows=3, cap_cents=CAP, asks=asks, requests=requests,
         )  # fmt: skip
         return run_id
 
@@ -60,7 +63,7 @@ class Processes(RuleBasedStateMachine):
         if isinstance(answer, Claimed):
             self.in_flight.append((ledger, answer.attempt))
             if before is not None and not before.is_free:
-                assert ledger.permissions(self.runs[process]).get(identity) == before.latest.number
+                assert ledger.permissions(self.runs[process])[identity].replaces == before.latest.number
 
     @precondition(lambda self: self.in_flight)
     @rule(data=st.data(), cents=quotes, reuse=st.booleans())
@@ -131,8 +134,12 @@ class Processes(RuleBasedStateMachine):
             self.ledgers[process].resolve(identity, prediction)
         except LedgerError:
             return
+        kept = {attempt.prediction_id for attempt in self.ledgers[process].history(identity).attempts}
+        for given in [given for given in self.by_hand if self.ids.get(given) == identity and given not in kept]:
+            del self.ids[given]  # a person may be wrong, and says so
         if prediction is not None:
             self.ids[prediction] = identity
+            self.by_hand.add(prediction)
 
     @rule(process=processes, identity=identities, state=st.sampled_from([State.UNKNOWN, State.COMPLETED]))
     def told_by_a_destination(self, process: int, identity: str, state: State) -> None:

@@ -13,9 +13,12 @@ from reelsheet.outcomes import RESULT_COLUMNS
     ("header", "role"),
     [
         *((name, "image") for name in ("image", "IMAGE", "Image URL", "image_link", "Image-Src")),
-        *((name, "image") for name in ("images", "Img", "PHOTO")),
+        *((name, "image") for name in ("images", "Img", "PHOTO", "Image Address", "photo_url", "Picture")),
+        *((name, "image") for name in ("PictureURL", "pictures")),
         *((name, "image") for name in ("\ufeffimage", " image ", "Image\u00a0Url", "image\nurl")),
         *((name, "prompt") for name in ("Prompt", "text", "Motion", "Caption")),
+        *((name, "prompt") for name in ("Motion Prompt", "Prompt (English)", "video_prompt", "PROMPTS", "motionprompt")),
+        *((name, "prompt") for name in ("promptText", "Prompt v2", "IMAGEPrompt", "Prompt/Text", "3. Prompt")),
         *((name, "enable_prompt_expansion") for name in ("Enable Prompt Expansion", "enablePromptExpansion")),
         *((name, "enable_prompt_expansion") for name in ("prompt_expansion", "PROMPT-EXPANSION")),
         *((name, "id") for name in ("ID", "sku", "Handle", "name")),
@@ -48,6 +51,43 @@ def test_two_columns_that_claim_one_role_are_named_in_the_refusal(header, named)
     with pytest.raises(ManifestError) as refusal:
         assign_roles(header, {}, "x.csv")
     assert all(name in str(refusal.value) for name in named)
+
+
+@pytest.mark.parametrize(
+    ("header", "taken"),
+    [
+        (["image", "Motion Prompt", "caption"], "Motion Prompt"),
+        (["image", "caption", "text", "Prompt (EN)"], "Prompt (EN)"),
+        (["image", "Video Prompt", "prompt", "text"], "prompt"),
+        (["image", "PROMPT", "Prompt notes"], "PROMPT"),
+        (["image", "prompt_expansion", "Negative Prompt", "prompt id", "PromptStatus", "motion"], "motion"),
+        (["image", "prompt_date", "prompt-version", "promptNotes", "Clip prompt"], "Clip prompt"),
+        (["image", "Teleprompter", "prompted by", "caption"], "caption"),
+    ],
+)
+def test_the_word_prompt_wins_over_caption_text_and_motion(header, taken):
+    assert header[assign_roles(header, {}, "x.csv")["prompt"]] == taken
+
+
+@pytest.mark.parametrize("aside", ["prompt id", "Prompt_Date", "negative prompt", "promptVersion", "Prompt-Status"])
+def test_what_only_speaks_of_prompts_is_no_prompt_but_is_named(aside):
+    for header in (["image", aside], ["image", "caption", aside]):
+        roles = assign_roles(header, {}, "x.csv")
+        assert roles.get("prompt") == (1 if "caption" in header else None)
+        assert f"Column '{aside}' is not used" in unused_warnings(header, roles)[0]
+
+
+def test_several_columns_with_the_word_prompt_are_named_in_the_refusal():
+    header = ["image", "Motion Prompt", "caption", "Prompt (DE)"]
+    with pytest.raises(ManifestError, match=r"'Motion Prompt' and 'Prompt \(DE\)' .* name one with --prompt-column"):
+        assign_roles(header, {}, "x.csv")
+    assert assign_roles(header, {}, "x.csv", is_empty=lambda place: place == 3)["prompt"] == 1
+    assert assign_roles(header, {"prompt": "Prompt (DE)"}, "x.csv", is_empty=lambda place: place == 3)["prompt"] == 3
+
+
+def test_a_typing_error_is_pointed_out_where_a_weaker_column_is_taken():
+    header = ["image", "caption", "Promt"]
+    assert "Column 'Promt' is not used" in unused_warnings(header, assign_roles(header, {}, "x.csv"))[0]
 
 
 def test_a_flag_decides_between_two_claims():
@@ -140,9 +180,55 @@ def test_the_block_of_results_is_found_wherever_it_stands():
     assert result_block([name.upper() for name in header])
 
 
-def test_a_block_with_a_column_missing_is_no_block():
+IDENTITY = "0123456789abcdef" * 4
+
+
+def record(header, **cells):
+    return [(2, [cells.get(name, "") for name in header])]
+
+
+def test_a_block_with_a_column_missing_is_still_a_block():
     for name in RESULT_COLUMNS:
-        assert result_block(["image", *(other for other in RESULT_COLUMNS if other != name)]) == {}
+        header = ["image", *(other for other in RESULT_COLUMNS if other != name)]
+        assert result_block(header, record(header, identity=IDENTITY)).keys() == {*RESULT_COLUMNS} - {name}
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        ["status", "identity", "review"],
+        ["status", "review", "identity", "attempt"],
+        ["identity", "prediction_id", "run_id"],
+        ["status", "error", "cost_usd", "total_cost_usd", "video_uri", "at_risk_usd", "review"],
+        [name for name in RESULT_COLUMNS if name not in {"identity", "run_id", "video_sha256"}],
+        [name for name in RESULT_COLUMNS if name != "status"] + ["my status"],
+    ],
+)
+def test_what_people_leave_of_a_block_is_recognised(left):
+    header = ["sku", "image", *left, "notes"]
+    block = result_block(header, record(header, identity=IDENTITY, status="succeeded"))
+    assert block == {name: place for place, name in enumerate(header) if name in RESULT_COLUMNS}
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        ["status", "error", "warnings", "review", "width", "height", "attempt"],
+        ["status", "identity", "review", "attempt", "run_id"],
+        ["identity"],
+        ["video_uri", "prediction_id", "error_code", "status"],
+        ["cost_usd", "duration_s", "video_bytes", "video_uri"],
+    ],
+)
+def test_a_sheet_of_somebody_else_s_that_has_some_of_our_names_has_no_block(own):
+    header = ["sku", "image", *own]
+    assert result_block(header, record(header, identity="Nordic", status="on sale")) == {}
+
+
+def test_an_input_column_is_not_taken_for_ours_when_ours_was_deleted():
+    header = ["image", "Status", "notes", *(name for name in RESULT_COLUMNS if name != "status")]
+    assert "status" not in result_block(header, record(header, Status="on sale"))
+    assert result_block(header, record(header, Status="Failed"))["status"] == 1
 
 
 def test_a_block_whose_columns_were_moved_about_is_still_a_block():

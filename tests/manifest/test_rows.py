@@ -1,7 +1,9 @@
 """A manifest, read: every record a row, bad rows marked, nothing changed on the way."""
 
+import base64
 import csv
 import io
+import zipfile
 
 import openpyxl
 import pytest
@@ -10,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelsheet.errors import ManifestError
+from reelsheet.manifest import encoding
 from reelsheet.manifest import rows as manifest
-from reelsheet.manifest.rows import Earlier, Manifest, Row
+from reelsheet.manifest.earlier import Earlier
+from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, RowResult, Status
 from reelsheet.results import table as results
 from reelsheet.results import workbook
@@ -156,7 +160,7 @@ def test_a_prompt_is_sent_as_it_stands(text):
 
 @pytest.mark.parametrize("text", [" ", "\u00a0", "\u200b \ufeff", "\n\t"])
 def test_a_prompt_of_spaces_is_none_with_a_warning(text):
-    found = row("image,prompt", CUP, text)
+    found, _ = rows(f'image,prompt\n{CUP},"{text}"\n{CUP},A cup\n')
     assert found.prompt is None
     assert "only spaces" in found.warnings[0]
 
@@ -167,11 +171,42 @@ def test_an_empty_prompt_is_none_without_a_word():
     assert not found.warnings
 
 
-@pytest.mark.parametrize("text", ["NaN", "null", "N/A", "None", "#REF!", " nan "])
+@pytest.mark.parametrize("text", ["NaN", "null", "N/A", "None", " nan "])
 def test_a_word_for_nothing_is_sent_with_a_warning(text):
     found = row("image,prompt", CUP, text)
     assert found.prompt == text
     assert "sent as the prompt" in found.warnings[0]
+
+
+@pytest.mark.parametrize("text", ["#REF!", " #¡VALOR! ", "Err:509", "{{ motion }}", "[object Object]"])
+@pytest.mark.parametrize("column", ["prompt", "image", "prompt_expansion", "take"])
+def test_a_cell_that_nobody_wrote_is_a_problem_where_it_would_be_used(column, text):
+    header = ["image", "notes", "sku", "prompt", "prompt_expansion", "take"]
+    good = dict(zip(header, [CUP, text, text, "A cup", "yes", "1"], strict=True))
+    assert not row(",".join(header), *good.values()).problems
+    (problem,) = row(",".join(header), *(good | {column: text}).values()).problems
+    assert f"'{column}' holds '{text.strip()}'" in problem
+
+
+@pytest.mark.parametrize("text", ["A {{colour}} cup turns", "#N/A turns slowly", "[object Object], slow push in"])
+def test_a_template_that_was_filled_in_halfway_is_warned_of(text):
+    found = row("image,prompt", CUP, text)
+    assert found.prompt == text
+    assert "nobody filled in" in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("cells", "says"),
+    [
+        (
+            f"{CUP},A\n{CUP}?2,\n{CUP}?3,\n,\n",
+            "2 of 3 rows have no prompt; their clips are made from the picture alone.",
+        ),
+        (f"{CUP},A\n{CUP}?2,B\n{CUP}?3,\n", "1 of 3 rows has no prompt; its clip is made from the picture alone."),
+    ],
+)
+def test_rows_without_a_prompt_among_others_are_counted(cells, says):
+    assert read(f"image,prompt\n{cells}").warnings == (says,)
 
 
 @pytest.mark.parametrize("sign", ["\x00", "\x07", "\x1b", "\x0b", "\x7f"])
@@ -188,8 +223,19 @@ def test_long_prompts_are_warned_of_and_endless_ones_refused():
 
 
 @pytest.mark.parametrize("text", ["CafÃ© au lait", "it\u0092s", "don\u00e2\u20ac\u2122t", "Gr\ufffd\ufffde"])
-def test_text_that_went_through_a_wrong_encoding_is_warned_of(text):
-    assert "garbled" in row("image,prompt", CUP, text).warnings[0]
+def test_text_that_went_through_a_wrong_encoding_is_a_problem(text):
+    assert "is garbled" in row("image,prompt", CUP, text).problems[0]
+    assert not row("image,notes", CUP, text).problems
+
+
+def test_an_address_that_lost_letters_is_a_problem():
+    assert "is garbled" in row("image", "https://cdn.shop.example/Gr\ufffd\ufffde.jpg").problems[0]
+
+
+def test_text_that_may_be_garbled_in_a_part_is_warned_of():
+    found = row("image,prompt", CUP, "“CafÃ© au lait” 日本")
+    assert not found.problems
+    assert "looks garbled" in found.warnings[0]
 
 
 def test_a_prompt_that_swallowed_the_next_row_is_warned_of():
@@ -210,7 +256,9 @@ def test_rows_of_a_guessed_encoding_are_warned_of_where_it_matters():
     ("text", "expected"),
     [
         *((text, True) for text in ("true", "TRUE", "Yes", "y", "1", "1.0", " on ")),
+        *((text, True) for text in ("WAHR", "Ja", "VRAI", "oui", "VERDADERO", "Sí", "si\u0301", "VERO", "sì")),
         *((text, False) for text in ("false", "No", "n", "0", "OFF")),
+        *((text, False) for text in ("FALSCH", "nein", "FAUX", "Non", "FALSO", "no ")),
         *((text, None) for text in ("", " ", "\u00a0")),
     ],
 )
@@ -220,7 +268,7 @@ def test_prompt_expansion_is_yes_no_or_unsaid(text, expected):
     assert not found.problems
 
 
-@pytest.mark.parametrize("text", ["WAHR", "oui", "2", "maybe", "truefalse"])
+@pytest.mark.parametrize("text", ["igen", "2", "maybe", "truefalse", "wahrscheinlich"])
 def test_any_other_word_is_a_problem_that_names_it(text):
     assert f"says '{text}'" in row("image,prompt_expansion", CUP, text).problems[0]
 
@@ -376,6 +424,77 @@ def test_a_hidden_first_sheet_is_not_the_first():
     assert read(xlsx(book)).rows[0].image == CUP
 
 
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        (
+            "# id | required,# title,# image | jpg\nid,title,image_link\nA1,Mug,{CUP}\n",
+            "Line 2 looks like the column names: delete the lines above it.",
+        ),
+        (
+            "Feed\tv2\t\nSeller SKU\tName\tMain Image URL\nitem_sku\titem_name\tmain_image_url\nA1\tMug\t{CUP}\n",
+            "Line 3 looks like the column names, and 'main_image_url' holds web addresses: delete the lines above it and add --image-column 'main_image_url'.",
+        ),
+        ("Exported\n\nsku;Foto\nA1;{CUP}\nA2;{CUP}\n", "add --image-column 'Foto'."),
+        (
+            "Titel;Foto;Link\nTasse;{CUP};https://shop.example/7\n",
+            "'Foto' holds web addresses: add --image-column 'Foto'.",
+        ),
+        ("Produkt,Seite,Bild 1\nTasse,https://shop.example/7,{CUP}\n", "add --image-column 'Bild 1'."),
+        (
+            "a|b,c\nimage|prompt\n{CUP}|x, y\n",
+            "Line 2, divided by vertical bars, looks like the column names: delete the lines above it.",
+        ),
+        (
+            "sep=;\nShop export\nimage;prompt\n{CUP};x\n",
+            "Line 3 looks like the column names: delete the lines above it.",
+        ),
+    ],
+)
+def test_one_hint_names_line_delimiter_and_column(content, hint):
+    with pytest.raises(ManifestError) as refused:
+        read(content.replace("{CUP}", CUP))
+    assert str(refused.value).endswith(hint)
+    assert str(refused.value).count("--image-column") == hint.count("--image-column")
+    assert "Is it" not in str(refused.value)
+
+
+def test_what_the_hint_says_works():
+    content = f"Feed,v2\n\nSeller SKU,Picture 1,Picture 2\nA1,{CUP},{CUP}?2\n"
+    with pytest.raises(ManifestError, match=r"Line 3 looks .* 'Picture 1' .*--image-column 'Picture 1'"):
+        read(content)
+    fixed = "\n".join(content.splitlines()[2:])
+    assert rows(fixed, image_column="Picture 1")[0].image == CUP
+
+
+def test_line_and_sheet_are_named_together():
+    book = sheet_of(["Numbers Sheet Name", "Numbers Table Name"], ["Sheet 1", "Table 1"])
+    book.create_sheet("Table 1").append(["Spring"])
+    for record in (["sku", "photo"], ["A1", CUP]):
+        book["Table 1"].append(record)
+    book.create_sheet("Archive").sheet_state = "hidden"
+    with pytest.raises(ManifestError) as refused:
+        read(xlsx(book))
+    assert str(refused.value).endswith(
+        "Line 2 of the sheet 'Table 1' looks like the column names: add --sheet 'Table 1' and delete the lines above it."
+    )
+
+
+@pytest.mark.parametrize("sheet", [f"{CUP}\n{CUP}\n", f"A1,{CUP},turn\nA2,{CUP},orbit\n", f"a;{CUP}\nb;{CUP}\n"])
+def test_a_sheet_without_column_names_is_told_to_add_them_so_that_its_first_row_is_not_lost(sheet):
+    with pytest.raises(ManifestError, match="so it is a row and not the column names: put a line above"):
+        read(sheet)
+
+
+def test_a_column_that_a_flag_names_is_looked_for_in_other_lines_and_sheets():
+    book = sheet_of(["notes"], ["x"])
+    book.create_sheet("Shots").append(["image", "motif"])
+    with pytest.raises(ManifestError, match=r"Line 1 of the sheet 'Shots' .*: add --sheet 'Shots'"):
+        read(xlsx(book), prompt_column="motif")
+    with pytest.raises(ManifestError, match="no column 'motif', which --prompt-column names"):
+        read(f"image,text\n{CUP},x\n", prompt_column="motif")
+
+
 @pytest.mark.parametrize("first", [[], [["about this file"], ["x"]]], ids=["empty", "notes"])
 def test_pictures_on_another_sheet_are_pointed_at(first):
     book = sheet_of(*first)
@@ -396,6 +515,30 @@ def test_a_title_above_the_column_names_is_pointed_at():
         read(f"Summer campaign 2026\n\nimage,prompt\n{CUP},A cup\n")
 
 
+def test_a_column_that_is_empty_throughout_claims_nothing():
+    found = read(f"id,sku,image,photo,prompt,caption,Take,take\n,7,,{CUP},,Slow push in,,2\n,8,,{CUP},,,,\n")
+    assert found.rows[0] == Row(0, 2, CUP, "Slow push in", None, 2, "7")
+    assert "Column 'prompt' is empty, so the prompts are taken from 'caption'." in found.warnings
+
+
+def test_an_empty_column_of_pictures_is_still_the_one_where_there_is_no_other():
+    found = read("image,prompt\n,one\n,two\n")
+    assert all("'image': the cell is empty" in row.problems[0] for row in found.rows)
+    assert read("image,photo,prompt\n,,one\n").rows[0].problems
+
+
+def test_a_column_that_only_links_fill_is_not_empty():
+    book = sheet_of(["image", "photo", "prompt"], [None, None, "A cup"])
+    book.active["B2"].hyperlink = CUP
+    book.active["B2"].value = " "
+    assert rows(xlsx(book))[0].image == CUP
+
+
+def test_an_empty_prompt_column_is_told_though_nothing_takes_its_place():
+    found = read(f"image,prompt\n{CUP},\n{CUP}?2,\n")
+    assert found.warnings == ("Column 'prompt' is empty, so none is sent.",)
+
+
 def test_flags_name_the_columns():
     found = read(f"a;b;c\n{CUP};two;three\n", image_column="A", prompt_column="b", id_column="c")
     assert (found.rows[0].image, found.rows[0].prompt, found.rows[0].id) == (CUP, "two", "three")
@@ -411,6 +554,130 @@ def test_a_missing_column_of_prompts_is_not_looked_for_among_the_pictures():
 def test_flags_decide_on_the_delimiter_too():
     found = read(f"image,x;motif\n{CUP};two\n", image_column="image,x", prompt_column="motif")
     assert found.columns == ("image,x", "motif")
+
+
+def test_a_merged_picture_or_prompt_counts_for_each_row_and_a_blank_csv_cell_for_none():
+    book = sheet_of(
+        ["sku", "image", "prompt"], [1, CUP, "turn"], [2, None, "tilt"], [3, None, None], [4, f"{CUP}?4", None]
+    )
+    book.active.merge_cells("B2:B4")
+    book.active.merge_cells("C3:C4")
+    found = read(xlsx(book))
+    assert [(row.image, row.prompt) for row in found.rows] == [
+        (CUP, "turn"),
+        (CUP, "tilt"),
+        (CUP, "tilt"),
+        (f"{CUP}?4", None),
+    ]
+    assert cells(found)[2] == ("3", CUP, "tilt")
+    assert found.warnings == ("1 of 4 rows has no prompt; its clip is made from the picture alone.",)
+    text = "\n".join(["sku,image,prompt", f"1,{CUP},turn", "2,,tilt", f"3,{CUP},"])
+    assert [(row.image, row.prompt) for row in rows(text)] == [(CUP, "turn"), ("", "tilt"), (CUP, None)]
+
+
+def test_an_error_of_a_workbook_is_a_problem_whatever_its_words():
+    book = sheet_of(["image", "prompt", "notes"], [CUP, "#N/A", "#N/A"], [CUP, "fine", "x"])
+    content = xlsx(book)
+    for word in ("#N/A", "#SPOOKY", "error"):
+        (found, _) = rows(patched(content, b"#N/A", word.encode()))
+        assert found.problems == (
+            f"Column 'prompt' holds '{word}', the error of a formula that failed; correct the cell.",
+        )
+
+
+def patched(content: bytes, old: bytes, new: bytes) -> bytes:
+    """The workbook with other bytes in its sheet."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as before, zipfile.ZipFile(buffer, "w") as after:
+        for name in before.namelist():
+            after.writestr(name, before.read(name).replace(old, new) if "sheet1" in name else before.read(name))
+    return buffer.getvalue()
+
+
+def picture(tmp_path) -> str:
+    (tmp_path / "cup.png").write_bytes(
+        base64.b64decode(
+            "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+        )
+    )
+    return str(tmp_path / "cup.png")
+
+
+@pytest.mark.parametrize("how", ["insert_image", "embed_image"])
+def test_a_picture_in_the_workbook_is_told_for_what_it_is(tmp_path, how):
+    buffer = io.BytesIO()
+    with xlsxwriter.Workbook(buffer) as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["sku", "image", "prompt"])
+        sheet.write_row(1, 0, ["1", "", "turn"])
+        sheet.write_row(2, 0, ["2", CUP, "turn"])
+        sheet.write_row(3, 0, ["3", "", "turn"])
+        getattr(sheet, how)("B2", picture(tmp_path))
+    found = rows(buffer.getvalue())
+    assert "a picture that lies in the workbook itself" in found[0].problems[0]
+    assert not found[1].problems
+    assert "the cell is empty" in found[2].problems[0]
+
+
+def test_an_address_counts_though_a_picture_lies_over_it(tmp_path):
+    """As reelsheet's own workbook has its thumbnails."""
+    buffer = io.BytesIO()
+    with xlsxwriter.Workbook(buffer) as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["sku", "image", "prompt"])
+        sheet.write_row(1, 0, ["1", CUP, "turn"])
+        sheet.write_row(2, 0, ["2", "", "turn"])
+        sheet.write_url(2, 1, CUP, string="the cup")
+        for place in ("B2", "C2", "B3"):
+            sheet.insert_image(place, picture(tmp_path))
+    assert [(row.image, row.prompt, row.problems) for row in rows(buffer.getvalue())] == [(CUP, "turn", ())] * 2
+
+
+def test_pictures_without_any_row_are_mentioned(tmp_path):
+    buffer = io.BytesIO()
+    with xlsxwriter.Workbook(buffer) as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["image"])
+        sheet.insert_image("A2", picture(tmp_path))
+    assert "Pictures that lie in the workbook are no rows." in read(buffer.getvalue()).warnings[0]
+
+
+@pytest.mark.parametrize("formula", ['=HYPERLINK(C2,"view")', "=IMAGE($C2)"])
+def test_a_formula_that_takes_the_address_from_another_cell_is_told_with_its_column(formula):
+    book = sheet_of(["image", "prompt", "link"], [formula, "turn", CUP])
+    (problem,) = rows(xlsx(book))[0].problems
+    assert "column C, 'link', holds it; use that column (--image-column 'link')" in problem
+    assert problem == sheet("image,prompt,link", formula, "turn", CUP).rows[0].problems[0], "in CSV as well"
+    (found,) = rows(xlsx(book), image_column="link")
+    assert (found.image, found.problems) == (CUP, ())
+
+
+def test_a_formula_that_puts_an_address_together_is_told():
+    (found,) = rows(xlsx(sheet_of(["image"], ['=HYPERLINK("https://shop.example/"&"1.jpg","view")'])))
+    assert 'takes its address from a formula ("https://shop.example/"&"1.jpg")' in found.problems[0]
+
+
+def test_a_formula_that_shows_the_address_is_its_address():
+    book = sheet_of(["image", "link"], ["=HYPERLINK(B2)", CUP])
+    content = patched(xlsx(book), b"<v />", b"<v>https://cdn.shop.example/shown.jpg</v>")
+    content = patched(content, b"<v></v>", b"<v>https://cdn.shop.example/shown.jpg</v>")
+    assert rows(content)[0].image == "https://cdn.shop.example/shown.jpg"
+
+
+def test_rows_that_a_filter_or_a_closed_group_hides_are_left_out():
+    book = sheet_of(["image"], *([f"https://cdn.shop.example/{n}.jpg"] for n in range(6)))
+    book.active.auto_filter.ref = "A1:A7"
+    book.active.row_dimensions[3].hidden = True
+    book.active.row_dimensions.group(5, 6, hidden=True)
+    found = rows(xlsx(book))
+    assert [row.line for row in found if row.left_out is ErrorCode.HIDDEN] == [3, 5, 6]
+    assert not any(row.left_out for row in rows(xlsx(book), include_hidden=True))
+
+
+def test_names_of_columns_in_a_hidden_row_count():
+    book = sheet_of(["image"], [CUP])
+    book.active.row_dimensions[1].hidden = True
+    assert [row.left_out for row in rows(xlsx(book))] == [None]
 
 
 # Results that are fed back
@@ -434,14 +701,22 @@ def test_a_results_file_is_recognised_and_its_columns_taken_off():
     assert again.result_columns == RESULT_COLUMNS
     assert list(again.records()) == list(first.records())
     assert again.rows[0].earlier == Earlier("succeeded", 2, "f" * 64, "=p1", "redo")
-    assert again.rows[1].earlier == Earlier("invalid", None, "", "", "")
+    assert again.rows[1].earlier == Earlier("invalid", None, "", "", "", "invalid_row")
     assert read(f"image\n{CUP}\n").rows[0].earlier is None
+
+
+def test_a_row_that_the_results_call_hidden_is_left_out_until_hidden_rows_are_asked_for():
+    first = read(f"image\n{CUP}?1\n{CUP}?2\n{CUP}?3\n")
+    told = [outcome(Status.SKIPPED, error_code=code) for code in (ErrorCode.HIDDEN, ErrorCode.OVER_LIMIT)]
+    content = results.results_csv(first, [*told, outcome(Status.UNDELIVERED, error_code=ErrorCode.HIDDEN)])
+    assert [row.left_out for row in rows(content)] == [ErrorCode.HIDDEN, None, None]
+    assert not any(row.left_out for row in rows(content, include_hidden=True))
 
 
 def test_results_of_an_excel_user_who_saved_them_with_semicolons_are_results():
     text = results.results_csv(read(f"image,prompt\n{CUP},one; two\n"), [outcome(review="")]).decode()
     table = [*csv.reader(io.StringIO(text, newline=""))]
-    table[1][-1] = "Redo "
+    table[1][table[0].index("review")] = "Redo "
     saved = io.StringIO()
     csv.writer(saved, delimiter=";").writerows(table)
     again = read(saved.getvalue().encode("utf-8-sig"))
@@ -539,10 +814,7 @@ def test_any_bytes_give_a_sentence_or_a_row_for_each_record(content):
     assert found.table.shape == (len(found.rows), len(found.columns))
     assert all(isinstance(cell, str) for record in cells(found) for cell in record)
     assert all(row.image or row.problems for row in found.rows)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("utf-16") if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else content.decode("latin-1")
+    text = encoding.decode(content, "shop.csv").text.decode()
     counts = {
         sum(any(map(str.strip, record)) for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
         - 1

@@ -37,6 +37,37 @@ def test_a_file_in_the_home_folder_is_read(tmp_path, monkeypatch):
     assert len(rows.read("~/shop.csv").rows) == 1
 
 
+@pytest.mark.parametrize("name", ["~draft.csv", "~", "~nobody-here/shop.csv"])
+def test_a_name_that_begins_with_a_tilde_is_a_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "~draft.csv").write_bytes(CSV)
+    (tmp_path / "~nobody-here").mkdir()
+    (tmp_path / "~nobody-here" / "shop.csv").write_bytes(CSV)
+    if name == "~":
+        assert "is a folder" in refusal(name)
+    else:
+        assert len(rows.read(name).rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "program", "sheet"),
+    [
+        ("~$brief.xlsx", "Excel", "brief.xlsx"),
+        ("~$Brief Herbst.csv", "Excel", "Brief Herbst.csv"),
+        (".~lock.brief.xlsx#", "LibreOffice", "brief.xlsx"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["", "shop/", "s3://briefs/spring/"])
+def test_a_lock_file_is_told_with_the_sheet_that_it_stands_for(tmp_path, monkeypatch, folder, name, program, sheet):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop").mkdir()
+    (tmp_path / name).write_bytes(b"\x03Ann" + bytes(161))
+    told = refusal(folder + name)
+    assert f"{program} keeps this file while {sheet} is open" in told
+    assert told.endswith(f"give the sheet itself: {folder}{sheet}.")
+
+
 def test_a_missing_file_is_told_what_is_near(tmp_path):
     (tmp_path / "shop_summer.csv").write_bytes(CSV)
     assert f"Did you mean {tmp_path / 'shop_summer.csv'}?" in refusal(tmp_path / "shop-summer.csv")

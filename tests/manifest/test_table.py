@@ -59,7 +59,7 @@ def test_unicode_is_read_as_it_was_saved(encoding):
     table = read("image,née\na,Größe 日本 😀\n".encode(encoding))
     assert table.header == ("image", "née")
     assert table.records == [(2, ["a", "Größe 日本 😀"])]
-    assert not table.encoding_guessed
+    assert not table.decoded.is_guessed
     assert not table.warnings
 
 
@@ -69,22 +69,18 @@ def test_utf_16_of_either_order_is_read(mark):
     assert read(mark + body).records == [(2, ["ü"])]
 
 
-def test_anything_else_is_windows_1252_with_a_warning():
+def test_what_excel_saves_in_western_europe_is_windows_1252_with_a_warning():
     table = read("image,n\na,Caf\u00e9 \u201eGr\u00f6\u00dfe\u201c \u20ac\n".encode("cp1252"))
     assert table.records == [(2, ["a", "Café „Größe“ €"])]
-    assert table.encoding_guessed
+    assert (table.decoded.encoding, table.decoded.others) == ("cp1252", ())
     assert "guessed encoding" in table.warnings[0]
 
 
 def test_a_few_other_bytes_in_marked_utf_8_garble_only_themselves():
     table = read("\ufeffimage,n\na,Größe 日本\n".encode() + b"b,Caf\xe9\n")
     assert table.header == ("image", "n")
-    assert [cells for _, cells in table.records] == [["a", "Größe 日本"], ["b", "Café"]]
-    assert table.encoding_guessed
-
-
-def test_bytes_that_windows_1252_does_not_know_stay_visible_as_control_characters():
-    assert read(b"image\n\x81\x8d\x8f\x90\x9d\xe9\n").records == [(2, ["\x81\x8d\x8f\x90\x9dé"])]
+    assert [cells for _, cells in table.records] == [["a", "Größe 日本"], ["b", "Caf\ufffd"]]
+    assert "except for a few bytes" in table.warnings[0]
 
 
 def test_a_second_byte_order_mark_is_no_part_of_the_first_name():

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelsheet.manifest import xlsx
-from reelsheet.manifest.xlsx import SpreadsheetError, Workbook, link_of
+from reelsheet.manifest import worksheet, xlsx
+from reelsheet.manifest.worksheet import Oddity, SpreadsheetError, link_of, link_source_of
+from reelsheet.manifest.xlsx import Workbook
 
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 STRICT = "http://purl.oclc.org/ooxml/spreadsheetml/main"
@@ -142,6 +143,25 @@ def test_the_address_in_a_formula_is_taken_where_it_stands_there_whole(formula, 
     assert link_of(formula) == expected
 
 
+@pytest.mark.parametrize(
+    ("formula", "source"),
+    [
+        ('HYPERLINK(D2,"view")', "D2"),
+        ("=_xlfn.IMAGE($D$2)", "$D$2"),
+        ("=image( AB12 ;;1)", "AB12"),
+        ('=HYPERLINK("https://a.example/"&A2,"x")', '"https://a.example/"&A2'),
+        ('=IMAGE(VLOOKUP(A2,Links!A:B,2,0),"x")', "VLOOKUP(A2,Links!A:B,2,0)"),
+        ('=HYPERLINK(Table1[[#This Row],[link]],"x")', "Table1[[#This Row],[link]]"),
+        ('=HYPERLINK(CONCAT("a,b)",C2))', 'CONCAT("a,b)",C2)'),
+        ('=HYPERLINK("https://a.example/1.jpg","x")', ""),
+        ('=IF(A2="","",IMAGE(D2))', ""),
+        ("=IMAGE(D2", "D2"),
+    ],
+)
+def test_where_a_formula_takes_an_address_from_is_told(formula, source):
+    assert link_source_of(formula) == source
+
+
 def test_formulas_give_their_saved_value_or_are_told_to_have_none():
     sheet = (
         '<sheetData><row r="1">'
@@ -156,12 +176,95 @@ def test_formulas_give_their_saved_value_or_are_told_to_have_none():
     )
     found = grid(by_hand(sheet))
     assert found.rows[0][1] == ["cup.jpg", "2", "=A1&B1", "", "#DIV/0!", "Photo", "https://a.example/2.jpg"]
-    assert found.unsaved == {(1, 2)}
+    assert found.odd == {(1, 2): Oddity.UNSAVED, (1, 4): Oddity.FAILED}
     assert found.links == {
         (1, 5): "https://a.example/1.jpg",
         (1, 6): "https://a.example/2.jpg",
         (2, 6): "https://a.example/2.jpg",
     }
+
+
+def test_a_merged_cell_counts_for_each_of_its_rows():
+    text = '<c r="{}" t="inlineStr"><is><t>{}</t></is></c>'
+    rows = {
+        1: [("A1", "sku"), ("B1", "image"), ("C1", "prompt")],
+        2: [("A2", "one"), ("B2", "a"), ("C2", "turn")],
+        3: [("A3", "two"), ("C3", "what the merged cell covers")],
+        6: [("A6", "six")],
+        7: [("A7", "seven"), ("B7", "b"), ("C7", "of its own")],
+    }
+    sheet = "".join(
+        f'<row r="{row}">{"".join(text.format(*cell) for cell in cells)}</row>' for row, cells in rows.items()
+    )
+    merges = "".join(f'<mergeCell ref="{ref}"/>' for ref in ("C2:C6", "B2:B6", "A8:A9", "D1:E1", "D2:F3", "nonsense"))
+    found = grid(by_hand(f"<sheetData>{sheet}</sheetData><mergeCells>{merges}</mergeCells>"))
+    assert [(row, [cell for cell in cells if cell]) for row, cells in found.rows] == [
+        (1, ["sku", "image", "prompt"]),
+        (2, ["one", "a", "turn"]),
+        (3, ["two", "a", "turn"]),
+        (6, ["six", "a", "turn"]),
+        (7, ["seven", "b", "of its own"]),
+    ]
+
+
+def test_what_is_known_of_a_merged_cell_counts_for_each_of_its_rows():
+    sheet = (
+        '<sheetData><row r="1"><c r="A1"><v>1</v></c></row>'
+        '<row r="2"><c r="A2"><v>1</v></c><c r="B2" t="e"><v>#N/A</v></c><c r="C2"><f>IMAGE(A2)</f></c></row>'
+        '<row r="3"><c r="A3"><v>1</v></c></row></sheetData>'
+        '<mergeCells><mergeCell ref="B2:B3"/><mergeCell ref="C2:C3"/><mergeCell ref="D2:D3"/></mergeCells>'
+        '<hyperlinks><hyperlink ref="D2" r:id="r1"/></hyperlinks>'
+    )
+    relations = f'<Relationship Id="r1" Type="{RELATIONS}/hyperlink" Target="https://a.example" TargetMode="External"/>'
+    found = grid(by_hand(sheet, relations=relations))
+    assert found.odd[3, 1] is Oddity.FAILED
+    assert found.link_sources[3, 2] == "A2"
+    assert found.links[3, 3] == "https://a.example"
+
+
+def test_columns_that_are_named_in_a_merged_cell_are_not_named_again_below():
+    sheet = '<sheetData><row r="1"><c r="A1" t="str"><v>image</v></c></row><row r="2"><c r="B2"><v>1</v></c></row>'
+    found = grid(by_hand(f'{sheet}</sheetData><mergeCells><mergeCell ref="A1:A2"/></mergeCells>'))
+    assert found.rows[1] == (2, ["", "1"])
+
+
+def test_endlessly_many_merged_cells_are_refused(monkeypatch):
+    monkeypatch.setattr(xlsx, "_LINK_LIMIT", 100)
+    rows = "".join(f'<row r="{row}"><c r="A{row}"><v>1</v></c></row>' for row in range(1, 30))
+    merges = '<mergeCell ref="B2:B1048576"/>' * 5
+    with pytest.raises(SpreadsheetError, match="more merged cells"):
+        grid(by_hand(f"<sheetData>{rows}</sheetData><mergeCells>{merges}</mergeCells>"))
+
+
+def anchor(kind, *corners, shape="pic"):
+    """An anchor of a drawing; `corners` are (column, row) from 0."""
+    places = "".join(
+        f"<xdr:{name}><xdr:col>{column}</xdr:col><xdr:colOff>9</xdr:colOff><xdr:row>{row}</xdr:row></xdr:{name}>"
+        for name, (column, row) in zip(("from", "to"), corners, strict=False)
+    )
+    return f"<xdr:{kind}>{places}<xdr:{shape}><xdr:blipFill/></xdr:{shape}></xdr:{kind}>"
+
+
+def test_pictures_in_and_over_cells_are_found():
+    sheet = (
+        '<sheetData><row r="1"><c r="A1"><v>1</v></c></row><row r="2"><c r="B2" t="e" vm="1"><v>#VALUE!</v></c>'
+        '<c r="C2" t="str"><f>_xlfn.DISPIMG("ID_1",1)</f><v>=DISPIMG("ID_1",1)</v></c>'
+        '<c r="D2" t="e" vm="1"><f>_xlfn.IMAGE("https://a.example/1.jpg")</f><v>#VALUE!</v></c></row></sheetData>'
+        '<drawing r:id="r1"/>'
+    )
+    drawing = (
+        '<xdr:wsDr xmlns:xdr="x">'
+        + anchor("twoCellAnchor", (4, 4), (5, 6))
+        + anchor("oneCellAnchor", (0, 8))
+        + anchor("twoCellAnchor", (0, 10), (1, 11), shape="graphicFrame")
+        + anchor("absoluteAnchor")
+        + "</xdr:wsDr>"
+    )
+    relations = f'<Relationship Id="r1" Type="{RELATIONS}/drawing" Target="../drawings/drawing1.xml"/>'
+    found = grid(_replaced(by_hand(sheet, relations=relations), "xl/drawings/drawing1.xml", drawing))
+    over = [(5, 4), (6, 4), (7, 4), (9, 0)]
+    assert found.odd == dict.fromkeys([(2, 1), (2, 2)], Oddity.PICTURE) | dict.fromkeys(over, Oddity.COVERED)
+    assert found.links == {(2, 3): "https://a.example/1.jpg"}
 
 
 def test_rich_text_is_joined_and_phonetic_guides_are_left_out():
@@ -204,6 +307,19 @@ def test_a_million_formatted_blank_rows_cost_nothing():
 
 
 @pytest.mark.parametrize(
+    "attributes",
+    ['hidden="1"', "hidden='true'", 'hidden="1" outlineLevel="2" collapsed="1"', 'ht="0" customHeight="1"', 'ht="0.0"'],
+)
+def test_rows_that_are_not_shown_are_told_however_they_are_hidden(attributes):
+    cell = "<c t='n'><v>1</v></c>"
+    shown = 'hidden="0" ht="15.75"', 'hidden="false" outlineLevel="1"', 'ht="0.75"', ""
+    rows = "".join(f"<row {other}>{cell}</row>" for other in (*shown, attributes))
+    found = grid(by_hand(f"<sheetData>{rows}<row {attributes}/></sheetData>"))
+    assert [row for row, _ in found.rows] == [1, 2, 3, 4, 5]
+    assert found.hidden == {5}
+
+
+@pytest.mark.parametrize(
     ("sheet", "says"),
     [
         ('<sheetData><row r="99999999"><c><v>1</v></c></row></sheetData>', "row numbered 99999999"),
@@ -242,7 +358,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(monkeypatch):
 
 
 def test_too_many_cells_and_links_are_refused(monkeypatch):
-    monkeypatch.setattr(xlsx, "_CELL_LIMIT", 100)
+    monkeypatch.setattr(worksheet, "_CELL_LIMIT", 100)
     with pytest.raises(SpreadsheetError, match="more cells"):
         grid(by_hand('<sheetData><row><c r="BZ1"><v>1</v></c></row><row><c r="BZ2"><v>1</v></c></row></sheetData>'))
     monkeypatch.setattr(xlsx, "_LINK_LIMIT", 100)

@@ -261,12 +261,25 @@ def test_an_adopted_prediction_has_a_place():
     assert pace.wait() == 0
 
 
-def test_the_end_can_be_told_once_the_window_is_known():
-    pace, _ = _pace()
-    assert pace.eta(100, 30.0) is None
+def test_each_place_takes_the_next_row_as_soon_as_it_is_free():
     pace, _ = _full(10)
-    assert pace.eta(0, 30.0) == 30
-    assert pace.eta(90, 30.0) == pytest.approx(300)
+    left = [float(n) for n in range(20, 30)]
+    assert pace.seconds_left(0, left, 30.0) == 29
+    assert pace.seconds_left(1, left, 30.0) == 20 + 30
+    assert pace.seconds_left(10, left, 30.0) == 29 + 30
+    assert pace.seconds_left(90, left, 30.0) == pytest.approx(29 + 9 * 30)
+    assert pace.seconds_left(0, [], 30.0) == 30  # none of the ten is answered yet
+
+
+def test_so_many_places_as_expected_while_no_limit_was_found():
+    pace, _ = _pace()
+    assert pace.seconds_left(12, [], 30.0, most=3) == 120
+    assert pace.seconds_left(12, [], 30.0) == 30
+    assert pace.seconds_left(0, [], 30.0) == 0
+
+
+def test_the_pace_can_be_told():
+    pace, _ = _full(10)
     view = pace.snapshot()
     assert (view.in_flight, view.window) == (10, 10)
     assert view.per_minute > 0
@@ -276,14 +289,12 @@ EVENTS = ("send", "accept", "refuse", "refuse later", "unsend", "finish", "adopt
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.lists(st.sampled_from(EVENTS), max_size=120), st.one_of(st.none(), st.integers(1, 9)), st.booleans())
+@given(st.lists(st.sampled_from(EVENTS), max_size=120), st.one_of(st.none(), st.integers(1, 9)))
 def test_whatever_happens_the_ceiling_holds_and_the_pace_goes_on(  # noqa: C901, PLR0912 - one arm an event
-    events, ceiling, anticipating
+    events, ceiling
 ):
     clock = Clock()
-    pace = CongestionWindow(
-        ceiling=ceiling, clock=clock, rng=_chance(1), unseen=(lambda: 2.5) if anticipating else None
-    )
+    pace = CongestionWindow(ceiling=ceiling, clock=clock, rng=_chance(1))
     unanswered = running = adopted = 0
     for event in events:
         clock.now += 0.05
@@ -359,13 +370,10 @@ def test_sixty_known_places_are_kept_full():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.25, 0.5])
-def test_places_are_taken_again_before_a_poll_has_shown_them_free(sigma):
-    """Without estimates three polls cannot see jittered completions at once; the places need not wait for them."""
+def test_places_whose_clips_are_done_are_used_before_a_poll_shows_it(sigma):
+    """Without estimates three polls cannot see jittered completions at once; the limit found allows for that."""
     provider, client = _alone(sim.Places(60), sim.log_normal(5, sigma), 900)
-    _, waiting = _alone(sim.Places(60), sim.log_normal(5, sigma), 900, anticipate=False)
-    greedy = sim.greedy(provider.latencies, 60)
-    assert client.seconds <= 1.09 * greedy
-    assert client.seconds < waiting.seconds
+    assert client.seconds <= 1.09 * sim.greedy(provider.latencies, 60)
     assert client.refusals <= 0.13 * 900
 
 
@@ -424,6 +432,45 @@ def test_nothing_arrives_before_a_retry_after_has_passed(limit):
     for at, told in provider.refusals:
         early = [arrival for arrival in provider.arrivals if at + client.trip < arrival < at + told]
         assert not early
+
+
+def test_processes_of_one_account_go_to_the_mean_of_what_they_have_in_flight():
+    """Once for each turnover, so that a change shows before the next."""
+    pace, _ = _full(30)
+    pace.share([0])
+    assert pace.window == 22.5
+    pace.share([0])
+    assert pace.window == 22.5
+    for _ in range(30):
+        pace.finished()
+    for _ in range(22):
+        pace.sent()
+        pace.accepted()
+    pace.share([22, 22])
+    assert pace.window == pytest.approx(22)
+
+
+@pytest.mark.parametrize("more", [{}, {"ceiling": 2}])
+def test_a_process_at_its_own_ceiling_or_on_hold_wants_no_share_of_the_account(more):
+    async def main():
+        gate = Gate(_pace(**more)[0])
+        waiting = [asyncio.ensure_future(gate.admit(n)) for n in range(5)]
+        await asyncio.sleep(0)
+        wants = gate.wants_more
+        gate.hold(True)
+        assert not gate.wants_more
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return wants
+
+    assert asyncio.run(main()) is (not more)
+
+
+def test_without_others_nothing_is_given_up():
+    pace, _ = _full(30)
+    pace.share([])
+    assert pace.window == 30
 
 
 def _shares(limit, latency, starts, until, seed):

@@ -2,8 +2,6 @@
 
 import asyncio
 import importlib.util
-import itertools
-import math
 import random
 import statistics
 import sys
@@ -14,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelsheet.pacing.latencies import Latencies, learn, plan
 from reelsheet.pacing.poll_schedule import PollSchedule, Watch, estimate_seconds
 
 
@@ -105,66 +102,6 @@ def test_an_estimate_of_any_kind_is_a_time_or_none(told):
     assert seconds is None or 0 < seconds < 86400
 
 
-# --- latencies and plans
-
-
-def test_those_still_waiting_count_against_the_quick_ones():
-    """Ten of a hundred are done at 1 s, ninety were looked at then and were not."""
-    learned = learn([1.0] * 10, [1.01] * 90)
-    assert learned.done_by(1.0) == pytest.approx(0.1, abs=0.05)
-
-
-def test_with_all_done_the_distribution_is_theirs():
-    learned = learn([float(n) for n in range(1, 101)], [])
-    assert learned.quantile(0.5) == pytest.approx(50, abs=4)
-    assert learned.done_by(25.0) == pytest.approx(0.25, abs=0.04)
-
-
-@given(
-    st.lists(st.floats(0.01, 1e4), min_size=1, max_size=60),
-    st.lists(st.floats(0.01, 1e4), max_size=60),
-    st.floats(0.001, 100),
-)
-def test_any_latencies_make_a_plan_that_ends(done, waiting, price):
-    learned = learn(done, waiting)
-    assert all(a < b for a, b in itertools.pairwise(learned.ages))
-    assert all(a <= b for a, b in itertools.pairwise(learned.shares))
-    assert learned.shares[-1] == 1
-    found = plan(learned, price)
-    age, polls = found.first(), 1
-    while (later := found.after(age)) is not None:
-        assert later > age
-        age, polls = later, polls + 1
-    assert age >= max(done)
-    assert 1 - 1e-6 <= found.polls <= polls
-
-
-def test_a_plan_is_the_cheapest_there_is():
-    """Against every other choice of ages, on a small distribution."""
-    latencies = Latencies((0.0, 1.0, 2.0, 2.5, 4.0, 9.0), (0.0, 0.3, 0.5, 0.8, 0.9, 1.0))
-
-    def cost(ages: tuple[float, ...], price: float) -> float:
-        total, before = 0.0, 0.0
-        points = list(zip(latencies.ages, latencies.shares, strict=True))
-        for age in ages:
-            total += price * (1 - latencies.done_by(before))
-            for (low, a), (high, b) in itertools.pairwise(points):
-                if before <= low and high <= age:
-                    total += (b - a) * (age - (low + high) / 2)
-            total += max(0.0, latencies.done_by(age - 0.3) - latencies.done_by(before))
-            before = age
-        return total
-
-    for price in (0.05, 0.3, 1.0, 5.0):
-        inner = latencies.ages[1:-1]
-        choices = [
-            (*some, latencies.ages[-1])
-            for count in range(len(inner) + 1)
-            for some in itertools.combinations(inner, count)
-        ]
-        assert plan(latencies, price).cost == pytest.approx(min(cost(ages, price) for ages in choices))
-
-
 # --- the schedule
 
 
@@ -180,9 +117,9 @@ def _poll(schedule, clock, key, latency, *, estimate=None, told=True):
     return polls, clock.now - began - latency
 
 
-def _schedule(**more):
+def _schedule():
     clock = Clock()
-    return PollSchedule(clock=clock, rng=_chance(3), **more), clock
+    return PollSchedule(clock=clock, rng=_chance(3)), clock
 
 
 def test_the_first_polls_come_every_one_to_two_seconds():
@@ -196,7 +133,7 @@ def test_the_first_polls_come_every_one_to_two_seconds():
 
 
 def test_an_old_prediction_is_polled_less_and_less_often_but_never_less_than_the_cap():
-    schedule, clock = _schedule(cap=30.0)
+    schedule, clock = _schedule()
     schedule.started("a", 0.0, None)
     assert 2 < schedule.again("a", 60.0, 40) < 5
     for n in range(20):
@@ -327,7 +264,6 @@ def test_what_is_polled_no_more_is_forgotten():
     schedule.started("a", 0.0, None)
     schedule.gone("a")
     schedule.gone("a")
-    assert schedule.unseen() == 0
     assert schedule.due("a", 3.0) == 0.0
 
 
@@ -335,23 +271,6 @@ def test_a_prediction_that_was_never_started_is_polled_all_the_same():
     schedule, _ = _schedule()
     assert schedule.again("from an earlier run", 3600.0, 1) > 0
     schedule.done("of another", 30.0, 1, None)
-
-
-def test_the_unseen_are_counted_about_right():
-    """Sixty submitted one after the other, of which none was looked at yet."""
-    clock = Clock()
-    schedule = PollSchedule(clock=clock, rng=_chance(3))
-    chance = _chance(9)
-    latencies = [5 * math.exp(chance.gauss(0, 0.5)) for _ in range(460)]
-    for n, latency in enumerate(latencies[:400]):
-        _poll(schedule, clock, str(n), latency)
-    began = {}
-    for n in range(400, 460):
-        schedule.started(str(n), 0.0, None)
-        began[n] = clock.now
-        clock.now += 0.1
-    truth = sum(clock.now - began[n] >= latencies[n] for n in began)
-    assert schedule.unseen() == pytest.approx(truth, abs=7)
 
 
 def test_memory_does_not_grow_with_the_run():
@@ -400,7 +319,7 @@ def test_without_estimates_three_polls_are_kept_and_lateness_is_near_its_floor(s
 
 @pytest.mark.slow
 def test_thousands_in_flight_are_polled_about_twice():
-    _, polls, _, client = _run(sim.log_normal(30, 0.25), rows=6000, places=3000, anticipate=False)
+    _, polls, _, client = _run(sim.log_normal(30, 0.25), rows=6000, places=3000)
     assert polls <= 2.6
     assert statistics.mean(client.lateness[-300:]) < 3.5
 

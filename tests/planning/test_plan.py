@@ -78,6 +78,45 @@ def test_a_limit_counts_only_rows_that_need_a_step_and_skips_the_others_with_a_s
     assert made.cost_cents == 54
 
 
+@pytest.mark.parametrize(
+    ("state", "step", "status"),
+    [
+        (None, Step.SUBMIT, Status.SKIPPED),
+        (State.REFUSED, Step.SUBMIT, Status.SKIPPED),
+        (State.SUBMITTED, Step.POLL, Status.UNDELIVERED),
+        (State.COMPLETED, Step.COPY, Status.UNDELIVERED),
+        (State.FAILED, Step.REPORT, None),
+        (State.UNKNOWN, Step.REPORT, None),
+    ],
+)
+def test_rows_that_are_left_out_keep_what_they_have_and_no_permission_helps(state, step, status):
+    row = Row(0, 2, "https://a.example/1.jpg", left_out=ErrorCode.HIDDEN)
+    manifest = Manifest("m.xlsx", text_frame(["image"], [[row.image]]), (row,), {})
+    made = plan.make_plan(
+        manifest, {0: "a" * 64}, {"a" * 64: history(state)} if state else {},
+        destination=HERE, objects=None, may_repay=lambda _: True, price_cents=54,
+    )  # fmt: skip
+    (group,) = made.groups.values()
+    assert (group.step, group.status) == (step, status)
+    assert group.error_code is (ErrorCode.HIDDEN if status else None)
+    assert made.at_step(*Step) == []
+    assert (made.cost_cents, made.left_out_cents.total()) == (0, 54 if step is Step.SUBMIT else 0)
+    assert made.left_out_rows.total() == (1 if status else 0)
+
+
+def test_money_stands_on_the_first_row_that_is_not_left_out():
+    hidden = Row(0, 2, "https://a.example/1.jpg", left_out=ErrorCode.HIDDEN)
+    shown = Row(1, 3, "https://a.example/1.jpg")
+    manifest = Manifest("m.xlsx", text_frame(["image"], [[shown.image]] * 2), (hidden, shown), {})
+    made = plan.make_plan(
+        manifest, {0: "a" * 64, 1: "a" * 64}, {},
+        destination=HERE, objects=None, may_repay=lambda _: False, price_cents=54,
+    )  # fmt: skip
+    (group,) = made.groups.values()
+    assert (group.row, group.positions, made.left_out_rows.total()) == (shown, [1, 0], 0)
+    assert made.cost_cents == 54
+
+
 def test_a_group_that_goes_on_drops_what_was_said_of_it_before():
     (group,) = groups(Step.SUBMIT)
     group.set_outcome(Status.SKIPPED, ErrorCode.INTERRUPTED, "Not attempted.")

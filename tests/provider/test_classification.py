@@ -28,6 +28,8 @@ def test_2xx_with_an_id_is_accepted_at_its_quote(status):
     ("body", "headers"),
     [
         ({"data": {"id": UUID}}, {}),
+        ({"prediction_id": UUID, "status": "queued"}, {}),
+        ({"code": 0, "data": {"predictionId": UUID}}, {}),
         ({}, {"location": f"/api/v1/predictions/{UUID}?x=1"}),
         (b"", {"location": f"https://api.example.com/api/v1/predictions/{UUID}/"}),
     ],
@@ -57,6 +59,7 @@ def test_a_whole_id_in_an_answer_that_was_cut_off_still_counts(body, complete):
         b'{"id": ""}', b'{"id": null}', b'{"id": 12345}', b'{"id": ["a"]}', b'{"id": "../../x"}', b'{"id": "."}',
         b'{"id": "a b"}', b'{"id": "' + b"x" * 201 + b'"}', b'{"id": "abc', b'{"input": {"id": "nested"}, "st',
         b'{"id": "' + "é".encode() + b'"}', b"\xff\xfe\x00", b'{"id": {"id": "a"}}', b"[" * 100_000,
+        b'{"id": 7, "prediction_id": "a"}', b'{"task_id": "a"}', b'{"request_id": "a"}',
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("complete", [True, False])

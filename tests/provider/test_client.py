@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -12,8 +13,10 @@ import pytest
 
 from reelsheet.errors import ConfigurationError
 from reelsheet.provider.classification import SubmitOutcome
-from reelsheet.provider.client import KeyState, LeaseLost, Phase, Provider
+from reelsheet.provider.client import KeyState, LeaseLost, Provider
+from reelsheet.provider.prediction import Phase
 from reelsheet.settings import Settings
+from reelsheet.surroundings.problems import UnusableSurroundings
 
 ACCEPTED = json.dumps({"id": "p-1", "status": "processing", "costCents": 54}).encode()
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter, "Wire"], Awaitable[None]]
@@ -364,7 +367,7 @@ class TestLooks:
     @pytest.mark.parametrize(
         ("status", "phase"),
         [
-            ("401 Unauthorized", Phase.KEY_REFUSED), ("403 Forbidden", Phase.KEY_REFUSED), ("402 Payment", Phase.BLIP),
+            ("401 Unauthorized", Phase.KEY_REFUSED), ("403 Forbidden", Phase.KEY_REFUSED), ("402 Payment", Phase.NO_BALANCE),
             ("404 Not Found", Phase.MISSING), ("410 Gone", Phase.MISSING), ("400 Bad", Phase.REJECTED),
             ("422 Bad", Phase.REJECTED), ("429 Slow", Phase.THROTTLED), ("408 T", Phase.BLIP), ("425 E", Phase.BLIP),
             ("500 X", Phase.BLIP), ("502 X", Phase.BLIP), ("503 X", Phase.BLIP), ("302 Found", Phase.BLIP),
@@ -415,3 +418,24 @@ class TestLooks:
         async with served(handler) as wire, client(wire.url) as provider:
             assert (await provider.check_key()).state is key
         assert b"GET /api/v1/predictions/00000000-" in wire.heard[0]
+
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (
+                httpx.ProxyError("407 Proxy Authentication Required"),
+                "HTTPS_PROXY: the proxy http://proxy.test:3128 refuses",
+            ),
+            (ssl.SSLCertVerificationError(1, "self-signed certificate"), "SSL_CERT_FILE: the certificate of "),
+        ],
+    )
+    async def test_what_is_in_the_way_of_every_row_is_told_with_its_setting(self, error, said, monkeypatch):
+        async def fail(*_: object) -> None:
+            raise error
+
+        monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:3128")
+        monkeypatch.setattr(Provider, "_get", fail)
+        async with client("https://api.test") as provider:
+            with pytest.raises(UnusableSurroundings) as caught:
+                await provider.check_key()
+        assert str(caught.value).startswith(said)

@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reelsheet.provider.classification import PREDICTION_ID, SubmitOutcome, classify_response, usable_id
-from reelsheet.provider.client import Phase, PollResult, Provider
+from reelsheet.provider.client import Provider
+from reelsheet.provider.prediction import Phase, PollResult, read_prediction
 from reelsheet.redaction import clean, clean_url, unsigned, visible
 from reelsheet.settings import Settings
 
@@ -61,7 +62,7 @@ def test_no_answer_to_a_submission_crashes_and_only_a_2xx_with_an_id_is_accepted
 @given(ANSWERS, st.sampled_from(["processing", "completed", "failed", "Completed", "nsfw", "queued_v2"]))
 def test_no_answer_to_a_poll_crashes_and_a_clip_needs_the_asked_id(provider, answer, status):
     for more in ({"id": ASKED, "status": status}, {"id": ASKED}, {}):
-        look = provider._read_prediction(ASKED, json.dumps(answer | more).encode())
+        look = read_prediction(ASKED, json.dumps(answer | more).encode(), provider._link)
         assert isinstance(look, PollResult)
         if (answer | more).get("id") != ASKED:
             assert look.phase is Phase.BLIP
@@ -75,7 +76,7 @@ def test_nesting_of_any_depth_is_no_crash(provider, depth, field):
     """At some depth a body can just be parsed, and no longer be shown."""
     deep = "[" * depth + "]" * depth
     body = f'{{"id": "{ASKED}", "status": "failed", "{field}": {deep}}}'.encode()
-    assert provider._read_prediction(ASKED, body).phase in {Phase.FAILED, Phase.RUNNING, Phase.BLIP}
+    assert read_prediction(ASKED, body, provider._link).phase in {Phase.FAILED, Phase.RUNNING, Phase.BLIP}
     classify_response(200, {}, body, complete=True, retry_after_s=None)
     classify_response(400, {}, body, complete=True, retry_after_s=None)
     assert sys.getrecursionlimit() <= 3000
@@ -96,7 +97,7 @@ def test_nesting_of_any_depth_is_no_crash(provider, depth, field):
 )
 def test_times_that_cannot_be_are_no_crash(provider, moment):
     body = {"id": ASKED, "status": "completed", "outputs": ["https://a.test/a.mp4"], "completedAt": moment}
-    look = provider._read_prediction(ASKED, json.dumps(body).encode())
+    look = read_prediction(ASKED, json.dumps(body).encode(), provider._link)
     assert (look.phase, look.completed_at) == (Phase.COMPLETED, None)
 
 

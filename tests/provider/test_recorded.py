@@ -20,7 +20,8 @@ import pytest
 from reelsheet.outcomes import ErrorCode
 from reelsheet.pacing.poll_schedule import estimate_seconds
 from reelsheet.provider.classification import SubmitOutcome
-from reelsheet.provider.client import Phase, Provider
+from reelsheet.provider.client import Provider
+from reelsheet.provider.prediction import Phase
 from reelsheet.settings import Settings
 
 KEY = "your-api-key"

@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reelsheet.ledger import Known, Ledger, State
-from reelsheet.outcomes import RESULT_COLUMNS
+from reelsheet.outcomes import RESULT_COLUMNS, RowResult, Status
 from reelsheet.results import earlier
+from reelsheet.results.table import results_only_csv
 from reelsheet.storage.folder_destination import FolderDestination
 
 A, B = "a" * 64, "b" * 64
@@ -85,8 +86,24 @@ def test_columns_that_had_to_be_called_otherwise_are_recognised(ledger, place, p
     assert import_table(ledger, table(paid(A), before=before, names=names), place) == 1
 
 
-def test_a_table_without_the_whole_block_is_none(ledger, place):
-    assert import_table(ledger, table(paid(A), names=RESULT_COLUMNS[:-1]), place) == 0
+@pytest.mark.parametrize("deleted", RESULT_COLUMNS)
+def test_a_table_without_one_of_the_columns_still_tells(ledger, place, deleted):
+    content = table(paid(A), paid(B, "unknown", prediction_id="", at_risk_usd="0.54"))
+    lines = list(csv.reader(io.StringIO(content.decode(), newline="")))
+    at = lines[0].index(deleted)
+    out = io.StringIO(newline="")
+    csv.writer(out).writerows([cells[:at] + cells[at + 1 :] for cells in lines])
+    told = import_table(ledger, out.getvalue().encode(), place)
+    if deleted not in {"identity", "prediction_id"}:
+        assert told == 2
+    assert [ledger.history(one) is not None for one in (A, B)] == {
+        "identity": [False, False],
+        "prediction_id": [False, True],
+    }.get(deleted, [True, True])
+
+
+def test_a_table_of_somebody_else_is_none(ledger, place):
+    assert import_table(ledger, b"image,prompt,status,prediction_id\nx,y,succeeded,p-1\n", place) == 0
     assert import_table(ledger, b"", place) == 0
     assert import_table(ledger, b"\xff\xfe\x00garbage", place) == 0
 
@@ -100,6 +117,12 @@ def test_a_record_that_is_cut_short_is_read_as_far_as_it_goes(ledger, place):
 def test_the_sign_that_keeps_spreadsheets_from_calculating_is_taken_off(ledger, place):
     import_table(ledger, table(paid(A, prediction_id="'-odd-id")), place)
     assert ledger.history(A).latest.prediction_id == "-odd-id"
+
+
+@pytest.mark.parametrize("prompt", ["a slow turn", "- turn\n- =fade; +light", "'=1", "two\r\nlines"])
+def test_the_prompt_that_was_sent_comes_back_as_it_was(prompt):
+    content = results_only_csv([RowResult(Status.SUCCEEDED, identity=A, prompt_sent=prompt)])
+    assert earlier.read_cells(content, "results.csv")["prompt_sent"].tolist() == [prompt]
 
 
 def test_a_spreadsheets_commas_for_points_are_understood(ledger, place):
@@ -118,6 +141,28 @@ def test_an_id_that_was_kept_beside_the_ledger_is_read_like_a_table(ledger, plac
     assert earlier.import_from_destination(ledger, place) == 1
     latest = ledger.history(A).latest
     assert (latest.prediction_id, latest.state, latest.paid_cents) == ("rescued", State.SUBMITTED, 60)
+
+
+def test_an_id_that_was_kept_of_a_later_attempt_costs_what_that_attempt_cost(ledger, place):
+    import_table(ledger, table(paid(A)), place)
+    before = ledger.history(A).total_cents
+    key = f"runs/r-9/{earlier.RECOVERY}-{A[:16]}-2.csv"
+    place.write(key, earlier.recovery_table(A, 2, "rescued", 60, "r-9"), "text/csv")
+    assert earlier.import_from_destination(ledger, place) == 1
+    assert ledger.history(A).latest.paid_cents == 60
+    assert ledger.history(A).total_cents == before + 60
+
+
+def test_what_another_ledger_paid_for_a_row_that_failed_here_counts_in_full(ledger, place):
+    """Two ledgers, one destination, and both call it their first attempt."""
+    made = paid(A, prediction_id="p-2", video_uri=place.uri("videos/a.mp4"))
+    place.write("runs/1/results.csv", table(paid(A, "failed")), "text/csv")
+    place.write("runs/2/results.csv", table(made), "text/csv")
+    assert earlier.import_from_destination(ledger, place) == 2
+    failed, made = ledger.history(A).attempts
+    assert (failed.state, made.state, made.prediction_id) == (State.FAILED, State.COMPLETED, "p-2")
+    assert made.paid_cents == failed.paid_cents > 0
+    assert ledger.history(A).delivered(place.address)
 
 
 def test_tables_are_read_from_the_oldest_and_only_while_they_may_change(ledger, place, monkeypatch):

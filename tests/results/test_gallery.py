@@ -75,9 +75,10 @@ def page_of(results, *, cells=None, links=None, title="Autumn", expires_at=None,
         flow_run_id=None,
         exit_code=0,
     )
-    return gallery_html(
+    page = gallery_html(
         manifest, results, summary=summary, links=links or {}, title=title, expires_at=expires_at, **more
     )
+    return page.decode()
 
 
 def visible(text):
@@ -169,6 +170,50 @@ def test_without_a_thumbnail_the_picture_of_the_row_serves_unless_it_must_not():
     assert "p" not in Page(page_of([DELIVERED], posters={0: ""})).data["rows"][0]
 
 
+def test_rows_of_one_picture_are_told_however_its_link_is_spelt():
+    cells = [
+        ("a", "https://x.invalid/a.jpg", "p"),
+        ("b", "https://drive.google.com/file/d/1abcDEFghiJKLmnoPQRstuVWXyz0123456/view", "p"),
+        ("c", "https://x.invalid/c.jpg", "p"),
+        ("d", "https://drive.google.com/open?id=1abcDEFghiJKLmnoPQRstuVWXyz0123456", "p"),
+        ("e", "", "p"),
+        ("f", "", "p"),
+    ]
+    rows = Page(page_of([DELIVERED] * 6, cells=cells)).data["rows"]
+    assert [row.get("g") for row in rows] == [None, 1, None, 1, None, None]
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "columns"),
+    [
+        (ErrorCode.INVALID_ROW, "Column 'prompt' holds '#N/A'.", [2]),
+        (ErrorCode.IMAGE_UNREACHABLE, "Column 'image': nothing is there.", [1]),
+        (ErrorCode.IMAGE_UNSUPPORTED, "It is a PDF.", [1]),
+        (ErrorCode.MODERATED, "No.", [2, 1]),
+        (ErrorCode.OVER_BUDGET, "The cap.", None),
+    ],
+)
+def test_a_row_without_a_clip_tells_which_columns_to_change(code, error, columns):
+    row = Page(page_of([RowResult(Status.FAILED, error=error, error_code=code)])).data["rows"][0]
+    assert row.get("x") == columns
+    assert row["l"] == 2
+
+
+def test_a_prompt_that_a_template_made_is_shown_and_its_column_is_not_what_to_change():
+    result = RowResult(Status.FAILED, error="no", error_code=ErrorCode.MODERATED, prompt_sent="The cup\x07 turns")
+    (row,) = Page(page_of([result])).data["rows"]
+    assert (row["q"], len(row["x"])) == ("The cup\ufffd turns", 1)
+    assert "q" not in Page(page_of([DELIVERED])).data["rows"][0]
+
+
+def test_the_page_names_no_shell_command():
+    ended = datetime(2026, 11, 30, 9, 5, tzinfo=UTC)
+    for text in (page_of([DELIVERED], expires_at=ended), page_of([DELIVERED])):
+        page = Page(text)
+        for words in (visible(text), *page.contents("script")):
+            assert not re.search(r"reelsheet (retry|run|report|status|resolve|fetch|plan)\b", words)
+
+
 def test_only_a_delivered_row_plays():
     failed = RowResult(Status.FAILED, error="The provider refused it.")
     rows = Page(page_of([DELIVERED, failed], links={0: "a.mp4", 1: "b.mp4"})).data["rows"]
@@ -178,8 +223,8 @@ def test_only_a_delivered_row_plays():
 def test_the_page_says_when_its_links_end_and_where_the_clips_stay():
     words = visible(page_of([DELIVERED], expires_at=datetime(2026, 11, 30, 9, 5, tzinfo=UTC)))
     assert (
-        "Links in this page work until 30 November 2026, 09:05 UTC; the clips stay at s3://acme/autumn/videos/; "
-        "reelsheet report r1 makes new ones."
+        "Links in this page work until 30 November 2026, 09:05 UTC; the clips stay at s3://acme/autumn/videos/. "
+        "After that, ask for a new page of run r1."
     ) in words
 
 

@@ -5,7 +5,8 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -19,6 +20,7 @@ from reelsheet.outcomes import ErrorCode, RowResult, Status
 from reelsheet.results import notification
 from reelsheet.results.publication import Files
 from reelsheet.results.table import Summary, summarise
+from reelsheet.storage.stored_object import Link
 
 # Apprise still looks for a module that Python 3.13 dropped.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -164,6 +166,18 @@ def test_in_amazons_s3_the_gallery_has_a_page_that_asks_who_looks(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.com")
     _, body = message([RowResult(Status.SUCCEEDED)])
     assert "console" not in body
+
+
+def test_the_link_that_opens_the_gallery_comes_early_complete_and_with_its_end():
+    url = "https://clips.s3.amazonaws.com/runs/R/gallery.html?X-Amz-Security-Token=a%2Fb&X-Amz-Signature=c_d*e"
+    files = replace(FILES, link=Link(url, AT + timedelta(hours=12)))
+    _, body = message([failed("Flagged."), RowResult(Status.SUCCEEDED)], files)
+    lines = body.splitlines()
+    assert lines[2:4] == [
+        f"Gallery: {url}",
+        "(works until 2026-01-16 00:00 UTC; whoever has this link sees every clip)",
+    ]
+    assert "It is stored at: s3://clips/runs/R/gallery.html" in lines
 
 
 def test_results_that_stayed_on_this_machine_are_named_with_their_path():

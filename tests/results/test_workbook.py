@@ -5,7 +5,9 @@ import io
 import os
 import shutil
 import subprocess
+import tracemalloc
 import zipfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,10 +17,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from reelsheet.manifest.columns import result_columns
 from reelsheet.manifest.rows import Manifest, Row, parse
 from reelsheet.manifest.table import text_frame
-from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, RowResult, Status
-from reelsheet.results import workbook
+from reelsheet.outcomes import CLIP, RESULT_COLUMNS, WORKBOOK_COLUMNS, ErrorCode, RowResult, Status
+from reelsheet.results import earlier, workbook
 from reelsheet.results.table import header, results_frame, summarise
 from reelsheet.results.workbook import results_xlsx
 
@@ -69,7 +72,7 @@ def opened(content):
 
 def column(name):
     """The place of a result column, counted from 1, behind three input columns."""
-    return 4 + RESULT_COLUMNS.index(name)
+    return 4 + WORKBOOK_COLUMNS.index(name)
 
 
 def picture(form="JPEG", size=(320, 180), **options):
@@ -78,11 +81,13 @@ def picture(form="JPEG", size=(320, 180), **options):
     return buffer.getvalue()
 
 
-def test_the_sheet_of_rows_comes_first_and_has_the_columns_of_results_csv():
+def test_the_sheet_of_rows_comes_first_and_has_the_columns_of_results_csv_and_one_of_links():
     manifest, content = made([DELIVERED] * 3, thumbnails={0: picture()})
     book = opened(content)
     assert book.sheetnames == ["Results", "Totals"]
-    assert [cell.value for cell in book["Results"][1]] == header(manifest)
+    names = [cell.value for cell in book["Results"][1]]
+    assert sorted(names) == sorted([*header(manifest), CLIP])
+    assert names[:6] == ["sku", "image", "prompt", "status", "review", CLIP]
     assert book["Results"].max_row == 4
 
 
@@ -169,9 +174,10 @@ def test_money_and_measures_are_numbers_and_identifiers_are_text():
 def test_a_picture_and_a_clip_are_links_and_their_texts_stay():
     link = "https://acme.invalid/a.mp4?X-Amz-Signature=abc&X-Amz-Expires=600"
     sheet = opened(made([DELIVERED], links={0: link})[1])["Results"]
-    image, clip = sheet.cell(2, 2), sheet.cell(2, column("video_uri"))
+    image, clip = sheet.cell(2, 2), sheet.cell(2, column(CLIP))
     assert (image.value, image.hyperlink.target) == (IMAGE, IMAGE)
-    assert (clip.value, clip.hyperlink.target) == (DELIVERED.video_uri, link)
+    assert (clip.value, clip.hyperlink.target) == ("Play", link)
+    assert sheet.cell(2, column("video_uri")).value == DELIVERED.video_uri
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -187,21 +193,29 @@ def test_an_address_that_a_link_would_change_stays_plain_text(address):
 )
 def test_a_link_to_anywhere_else_is_left_out(link):
     sheet = opened(made([DELIVERED], links={0: link})[1])["Results"]
-    assert sheet.cell(2, column("video_uri")).hyperlink is None
+    assert sheet.cell(2, column(CLIP)).hyperlink is None
+    assert not sheet.cell(2, column(CLIP)).value
     assert sheet.cell(2, column("video_uri")).value == DELIVERED.video_uri
 
 
 def test_a_relative_link_leads_out_of_the_folder_of_the_run():
     sheet = opened(made([DELIVERED], links={0: "../../videos/a-1 (x).mp4"})[1])["Results"]
-    target = sheet.cell(2, column("video_uri")).hyperlink.target
+    target = sheet.cell(2, column(CLIP)).hyperlink.target
     assert target.replace("\\", "/").replace("%20", " ") == "../../videos/a-1 (x).mp4"
 
 
 def test_when_links_are_too_many_the_clips_have_theirs_first(monkeypatch):
     monkeypatch.setattr(workbook, "MOST_LINKS", 5)
     sheet = opened(made([DELIVERED] * 4, links=dict.fromkeys(range(4), "a.mp4"))[1])["Results"]
-    assert [bool(sheet.cell(line, column("video_uri")).hyperlink) for line in range(2, 6)] == [True] * 4
+    assert [bool(sheet.cell(line, column(CLIP)).hyperlink) for line in range(2, 6)] == [True] * 4
     assert [bool(sheet.cell(line, 2).hyperlink) for line in range(2, 6)] == [True, False, False, False]
+
+
+def test_clips_beyond_the_most_links_of_a_sheet_have_none_and_keep_their_address(monkeypatch):
+    monkeypatch.setattr(workbook, "MOST_LINKS", 2)
+    sheet = opened(made([DELIVERED] * 3, links=dict.fromkeys(range(3), "a.mp4"))[1])["Results"]
+    assert [bool(sheet.cell(line, column(CLIP)).hyperlink) for line in range(2, 5)] == [True, True, False]
+    assert sheet.cell(4, column("video_uri")).value == DELIVERED.video_uri
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF"])
@@ -242,11 +256,12 @@ def test_the_review_column_offers_ok_and_redo_and_explains_them():
 def test_the_header_stays_and_every_column_can_be_filtered():
     sheet = opened(made([DELIVERED] * 3)[1])["Results"]
     assert sheet.freeze_panes == "B2"
-    assert sheet.auto_filter.ref == f"A1:{openpyxl.utils.get_column_letter(column('review'))}4"
+    assert sheet.auto_filter.ref == f"A1:{openpyxl.utils.get_column_letter(column(WORKBOOK_COLUMNS[-1]))}4"
 
 
-def test_technical_columns_are_folded_away_but_there():
-    sheet = opened(made([DELIVERED])[1])["Results"]
+@pytest.mark.parametrize("prompt", ["", "The cup turns slowly"])
+def test_technical_columns_are_folded_away_but_there(prompt):
+    sheet = opened(made([replace(DELIVERED, prompt_sent=prompt)])[1])["Results"]
     hidden = {
         name
         for name in RESULT_COLUMNS
@@ -255,7 +270,44 @@ def test_technical_columns_are_folded_away_but_there():
             for dimension in sheet.column_dimensions.values()
         )
     }
-    assert hidden == set(RESULT_COLUMNS[8:-1])
+    shown = {"status", "review", "error", "warnings", "cost_usd", "at_risk_usd"} | (
+        {"prompt_sent"} if prompt else set()
+    )
+    assert hidden == set(RESULT_COLUMNS) - shown
+
+
+def test_it_prints_on_pages_as_wide_as_the_table_with_its_header_on_each():
+    sheet = opened(made([DELIVERED])[1])["Results"]
+    assert (sheet.page_setup.orientation, sheet.page_setup.fitToHeight) == ("landscape", 0)
+    assert sheet.page_setup.fitToWidth in {None, 1}, "1 is what a workbook means that says nothing"
+    assert sheet.sheet_properties.pageSetUpPr.fitToPage
+    assert sheet.print_title_rows == "$1:$1"
+
+
+@pytest.mark.parametrize("name", ["clip", "Clip", "review", "status"])
+@pytest.mark.parametrize("moved", [False, True], ids=["as-written", "moved"])
+def test_a_column_of_the_sheet_with_a_name_of_ours_stays_and_the_links_go(name, moved):
+    table = text_frame((name, "image"), [("Play it", IMAGE), ("", IMAGE), ("Play", IMAGE)])
+    manifest = Manifest(
+        "sheet.csv", table, tuple(Row(at, at + 2, image=IMAGE) for at in range(3)), {"image": 1},
+        result_columns=result_columns((name, "image")),
+    )  # fmt: skip
+    results = [DELIVERED, DELIVERED, RowResult(Status.FAILED)]
+    summary = summarise(
+        results, run_id="r", started_at=None, finished_at=None, seconds=0, flow_run_id=None, exit_code=0
+    )
+    content = results_xlsx(manifest, results, summary=summary, links={0: "a.mp4", 1: "b.mp4"})
+    if moved:
+        book = opened(content)
+        book["Results"].move_range("C1:C4", cols=80)
+        buffer = io.BytesIO()
+        book.save(buffer)
+        content = buffer.getvalue()
+    back = parse(content, "results.xlsx")
+    assert sorted(filter(None, back.columns)) == sorted((name, "image"))
+    assert list(back.table[name]) == ["Play it", "", "Play"]
+    assert [row.earlier.status for row in back.rows] == ["succeeded", "succeeded", "failed"]
+    assert list(earlier.result_cells(content, "results.xlsx")["video_uri"])[:2] == [DELIVERED.video_uri] * 2
 
 
 def test_a_cell_too_long_for_excel_is_cut_and_says_so():
@@ -277,7 +329,7 @@ def test_the_totals_stand_on_a_sheet_of_their_own():
 
 def test_an_empty_table_is_a_workbook_too():
     manifest, content = made([])
-    assert [cell.value for cell in opened(content)["Results"][1]] == header(manifest)
+    assert {cell.value for cell in opened(content)["Results"][1]} == {*header(manifest), CLIP}
 
 
 def test_the_added_cells_are_those_of_results_csv():
@@ -310,7 +362,44 @@ def test_libreoffice_opens_it_and_sees_the_same(tmp_path):
         subprocess.run([*command, "results.xlsx"], cwd=tmp_path, check=True, capture_output=True, timeout=120)
     with Path(tmp_path / "results.csv").open(encoding="utf-8", newline="") as table:
         head, *records = list(csv.reader(table))
-    assert tuple(head[3:]) == RESULT_COLUMNS
+    assert tuple(head[3:]) == WORKBOOK_COLUMNS
     assert [tuple(record[:3]) for record in records] == cells
     assert {record[column("cost_usd") - 1] for record in records} == {"0.54"}
     assert (tmp_path / "results.pdf").stat().st_size > 5_000
+
+
+def test_a_row_under_a_thumbnail_can_be_marked_and_given_to_retry():
+    _, content = made([DELIVERED], thumbnails={0: picture()})
+    row = parse(content, "results.xlsx").rows[0]
+    assert (row.image, row.problems) == (IMAGE, ())
+
+
+def test_a_workbook_for_a_folder_leads_to_the_clips_there_and_is_otherwise_the_same():
+    links = {
+        0: "https://b.s3.amazonaws.com/spring/videos/a%20b/%C3%A9.mp4?X-Amz-Signature=1&x=2",
+        1: "../../videos/c.mp4",
+        2: "https://b.s3.amazonaws.com/spring/videos/missing.mp4?X-Amz-Signature=1",
+    }
+    _, content = made([DELIVERED] * 3, links=links, thumbnails={0: picture()})
+    local = workbook.local_workbook(content, {"videos/a b/é.mp4", "videos/c.mp4"})
+    before, after = opened(content)["Results"], opened(local)["Results"]
+    targets = [after.cell(line, column(CLIP)).hyperlink.target for line in (2, 3, 4)]
+    assert targets == ["videos/a%20b/%C3%A9.mp4", "videos/c.mp4", before.cell(4, column(CLIP)).hyperlink.target]
+    assert after.cell(2, 2).hyperlink.target == before.cell(2, 2).hyperlink.target
+    assert [[cell.value for cell in row] for row in after] == [[cell.value for cell in row] for row in before]
+    assert workbook.local_workbook(content, {"videos/a b/é.mp4", "videos/c.mp4"}) == local
+    assert workbook.local_workbook(b"no workbook", {"videos/c.mp4"}) == b"no workbook"
+
+
+@pytest.mark.parametrize("part", ["xl/worksheets/sheet1.xml", "xl/worksheets/_rels/sheet1.xml.rels"])
+def test_a_workbook_that_unpacks_to_far_more_than_it_has_takes_little_memory(part, monkeypatch):
+    monkeypatch.setattr(workbook, "LARGEST_LINKS_BYTES", 2**20)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as book:
+        book.writestr(part, bytes(2**26))
+    tracemalloc.start()
+    try:
+        workbook.local_workbook(file.getvalue(), set())
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()

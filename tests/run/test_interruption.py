@@ -170,7 +170,6 @@ async def test_polling_begins_no_more_after_a_signal(starts, sandbox):
 
 
 async def test_the_table_is_kept_on_this_machine_where_the_destination_hangs(starts, sandbox, monkeypatch, tmp_path):
-    from reelsheet.results.table import summarise
     from reelsheet.storage.folder_destination import FolderDestination
 
     sandbox.settings(latency=30)
@@ -186,11 +185,8 @@ async def test_the_table_is_kept_on_this_machine_where_the_destination_hangs(sta
     run.threads._pool = type(run.threads._pool)(4)
     monkeypatch.setattr(FolderDestination, "write", hang)
     monkeypatch.setattr(publication, "HURRY_LIMIT_S", 0.2)
-    summary = summarise(
-        found, run_id=run.run_id, started_at=None, finished_at=None, seconds=1.0, flow_run_id=None, exit_code=130
-    )
     try:
-        files = await run.writer.finish(found, summary, hurry=True)
+        files = await run.writer.finish_tables(found, hurry=True)
     finally:
         release.set()
         run.threads.close()
@@ -201,7 +197,8 @@ async def test_the_table_is_kept_on_this_machine_where_the_destination_hangs(sta
 async def test_an_older_table_is_not_written_over_a_newer_one(starts, sandbox, tmp_path):
     run, _ = await starts(lambda run, _: all(group.step is Step.DONE for group in run.plan.groups.values()))
     newest = run.writer._next_number()
-    run.writer._write_tables(b"newest", newest)
-    run.writer._write_tables(b"older", newest - 1)
+    for copy in run.writer._copies:
+        copy.write(b"newest", newest)
+        copy.write(b"older", newest - 1)
     assert (tmp_path / "dest" / "results.csv").read_bytes() == b"newest"
     assert (tmp_path / "dest" / "runs" / run.run_id / "results.csv").read_bytes() == b"newest"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelsheet.errors import ConfigurationError
-from reelsheet.ledger import Claimed, Ledger, OverBudget
+from reelsheet.ledger import Claimed, OverBudget
 from reelsheet.manifest.rows import Row
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode, Status
@@ -234,20 +234,3 @@ async def test_another_model_another_ledger_or_no_key_is_refused_with_a_sentence
     assert sandbox.charges() == []
     run.close()
     plan.close()
-
-
-def test_migrations_make_what_the_schema_says(tmp_path: Path, postgresql_url: str) -> None:
-    """Whoever changes a table writes a migration."""
-    from alembic.autogenerate import compare_metadata
-    from alembic.runtime.migration import MigrationContext
-
-    from reelsheet.ledger.schema import metadata
-
-    for url in (f"sqlite:///{tmp_path / 'fresh.db'}", postgresql_url):
-        ledger = Ledger.open(url)
-        with ledger.database.read() as connection:
-            context = MigrationContext.configure(
-                connection, opts={"compare_type": True, "compare_server_default": False}
-            )
-            assert compare_metadata(context, metadata) == []
-        ledger.close()

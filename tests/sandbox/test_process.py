@@ -1,6 +1,7 @@
 """The sandbox as a process: what it tells, what survives it, and that it never stays behind."""
 
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from reelsheet.errors import ConfigurationError, UsageError
 from reelsheet.sandbox.process import SandboxProcess
+from reelsheet.storage.destination import open_destination
 
 
 def gone(pid: int) -> bool:
@@ -42,6 +44,10 @@ def post(sandbox: SandboxProcess, prompt: str) -> str:
 def poll(sandbox: SandboxProcess, identifier: str) -> dict:
     url = f"{sandbox.api}/api/v1/predictions/{identifier}"
     return httpx.get(url, headers=headers(sandbox), trust_env=False).json()
+
+
+def test_its_s3_verifies_checksums_as_amazon_does(sandbox):
+    assert open_destination(f"s3://{sandbox.bucket}/probed").probe() == ()
 
 
 def test_the_environment_points_boto3_and_reelsheet_at_it(sandbox):
@@ -144,3 +150,28 @@ def test_starting_one_needs_none_of_its_parts_in_this_process():
         "sys.exit(str(heavy) if heavy else 0)"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_on_a_terminal_it_says_what_works_as_pasted_into_another_one(tmp_path):
+    ours, theirs = pty.openpty()
+    command = Path(sys.executable).with_name("reelsheet")
+    flags = ("--port", "0", "--s3-port", "0", "--clips", "tiny", "--latency", "0.1")
+    process = subprocess.Popen([command, "sandbox", *flags], stdout=theirs, stdin=theirs)
+    try:
+        said = ""
+        while "reference" not in said:
+            said += os.read(ours, 4096).decode()
+        lines = [line for line in said.splitlines() if line.startswith("export") or " run http" in line]
+        bare = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"}
+        pasted = "\n".join(lines) + " --yes"
+        done = subprocess.run(
+            ["/bin/sh", "-c", pasted], env=bare, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+    finally:
+        process.terminate()
+        process.wait()
+        os.close(ours)
+        os.close(theirs)
+    assert (done.returncode, len(lines)) == (0, 4), done.stderr
+    assert "8 succeeded" in done.stdout

@@ -149,6 +149,15 @@ def test_beyond_its_rate_it_answers_429(sandbox, submit):
     assert sandbox.activity()["refusals"] == {"per_minute": 1}
 
 
+def test_a_rate_is_refilled_evenly_and_at_most_a_burst_comes_at_once(sandbox, submit):
+    sandbox.settings(per_minute=6, burst=3)
+    answers = [submit() for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert 9 <= int(answers[-1].headers["retry-after"]) <= 10
+    sandbox.settings(per_minute=600_000)
+    assert submit().status_code == 200
+
+
 def test_a_share_fails_is_told_why_and_is_charged(sandbox, submit, finish):
     sandbox.settings(fail_rate=1)
     state = finish(submit().json()["id"])

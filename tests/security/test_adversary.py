@@ -167,12 +167,12 @@ def hostile(sandbox, tmp_path):
         ("asset", ASSETS),
     ):
         for name, what in faults.items():
-            sandbox.fault(place, prompt=f"<{name}>", times=-1, **what)
+            sandbox.fault(place, prompt=f"({name})", times=-1, **what)
     path = tmp_path / "sheet.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "prompt"])
-        writer.writerows([f"{sandbox.pictures}/morning-mug.jpg", f"<{name}>"] for name in EXPECTED)
+        writer.writerows([f"{sandbox.pictures}/morning-mug.jpg", f"({name})"] for name in EXPECTED)
     return path
 
 

@@ -8,7 +8,8 @@ import unicodedata
 import pytest
 
 from reelsheet import cli
-from reelsheet.provider.client import Phase, Provider
+from reelsheet.provider.client import Provider
+from reelsheet.provider.prediction import Phase
 from reelsheet.settings import Settings
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x1b[31m\x9b2J\x07\x08\x7f"

@@ -11,7 +11,7 @@ MATCHES = ("prompt", "image", "id", "nth")
 class FaultySandbox(SandboxProcess):
     """A `SandboxProcess` with the layer of `sandbox_faults` around the stand-in."""
 
-    program: ClassVar[tuple[str, ...]] = (str(Path(__file__).with_name("sandbox_faults.py")),)
+    program: ClassVar[tuple[str, ...]] = ("-P", str(Path(__file__).with_name("sandbox_faults.py")))
 
     def fault(self, at: str, *, times: int | None = None, charged: bool | None = None, **what: Any) -> None:
         """Script one fault: `fault("submit", prompt="cat", hang=True, charged=True)`.

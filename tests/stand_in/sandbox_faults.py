@@ -263,7 +263,7 @@ class FaultLayer:
         if do.gives("status"):
             statuses = do.status if isinstance(do.status, list) else [do.status]
             fields["status"] = statuses[min(step, len(statuses) - 1)]
-        completed, failed = str(fields["status"]).casefold() == "completed", fields["status"] == "failed"
+        completed, failed = str(fields["status"]).casefold() in {"completed", "succeed"}, fields["status"] == "failed"
         fields["outputs"] = [self._stand_in.output_url(prediction)] if completed else None
         if completed and do.gives("outputs"):
             fields["outputs"] = self._outputs(prediction, do.outputs)
@@ -320,8 +320,12 @@ def replaced(response: Response, do: Do) -> Response:
 
 async def deliver(request: Request, response: Response, do: Do, send: Send) -> None:
     """Send `response` the way `do` says."""
-    transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]  # of uvicorn's RequestResponseCycle
     await asyncio.sleep(do.delay)
+    is_plain = do.cut is None and do.declare is None and do.drip is None and do.framing == "length"
+    if is_plain and not (do.reset or do.close or do.hang):
+        await response(request.scope, request.receive, send)
+        return
+    transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]  # of uvicorn's RequestResponseCycle
     if do.reset:
         # A linger of zero seconds makes the kernel answer with RST instead of FIN.
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -329,9 +333,6 @@ async def deliver(request: Request, response: Response, do: Do, send: Send) -> N
     elif do.close:
         transport.close()
     elif not do.hang:
-        if do.cut is None and do.declare is None and do.drip is None and do.framing == "length":
-            await response(request.scope, request.receive, send)
-            return
         await write(transport, response, do)
     while (await request.receive())["type"] != "http.disconnect":
         pass

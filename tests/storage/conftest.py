@@ -1,16 +1,24 @@
 """Destinations that the tests of storage share."""
 
+import contextlib
 import errno
 import hashlib
+import ipaddress
 import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from reelsheet.storage import s3_client
 from reelsheet.storage.destination import open_destination
 from reelsheet.storage.folder_destination import FolderDestination
 from reelsheet.storage.s3_destination import S3Destination
 from reelsheet.storage.stored_object import StoredObject
+from tests.stand_in.stores import Store, serving
 
 MINE = {"identity": "1" * 64, "attempt": "1", "prediction-id": "p-1", "cost-cents": "54", "run-id": "r"}
 
@@ -66,7 +74,7 @@ def upload():
         up = place.open_upload(key, "video/mp4", metadata)
         for at in range(0, len(content), piece):
             up.part(content[at : at + piece])
-        return up.complete({"sha256": hashlib.sha256(content).hexdigest()})
+        return up.complete(hashlib.sha256(content).hexdigest())
 
     return stored
 
@@ -82,3 +90,51 @@ def unfinished():
         return [str(path) for path in place.root.rglob("*") if path.name.startswith(".")]
 
     return left
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """For 127.0.0.1, signed by itself; with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    path.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return path
+
+
+@pytest.fixture(params=["http", "https"])
+def scheme(request):
+    return request.param
+
+
+@pytest.fixture
+def serve(scheme, certificate, monkeypatch) -> Iterator[Callable[[Store], S3Destination]]:
+    """`serve(store)` is a destination on it; the environment points there."""
+    with contextlib.ExitStack() as running:
+
+        def start(store: Store) -> S3Destination:
+            for name, value in {
+                "AWS_ENDPOINT_URL_S3": running.enter_context(
+                    serving(store, certificate if scheme == "https" else None)
+                ),
+                "AWS_ACCESS_KEY_ID": "testing",
+                "AWS_SECRET_ACCESS_KEY": "testing",
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_CA_BUNDLE": str(certificate),
+            }.items():
+                monkeypatch.setenv(name, value)
+            return S3Destination.parse("s3://bucket/spring")
+
+        yield start

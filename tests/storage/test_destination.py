@@ -9,9 +9,11 @@ from urllib.request import urlopen
 import pytest
 
 from reelsheet.errors import ConfigurationError
+from reelsheet.storage import stored_object
 from reelsheet.storage.destination import copy_between, open_destination
 from reelsheet.storage.errors import ObjectConflict, ObjectMissing, StorageError
-from reelsheet.storage.s3_destination import PART_BYTES, S3Destination
+from reelsheet.storage.s3_destination import S3Destination
+from reelsheet.storage.s3_upload import PART_BYTES
 from reelsheet.storage.stored_object import StoredObject
 
 MINE = {"identity": "1" * 64, "attempt": "1", "prediction-id": "p-1", "cost-cents": "54", "run-id": "r"}
@@ -156,13 +158,13 @@ def test_nothing_is_visible_before_an_upload_is_complete_nor_after_it_is_given_u
     with pytest.raises(StorageError, match="given up"):
         up.part(b"more")
     with pytest.raises(StorageError, match="given up"):
-        up.complete()
+        up.complete("0" * 64)
 
 
 def test_giving_up_after_completion_changes_nothing(place):
     up = place.open_upload("videos/a.mp4", "video/mp4", MINE)
     up.part(b"film")
-    up.complete()
+    up.complete(hashlib.sha256(b"film").hexdigest())
     up.abort()
     assert place.read("videos/a.mp4") == b"film"
 
@@ -238,11 +240,48 @@ def test_a_probe_leaves_nothing(place, s3, unfinished):
 # Links and sweeping
 
 
+def test_a_link_says_when_it_ends(place):
+    before = datetime.now(UTC)
+    link = place.presign_get("videos/a.mp4", 3600)
+    if isinstance(place, S3Destination):
+        assert link.ends_at is not None
+        assert timedelta(0) <= link.ends_at - before - timedelta(hours=1) < timedelta(minutes=1)
+    else:
+        assert link.ends_at is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "hours"),
+    [
+        ({}, 7 * 24),
+        ({"AWS_SESSION_TOKEN": "t"}, 12),  # a role's or a login's: nobody says until when
+        ({"AWS_SESSION_TOKEN": "t", "AWS_CREDENTIAL_EXPIRATION": 2}, 2),
+        ({"AWS_SESSION_TOKEN": "t", "AWS_CREDENTIAL_EXPIRATION": 1000}, 7 * 24),
+    ],
+)
+def test_a_link_ends_with_the_credentials_that_sign_it(in_bucket, monkeypatch, variables, hours):
+    now = datetime.now(UTC)
+    for name, value in variables.items():
+        ends = value if isinstance(value, str) else (now + timedelta(hours=value)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        monkeypatch.setenv(name, ends)
+    ends_at = in_bucket.presign_get("videos/a.mp4", 10**9).ends_at
+    assert abs(ends_at - now - timedelta(hours=hours)) < timedelta(minutes=1)
+
+
 def test_a_link_opens_the_object_without_credentials(place):
     place.write("videos/a b.mp4", b"film", "video/mp4")
-    link = place.link("videos/a b.mp4", 10**9)
+    link = place.presign_get("videos/a b.mp4", 10**9).url
     with urlopen(link) as answer:  # noqa: S310 - this machine's own
         assert answer.read() == b"film"
     if isinstance(place, S3Destination):
         assert "X-Amz-Expires=604800" in link
         assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in link
+
+
+def test_a_table_that_is_far_too_large_is_not_read(place, monkeypatch):
+    monkeypatch.setattr(stored_object, "LARGEST_READ_BYTES", 2**20)
+    place.write("results.csv", bytes(2**20), "text/csv")
+    assert len(place.read("results.csv") or b"") == 2**20
+    place.write("results.csv", bytes(2**20 + 1), "text/csv")
+    with pytest.raises(StorageError, match=r"results.csv has more than 1 MB, too much for a table"):
+        place.read("results.csv")

@@ -61,7 +61,7 @@ def test_a_disk_error_is_explained_and_leaves_no_file(in_folder, monkeypatch, nu
     up = in_folder.open_upload("videos/a.mp4", "video/mp4", MINE)
     up.part(b"film")
     with pytest.raises(StorageError, match=message) as caught:
-        up.complete()
+        up.complete("0" * 64)
     up.abort()
     assert caught.value.systemic is systemic
     assert [path for path in in_folder.root.rglob("*") if path.is_file()] == []
@@ -112,6 +112,41 @@ def test_only_stale_leftovers_are_swept_from_a_folder(in_folder):
     os.utime(old._temporary, (time.time() - 7200,) * 2)
     assert in_folder.sweep() == 1
     assert in_folder.sweep() == 0
-    new.complete()
+    new.complete("0" * 64)
     old.abort()
     assert in_folder.listing() == {"videos/b.mp4": 4}
+
+
+def test_a_pipe_or_a_device_in_a_foreign_folder_is_not_waited_for(in_folder):
+    videos = in_folder.root / "videos"
+    videos.mkdir(parents=True)
+    os.mkfifo(videos / "pipe.mp4")
+    (videos / "zero.mp4").symlink_to("/dev/zero")
+    (videos / "folder.mp4").mkdir()
+    assert in_folder.listing("videos/") == {}
+    for name in ("pipe.mp4", "zero.mp4"):
+        for look in (in_folder.stat, in_folder.read):
+            with pytest.raises(ObjectConflict, match=f"{name} is not a file, but one should be there"):
+                look(f"videos/{name}")
+
+
+def test_a_link_in_a_foreign_folder_carries_no_file_from_elsewhere(in_folder, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    in_folder.write("videos/real.mp4", b"film", "video/mp4")
+    (in_folder.root / "videos" / "stolen.mp4").symlink_to(secret)
+    (in_folder.root / "videos" / "same.mp4").symlink_to("real.mp4")
+    assert in_folder.listing() == {"videos/real.mp4": 4, "videos/same.mp4": 4}
+    assert in_folder.read("videos/same.mp4") == b"film"
+    for look in (in_folder.stat, in_folder.read):
+        with pytest.raises(ObjectConflict, match="a link to a file outside"):
+            look("videos/stolen.mp4")
+
+
+def test_a_folder_on_another_disk_may_be_linked(in_folder, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    in_folder.root.mkdir()
+    (in_folder.root / "videos").symlink_to(disk)
+    in_folder.write("videos/a.mp4", b"film", "video/mp4")
+    assert in_folder.read("videos/a.mp4") == b"film"

@@ -1,6 +1,7 @@
 """Buckets: uploads and their proof, server copies, probing, links and sweeping."""
 
 import hashlib
+import json
 import os
 import threading
 import uuid
@@ -9,12 +10,14 @@ from datetime import timedelta
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from reelsheet import s3_extra_args
 from reelsheet.errors import ConfigurationError
+from reelsheet.storage import s3_bucket, s3_destination
 from reelsheet.storage import s3_client as s3_module
-from reelsheet.storage import s3_destination
 from reelsheet.storage.destination import copy_between, open_destination
 from reelsheet.storage.errors import ObjectExists, StorageError
-from reelsheet.storage.s3_destination import PART_BYTES, S3Destination, part_bytes
+from reelsheet.storage.s3_destination import S3Destination
+from reelsheet.storage.s3_upload import PART_BYTES, part_bytes
 
 MINE = {"identity": "1" * 64, "attempt": "1", "prediction-id": "p-1", "cost-cents": "54", "run-id": "r"}
 
@@ -69,7 +72,7 @@ def test_a_completion_that_never_happened_is_an_error(in_bucket, s3, monkeypatch
     up = in_bucket.open_upload("videos/a.mp4", "video/mp4", MINE)
     up.part(bytes(PART_BYTES + 1))
     with pytest.raises(StorageError, match="cannot be reached") as caught:
-        up.complete()
+        up.complete("0" * 64)
     assert caught.value.transient
     up.abort()
     assert unfinished(in_bucket) == []
@@ -78,6 +81,7 @@ def test_a_completion_that_never_happened_is_an_error(in_bucket, s3, monkeypatch
 @pytest.mark.parametrize("length", [100, PART_BYTES + 100])
 def test_an_answer_that_proves_nothing_is_followed_by_reading_back(in_bucket, s3, monkeypatch, length, upload):
     """An endpoint with its own kind of ETag and no checksums: what is there is compared."""
+    monkeypatch.setattr(s3_bucket, "VISIBLE_S", 0.0)
     client = s3_module.client()
     for name in ("put_object", "upload_part"):
         real = getattr(client, name)
@@ -95,6 +99,7 @@ def test_an_answer_that_proves_nothing_is_followed_by_reading_back(in_bucket, s3
 
 
 def test_an_object_that_arrives_garbled_is_noticed(in_bucket, monkeypatch):
+    monkeypatch.setattr(s3_bucket, "VISIBLE_S", 0.0)
     client = s3_module.client()
     put = client.put_object
     monkeypatch.setattr(client, "put_object", lambda **asked: put(**{**asked, "Body": b"1000\r\n" + asked["Body"]}))
@@ -173,7 +178,7 @@ def test_a_new_upload_leaves_what_is_there(in_bucket):
     upload = in_bucket.open_upload("videos/a.mp4", "video/mp4", MINE, new=True)
     upload.part(b"ours")
     with pytest.raises(ObjectExists):
-        upload.complete()
+        upload.complete(hashlib.sha256(b"ours").hexdigest())
     assert in_bucket.read("videos/a.mp4") == b"theirs"
 
 
@@ -182,25 +187,12 @@ def test_an_endpoint_that_does_not_verify_checksums_is_a_warning(in_bucket):
     assert any("does not verify checksums" in warning for warning in in_bucket.probe())
 
 
-def test_an_endpoint_that_refuses_a_wrong_checksum_is_no_warning(in_bucket, monkeypatch):
-    client = s3_module.client(attempts=3)
-    put = client.put_object
-
-    def check(**asked):
-        if "ChecksumCRC32" in asked:
-            raise ClientError({"Error": {"Code": "BadDigest"}}, "PutObject")
-        return put(**asked)
-
-    monkeypatch.setattr(client, "put_object", check)
-    assert in_bucket.probe() == ()
-
-
 def test_an_endpoint_that_corrupts_is_refused(in_bucket, monkeypatch):
-    """As one does that stores the framing of a body which is sent in chunks."""
+    monkeypatch.setattr(s3_bucket, "VISIBLE_S", 0.0)
     client = s3_module.client(attempts=3)
     put = client.put_object
     monkeypatch.setattr(client, "put_object", lambda **asked: put(**{**asked, "Body": b"400\r\n" + asked["Body"]}))
-    with pytest.raises(ConfigurationError, match=r"1,029 bytes came back of 1,024\); set AWS_REQUEST_CHECKSUM"):
+    with pytest.raises(ConfigurationError, match=r"1,029 bytes came back of 1,024\); use another"):
         in_bucket.probe()
 
 
@@ -259,7 +251,7 @@ def test_missing_credentials_are_refused(in_bucket, monkeypatch):
 def test_a_link_is_signed_for_the_bucket_s_own_region(s3):
     name = f"far-{uuid.uuid4().hex[:12]}"
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
-    assert "%2Feu-west-3%2Fs3%2F" in open_destination(f"s3://{name}").link("videos/a.mp4", 60)
+    assert "%2Feu-west-3%2Fs3%2F" in open_destination(f"s3://{name}").presign_get("videos/a.mp4", 60).url
 
 
 def test_only_our_own_stale_uploads_are_swept(in_bucket, s3, monkeypatch, unfinished):
@@ -278,6 +270,18 @@ def test_sweeping_where_nothing_may_be_listed_is_no_error(in_bucket, monkeypatch
     def deny(_):
         raise ClientError({"Error": {"Code": "AccessDenied"}}, "ListMultipartUploads")
 
-    monkeypatch.setattr(s3_module.client(), "get_paginator", deny)
+    monkeypatch.setattr(s3_module.client(), "list_multipart_uploads", lambda **_: deny(_))
     assert open_destination("s3://nowhere-at-all").sweep() == 0
     assert in_bucket.sweep() == 0
+
+
+def test_requests_get_the_arguments_that_they_take(in_bucket, s3, monkeypatch):
+    given = {"ServerSideEncryption": "AES256", "Tagging": "team=video", "ExpectedBucketOwner": "123456789012"}
+    monkeypatch.setenv(s3_extra_args.NAME, json.dumps(given))
+    place = open_destination(in_bucket.address)
+    place.probe()
+    place.write("results.csv", b"a,b", "text/csv")
+    tags = s3.get_object_tagging(Bucket=in_bucket.bucket, Key="spring/clips/results.csv")["TagSet"]
+    assert tags == [{"Key": "team", "Value": "video"}]
+    assert place.read("results.csv") == b"a,b"
+    assert "Expected" not in place.presign_get("results.csv", 60).url  # a browser sends no header

@@ -322,6 +322,7 @@ async def test_a_body_that_declares_nothing_is_counted(server, client):
         b"garbage\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
         b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 200_000,
+        b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 70_000 + b"\r\nContent-Length: 5\r\n\r\nhello",
     ],
 )
 async def test_an_answer_that_breaks_off_or_contradicts_itself_is_cut(server, client, answer):

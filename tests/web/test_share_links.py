@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelsheet.web.share_links import direct, is_google, sheet_export
+from reelsheet.web.share_links import canonical, direct, is_fleeting, is_google, sheet_export
 
 KEY = "1aBcD-efGh_IjKlMnOpQrStUvWxYz012345"
 
@@ -130,3 +130,30 @@ def test_google_is_told_from_names_that_only_look_like_it():
 def test_no_text_breaks_it_and_a_direct_address_is_final(text):
     assert direct(direct(text)) == direct(text)
     assert sheet_export(sheet_export(text)) == sheet_export(text)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://v5.airtableusercontent.com/v3/u/29/29/1764316800000/abc/def/ghi",
+        "https://dl.airtable.com/.attachments/abc/def/cup.jpg",
+        "https://public.bn.files.1drv.com/y4mAbc",
+        "https://dl.boxcloud.com/d/1/abc/download",
+    ],
+)
+def test_some_addresses_have_nothing_that_lasts(address):
+    assert is_fleeting(address)
+    assert canonical(address) == address
+
+
+@pytest.mark.parametrize(
+    "address", ["https://cdn.shop.example/p/1.jpg", "https://airtable.com/app1", "s3://b/k", "", "http://["]
+)
+def test_other_addresses_last(address):
+    assert not is_fleeting(address)
+
+
+@given(st.text(max_size=60))
+def test_the_canonical_form_of_a_canonical_form_is_itself(text):
+    for address in (text, f"https://www.dropbox.com/s/{text}", f"https://drive.google.com/{text}"):
+        assert canonical(canonical(address)) == canonical(address)

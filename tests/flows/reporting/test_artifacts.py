@@ -100,7 +100,7 @@ async def test_a_run_leaves_tags_a_summary_a_table_of_what_is_missing_and_an_eve
         wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]))
         artifacts = {artifact.key: artifact for artifact in await client.read_artifacts(artifact_filter=wanted)}
     assert flow_run.name == f"spring.csv → {destination}"
-    assert flow_run.tags == ["campaign:spring", "manifest:spring.csv"]
+    assert flow_run.tags == ["campaign:spring", "manifest:spring.csv", f"run:{summary['run_id']}"]
     assert set(artifacts) == {"results-spring", "not-delivered-spring"}, "no bar for so few rows"
     assert "| succeeded | 2 |" in str(artifacts["results-spring"].data)
     assert "**\\$1\\.08**" in str(artifacts["results-spring"].data)

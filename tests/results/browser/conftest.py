@@ -145,7 +145,7 @@ class Run:
             flow_run_id=None,
             exit_code=0,
         )
-        return gallery_html(
+        page = gallery_html(
             self.manifest,
             self.results,
             summary=summary,
@@ -154,7 +154,9 @@ class Run:
             more_links=self.more_links,
             title=self.title,
             expires_at=self.expires_at,
+            destination="s3://acme-clips/autumn",
         )
+        return page.decode()
 
 
 TROUBLES = {
@@ -235,6 +237,7 @@ def make_run() -> Callable[..., Run]:
                     video_uri=f"s3://acme-clips/autumn/videos/{at % 6}.mp4",
                     prediction_id=f"550e8400-e29b-41d4-a716-{at:012}",
                     attempt=1,
+                    identity=f"{at:064x}",
                     submitted_at=NOON,
                     completed_at=NOON + timedelta(seconds=30 + at % 11),
                     video_bytes=412_345,

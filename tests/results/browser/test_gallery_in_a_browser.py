@@ -101,7 +101,7 @@ def test_with_reduced_motion_nothing_plays_by_itself(make_run, look):
 
 def test_the_detail_view_plays_the_clip_and_tells_all_of_its_row(make_run, look):
     seen = look(make_run(5))
-    seen.card("SKU-0002").get_by_role("button").click()
+    seen.card("SKU-0002").locator(".open").click()
     detail = seen.page.get_by_role("dialog")
     playing(seen, "dialog")
     video = detail.locator("video")
@@ -136,7 +136,7 @@ def test_the_detail_view_plays_the_clip_and_tells_all_of_its_row(make_run, look)
 def test_the_detail_view_fits_on_every_screen(make_run, look, phone, dark):
     seen = look(make_run(20), phone=phone, dark=dark)
     name = f"detail-{'phone' if phone else 'desktop'}-{'dark' if dark else 'light'}"
-    opener = seen.card("SKU-0002").get_by_role("button")
+    opener = seen.card("SKU-0002").locator(".open")
     opener.tap() if phone else opener.click()
     playing(seen, "dialog")
     keep(seen, name)
@@ -155,7 +155,7 @@ def test_the_detail_view_fits_on_every_screen(make_run, look, phone, dark):
 
 def test_the_prediction_id_can_be_copied(make_run, look):
     seen = look(make_run(5), permissions=["clipboard-read", "clipboard-write"])
-    seen.card("SKU-0002").get_by_role("button").click()
+    seen.card("SKU-0002").locator(".open").click()
     seen.page.get_by_label("Copy prediction id").click()
     seen.page.get_by_label("Copied").wait_for()
     assert seen.page.evaluate("navigator.clipboard.readText()") == "550e8400-e29b-41d4-a716-000000000001"
@@ -163,7 +163,7 @@ def test_the_prediction_id_can_be_copied(make_run, look):
 
 def test_chips_count_and_filter_by_status(make_run, look):
     seen = look(make_run(200))
-    chips = seen.page.locator(".chip")
+    chips = seen.page.locator("#chips .chip")
     assert chips.all_inner_texts() == [
         "All\n200",
         "Succeeded\n140",
@@ -318,7 +318,7 @@ def test_nothing_that_a_cell_or_the_provider_says_becomes_markup(make_run, look,
         seen.page.keyboard.press("j")
     assert seen.page.evaluate("document.querySelectorAll('script').length") == 2
     odd = "b, i, iframe, object, embed, svg:not(.icon, .bar, .sprite), [onload], [onerror], [style]:not([style=''])"
-    ours = ".foot b, .chip b, .trouble b"
+    ours = ".foot b, .chip b, .trouble b, .group"
     assert (
         seen.page.locator(odd).evaluate_all(
             "(all, ours) => all.filter((n) => !n.matches(ours)).map((n) => n.outerHTML)", ours
@@ -334,10 +334,10 @@ def test_links_that_have_ended_are_said_to_have(make_run, look):
     seen = look(run)
     seen.allowed = ["ERR_FILE_NOT_FOUND"]
     assert "The links in this page have expired" in seen.page.locator("#ended").inner_text()
-    seen.card("SKU-0002").get_by_role("button").click()
+    seen.card("SKU-0002").locator(".open").click()
     seen.page.get_by_role("dialog").get_by_text("The clip did not load.").wait_for()
     told = seen.page.get_by_role("dialog").inner_text()
-    assert "reelsheet report 20261123-120000-k7f2" in told
+    assert "ask for a new page of run 20261123-120000-k7f2" in told
     keep(seen, "ended")
 
 
@@ -351,7 +351,7 @@ def test_links_that_still_work_are_not_said_to_have_ended(make_run, look):
 
 def test_it_works_from_a_bucket_as_from_disk(make_run, look, origin):
     seen = look(make_run(5), origin=origin)
-    seen.card("SKU-0002").get_by_role("button").click()
+    seen.card("SKU-0002").locator(".open").click()
     playing(seen, "dialog")
 
 

@@ -1,0 +1,61 @@
+"""SIGINT and SIGTERM of a command: they end it at once, except where rows are under way (`flows.signals`)."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from types import FrameType
+from typing import Final, TypeVar
+
+from reelsheet.cli.streams import say_at_once
+
+T = TypeVar("T")
+
+_NEW_LINE: Final = "\n"  # the terminal has put ^C at the end of a line
+MESSAGE: Final = "Interrupted. What was sent is in the ledger; the same command again pays for nothing twice."
+
+
+class Interrupts:
+    """What a signal does: it ends the process, or, once `is_finished` says so, only what is still waited for.
+
+    Unwinding would wait for threads that wait for a slow network, and there is nothing to undo.
+    """
+
+    def __init__(self) -> None:
+        self.is_finished: Callable[[], bool] = lambda: False
+        self.number: int | None = None  # of the signal that came when everything was finished
+        self.leaves_tasks = False  # the process ends without waiting for what hangs
+        self.message = MESSAGE
+        self.tidy: Callable[[], object] = lambda: None  # what a command does not leave behind; it must be quick
+        self._wake: Callable[[], object] = lambda: None
+
+    def install(self) -> None:
+        """A signal that the caller has ignored (nohup) stays ignored."""
+        for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+            if signal.getsignal(number) is usual:
+                signal.signal(number, self._on_signal)
+
+    async def unless_interrupted(self, awaitable: Awaitable[T]) -> T | None:
+        """Await it, but no longer than until a signal; then None, and it is left to the end of the process."""
+        loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = lambda: loop.call_soon_threadsafe(interrupted.set)
+        task, waiter = asyncio.ensure_future(awaitable), asyncio.create_task(interrupted.wait())
+        if self.number is None:
+            await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+        self._wake = lambda: None
+        waiter.cancel()
+        return await task if task.done() else None
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.number is None and self.is_finished():
+            self.number, self.leaves_tasks = number, True
+            self._wake()
+            return
+        say_at_once(f"{_NEW_LINE if os.isatty(2) else ''}reelsheet: {self.message}\n")
+        with contextlib.suppress(Exception):
+            self.tidy()
+        os._exit(128 + number)
+
+
+interrupts: Final = Interrupts()  # signals belong to the process, not to an object

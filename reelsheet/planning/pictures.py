@@ -1,0 +1,230 @@
+"""Pictures that are files, in the plan: can the provider fetch them, what is uploaded, which are there already."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from urllib.parse import urlsplit
+
+from reelsheet.errors import ConfigurationError
+from reelsheet.images import picture_rows
+from reelsheet.images.picture_rows import takes_pictures
+from reelsheet.images.preflight import ImageCheck, presigned_for_s
+from reelsheet.ledger import State
+from reelsheet.manifest import columns, picture_file
+from reelsheet.manifest.identity import identity_of
+from reelsheet.manifest.rows import Manifest, Row
+from reelsheet.options import Options
+from reelsheet.outcomes import ErrorCode
+from reelsheet.planning.paid_cells import PaidCellsReader
+from reelsheet.planning.plan import Plan, RowGroup, Step
+from reelsheet.redaction import clean
+from reelsheet.settings import Settings, is_loopback
+from reelsheet.storage import s3_client
+from reelsheet.storage.destination import Destination
+from reelsheet.storage.errors import StorageError
+from reelsheet.web.addresses import is_public
+
+LOOKS_AT_ONCE: Final = 12  # at objects
+_PUBLIC: Final = (".amazonaws.com", ".amazonaws.com.cn")
+_MOMENT: Final = 60.0  # seconds between a link's wanted end and its real one that do not matter
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The sheet with the files that were found; `options` name their folder. `checks`: by the rows' addresses."""
+
+    options: Options
+    manifest: Manifest
+    checks: Mapping[str, ImageCheck]
+
+
+async def settle(
+    manifest: Manifest,
+    options: Options,
+    settings: Settings,
+    reader: PaidCellsReader,
+    progress: Callable[[str, int, int], None] | None,
+    *,
+    sheet: str,
+) -> Settled:
+    """Find the files that rows name. `sheet`: where the rows were read. Raises UsageError for a wrong --pictures."""
+    folders = picture_rows.folders_of(options, sheet)
+    settled = await picture_rows.settle(
+        manifest,
+        folders,
+        destination=reader.destination,
+        on_progress=lambda done, of: progress("picture files", done, of) if progress else None,
+    )
+    manifest = await asyncio.to_thread(_forget_renamed, settled.manifest, settings, reader)
+    if any(row.picture is not None and row.picture.folder for row in manifest.rows):
+        options = replace(options, pictures=str(folders[0]))  # for who continues the run, or retries its rows
+    return Settled(options, manifest, settled.checks)
+
+
+def _forget_renamed(manifest: Manifest, settings: Settings, reader: PaidCellsReader) -> Manifest:
+    """A row of a results file that names another file now does not get what was uploaded for the one before."""
+    rows = {
+        row.position: (row, identity_of(row, settings))
+        for row in manifest.rows
+        if row.picture is not None and row.earlier is not None and not row.picture.folder
+    }
+    runs = {identity: [row.earlier.run_id] for row, identity in rows.values() if row.earlier is not None}
+    before = reader.find({identity: list(filter(None, names)) for identity, names in runs.items()}) if rows else {}
+    label = columns.label(manifest.columns, manifest.roles["image"])
+    changed = {}
+    for position, (row, identity) in rows.items():
+        known = before.get(identity)
+        if known is not None and known.row.picture is not None and row.picture is not None:
+            was, now = known.row.picture.name, row.picture.name
+            if picture_file.comparable(was) != picture_file.comparable(now):
+                changed[position] = _renamed(row, was, label)
+    return (
+        replace(manifest, rows=tuple(changed.get(row.position, row) for row in manifest.rows)) if changed else manifest
+    )
+
+
+def _renamed(row: Row, was: str, label: str) -> Row:
+    name = row.picture.name if row.picture else ""
+    problem = (
+        f"Column {label}: there is no file {clean(name, limit=160)} here, and what was uploaded is"
+        f" {clean(was, limit=160)}; name the folder with --pictures."
+    )
+    problems = (*row.problems, problem)
+    code = ErrorCode.INVALID_ROW if row.problems else ErrorCode.IMAGE_UNREACHABLE
+    return replace(row, image="", picture=None, problems=problems, problem_code=code)
+
+
+def mark_uploaded(plan: Plan, destination: Destination | None) -> None:
+    """Note in each group where its picture is already.
+
+    One listing, where there are such groups, and one look at each object that would be sent to the provider.
+    """
+    groups = [group for group in plan.groups.values() if group.row.picture is not None]
+    is_listed = destination is not None and any(_is_at(group, destination) for group in groups)
+    sizes = destination.listing(picture_file.FOLDER) if destination is not None and is_listed else {}
+    for group in groups:
+        picture = group.row.picture
+        assert picture is not None  # noqa: S101 - chosen so
+        if not picture.folder or (picture.uri and sizes.get(picture.key) == picture.size_bytes):
+            group.image_input = picture.uri
+    if destination is not None:
+        _forget_replaced([group for group in groups if group.row.picture and group.row.picture.folder], destination)
+
+
+def _forget_replaced(groups: Sequence[RowGroup], destination: Destination) -> None:
+    """Objects that are named after their content, but hold other content of the same size, are uploaded again."""
+    found = [group for group in groups if group.image_input and group.is_chosen and _may_be_submitted(group)]
+
+    def is_replaced(group: RowGroup) -> bool:
+        picture = group.row.picture
+        stored = destination.stat(picture.key) if picture is not None else None
+        return picture is None or stored is None or not stored.holds(picture.size_bytes, picture.sha256)
+
+    with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
+        for group, replaced in zip(found, pool.map(is_replaced, found), strict=True):
+            if replaced:
+                group.image_input = ""
+
+
+def _is_at(group: RowGroup, destination: Destination) -> bool:
+    return group.row.picture is not None and destination.key_of(group.row.picture.uri) is not None
+
+
+def to_upload(plan: Plan) -> list[RowGroup]:
+    """The groups whose pictures must be uploaded before they can be submitted, in row order."""
+    return [
+        group
+        for group in plan.groups.values()
+        if group.row.picture is not None and not group.image_input and group.is_chosen and _may_be_submitted(group)
+    ]
+
+
+def _may_be_submitted(group: RowGroup) -> bool:
+    """Now, or where another process that is submitting it comes to nothing."""
+    is_claimed = group.latest is not None and group.latest.state == State.CLAIMED
+    return group.step is Step.SUBMIT or (group.step is Step.POLL and is_claimed)
+
+
+def check(plan: Plan, destination: Destination | None, settings: Settings) -> None:
+    """Note what is uploaded already. Raises ConfigurationError where the provider could not fetch the rest."""
+    mark_uploaded(plan, destination)
+    groups = [group for group in plan.at_step(Step.SUBMIT) if group.row.picture is not None]
+    if not groups or destination is None:
+        return
+    if any(not group.image_input for group in groups) and not takes_pictures(destination):
+        raise ConfigurationError(
+            f"{_are_files(groups)}, uploaded for the provider, so the destination must be in S3: give "
+            f"--to s3://bucket/prefix instead of {clean(destination.address)}, or put the pictures online and write "
+            "their addresses into the sheet. Nothing was spent."
+        )
+    endpoint, api = s3_client.endpoint(), settings.base_url
+    if _is_private(endpoint) and not _is_private(api):
+        raise ConfigurationError(
+            f"{_are_files(groups)}, but the provider at {api} cannot fetch them from {endpoint}, which is on this "
+            "machine or in a private network: use an S3 that the internet reaches, or put the pictures online and "
+            "write their addresses into the sheet. Nothing was uploaded or spent."
+        )
+
+
+def notes(plan: Plan, destination: Destination | None, options: Options, affordable: int) -> list[str]:
+    """What the plan says of uploads and of links that end too soon. `affordable`: how many clips the caps pay for."""
+    return list(_notes(plan, destination, options, affordable))
+
+
+def _notes(plan: Plan, destination: Destination | None, options: Options, affordable: int) -> Iterator[str]:
+    groups = [group for group in plan.at_step(Step.SUBMIT)[:affordable] if group.row.picture is not None]
+    if groups and destination is None:
+        yield f"{_are_files(groups)}, uploaded for the provider; that needs --to s3://bucket/prefix."
+        return
+    pictures = [group.row.picture for group in groups if not group.image_input]
+    sizes = {picture.key: picture.size_bytes for picture in pictures if picture is not None}
+    if sizes and destination is not None:
+        what = f"{len(sizes):,} picture{'' if len(sizes) == 1 else 's'} ({sum(sizes.values()) / 1e6:,.1f} MB)"
+        yield f"{what} will be uploaded to {destination.uri(picture_file.FOLDER)} before they are submitted."
+    if groups and destination is not None:
+        yield from _links_that_end(groups[0], destination, options)
+
+
+def _links_that_end(group: RowGroup, destination: Destination, options: Options) -> Iterator[str]:
+    """Where the credentials end before the provider must have fetched the picture."""
+    picture = group.row.picture
+    if picture is None or destination.key_of(picture.uri) is None:
+        return
+    try:
+        link = destination.presign_get(picture.key, presigned_for_s(options.deadline_seconds))
+    except StorageError:  # the probe, or the submission, says so
+        return
+    needed = datetime.now(UTC) + timedelta(seconds=options.deadline_seconds + 3600 - _MOMENT)
+    if link.ends_at is not None and link.ends_at < needed:
+        minutes = max(0, round((link.ends_at - datetime.now(UTC)).total_seconds() / 60))
+        yield (
+            f"The AWS credentials end in {minutes:,} minutes, and with them the provider's access to pictures that are "
+            "submitted just before; use credentials that last longer than the run."
+        )
+
+
+def _are_files(groups: Sequence[RowGroup]) -> str:
+    """Rows may share a file."""
+    count = len({group.row.picture.sha256 for group in groups if group.row.picture is not None})
+    return "1 picture of the sheet is a file" if count == 1 else f"{count:,} pictures of the sheet are files"
+
+
+def _is_private(url: str) -> bool:
+    """The host is this machine, or every address of it is in a private network; False where nobody knows.
+
+    Amazon's names are public, though a private network may give them addresses of its own (VPC endpoints).
+    """
+    host = urlsplit(url).hostname or ""
+    if host.endswith(_PUBLIC):
+        return False
+    if is_loopback(host) or host.endswith(".localhost"):
+        return True
+    try:
+        entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return bool(entries) and not any(is_public(str(entry[4][0])) for entry in entries)

@@ -1,0 +1,91 @@
+"""This machine: folders, time zone, open files."""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from reelsheet.errors import ConfigurationError
+from reelsheet.settings import state_home
+from reelsheet.surroundings import problems as wrong
+from reelsheet.surroundings.network import reason
+from reelsheet.surroundings.problems import Problem
+
+NEEDED_BYTES: Final = 5_000_000  # of a folder, for tables and databases
+FILES_WANTED: Final = 4096
+FILES_OF_A_LARGE_RUN: Final = 256
+FILES_AT_REST: Final = 36
+FILES_OF_A_ROW: Final = 4
+# As the C library reads it without a file: std offset [dst [offset] [,rules]]
+_POSIX_ZONE: Final = re.compile(
+    r"([A-Za-z]{3,}|<[\w+-]{3,}>)[+-]?\d{1,3}(:\d+){0,2}"
+    r"(([A-Za-z]{3,}|<[\w+-]{3,}>)([+-]?\d{1,3}(:\d+){0,2})?(,[JM\d./:+-]+){0,2})?"
+)
+
+
+def state_folder() -> Iterator[Problem]:
+    """Where the ledger is, if no other place is named."""
+    try:
+        state = state_home()
+    except ConfigurationError:
+        yield wrong.HOME_UNKNOWN()
+        return
+    if why := why_unusable(state):
+        yield wrong.STATE_FOLDER(path=state, reason=why)
+
+
+def temporary_folder() -> Iterator[Problem]:
+    """TMPDIR, or one of the usual places where that cannot be used."""
+    try:
+        tempfile.gettempdir()
+    except OSError as error:
+        yield wrong.TEMPORARY_FOLDER(reason=reason(error))
+
+
+def why_unusable(folder: Path) -> str:
+    """Why nothing can be written into a folder, which is made where it is missing; "" where it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * 4096)
+        free_bytes = shutil.disk_usage(folder).free
+    except FileExistsError:
+        return "it is no folder"
+    except OSError as error:
+        return reason(error)
+    return "" if free_bytes >= NEEDED_BYTES else f"only {free_bytes / 1e6:.1f} MB are free"
+
+
+def time_zone() -> Iterator[Problem]:
+    """A TZ that the C library does not know is silently taken for UTC, and what people read is then wrong."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    given = os.environ.get("TZ", "")
+    name = given.removeprefix(":")
+    if not name or _POSIX_ZONE.fullmatch(name) or (name.startswith("/") and Path(name).is_file()):
+        return
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        yield wrong.TIME_ZONE(zone=given)
+
+
+def open_files(rows: int) -> Iterator[Problem]:
+    """Raise this process's limit as far as it may; too few for `rows` at once are a problem."""
+    try:
+        import resource
+    except ImportError:  # pragma: no cover - Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < FILES_WANTED:
+        wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, FILES_WANTED)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = min(FILES_OF_A_LARGE_RUN, FILES_AT_REST + FILES_OF_A_ROW * rows)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        yield wrong.OPEN_FILES(limit=soft, needed=needed)

@@ -1,0 +1,101 @@
+"""Who hears of a signal: whoever obeys at that moment, also where the signal came before."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from flows import signals
+from flows.signals import StopSignals, stop_signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_is_told_to_the_last_who_asked(number: signal.Signals) -> None:
+    earlier: list[int] = []
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    with stop_signals() as stop:
+        stop.tell(earlier.append)
+        stop.tell(heard.put_nowait)
+        os.kill(os.getpid(), number)
+        assert await asyncio.wait_for(heard.get(), 10) == number
+    assert not earlier
+    assert stop.number == number
+
+
+async def test_a_signal_that_came_before_anybody_asked_is_told_to_the_first() -> None:
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    stop = StopSignals()
+    stop.receive(signal.SIGTERM)
+    stop.tell(heard.put_nowait)
+    assert await asyncio.wait_for(heard.get(), 10) == signal.SIGTERM
+    stop.close()
+
+
+async def test_the_handlers_of_whoever_calls_us_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_signals():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def child(program: str) -> "subprocess.Popen[str]":
+    words = [sys.executable, "-c", textwrap.dedent(program)]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+HOLDS_BACK = """
+    import signal
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    print("held back", flush=True)
+    input()
+    import asyncio
+    from flows import signals
+    signals.END_LIMIT_S = 0.5
+    signals.receive_in_thread()
+"""
+OBEYS = """
+    async def main():
+        with signals.stop_signals() as stop:
+            done = asyncio.Event()
+            stop.tell(lambda number: done.set())
+            await done.wait()
+            print("obeyed", stop.number, flush=True)
+    signals.END_LIMIT_S = 60
+    asyncio.run(main())
+"""
+HANGS = """
+    import time
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_job_obeys_a_signal_that_came_while_it_was_starting_and_however_often(number: signal.Signals) -> None:
+    with child(HOLDS_BACK + OBEYS) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held back\n"
+        process.send_signal(number)
+        process.send_signal(number)
+        said, _ = process.communicate("go on\n", timeout=30)
+    assert said == f"obeyed {int(number)}\n"
+    assert process.returncode == 0
+
+
+def test_a_job_that_hangs_ends_in_time_all_the_same() -> None:
+    with child(HOLDS_BACK + HANGS) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        process.communicate("go on\n", timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_everything_ends_before_those_who_sent_the_signal_lose_patience() -> None:
+    from reelsheet.run import stop_control
+
+    assert stop_control.ANSWER_GRACE_S == 40
+    assert stop_control.ANSWER_GRACE_S + 10 < signals.END_LIMIT_S < 60
