@@ -83,9 +83,10 @@ def _folder(named: str | None, destination: "Destination") -> Path:
     """The folder that takes the copy. Raises UsageError where that is the destination itself."""
     if named is not None and (not named.strip() or "\0" in named):
         raise UsageError("FOLDER is empty; name a folder, or leave it out.")
-    last = re.sub(r"[^\w.-]+", "-", destination.address.rpartition("/")[2]).strip(".-")
-    folder = (Path(f"{last or 'reelsheet'}-clips") if named is None else expanded(named)).resolve()
+    from reelsheet.results.run_copy import usual_folder
+
     home = destination.address
+    folder = (Path(usual_folder(home)) if named is None else expanded(named)).resolve()
     if not home.startswith("s3://") and folder.is_relative_to(home):
         raise UsageError(f"{folder} is in the destination itself ({home}); name another folder.")
     return folder

@@ -13,6 +13,7 @@ from reelsheet.display.waiting import is_live
 from reelsheet.money import dollars
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.results import gallery_link
+from reelsheet.results.run_copy import usual_folder
 from reelsheet.run.row_status import row_status
 from reelsheet.run.run import RunMonitor
 
@@ -168,11 +169,22 @@ def _next_steps(monitor: RunMonitor, summary: Mapping[str, Any]) -> Iterator[_St
         if others:
             yield _Step("", "reelsheet status", f"names {counted(others, 'other unknown row')}")
     if summary["invalid"] and files is not None and not files.fallback:
-        rows, table = counted(summary["invalid"], "row"), f"{files.folder}/failed.csv"
-        folder = monitor.context.options.pictures
-        pictures = "" if folder is None else f" --pictures {shlex.quote(folder)}"
-        command = f"reelsheet run failed.csv --to {address}{pictures}"
-        yield _Step("Fix", command, f"{rows} cannot work; first correct the cells in {table}")
+        yield from _fix(monitor, counted(summary["invalid"], "row"), files.folder)
+
+
+def _fix(monitor: RunMonitor, rows: str, results: str) -> Iterator[_Step]:
+    """How rows whose cells are wrong come to be made: `results` is the folder with their table."""
+    context = monitor.context
+    address, table = context.destination.address, f"{results}/failed.csv"
+    first = f"{rows} cannot work; first correct the cells in this table"
+    if address.startswith("s3://"):
+        table, first = f"{usual_folder(address)}/failed.csv", "first correct its cells"
+        yield _Step("Fix", f"reelsheet fetch {shlex.quote(address)}", f"{rows} cannot work; this brings {table}")
+    files = (group.row.picture.folder for group in context.plan.groups.values() if group.row.picture is not None)
+    folder = context.options.pictures or next(files, None)
+    pictures = "" if folder is None else f" --pictures {shlex.quote(folder)}"
+    command = f"reelsheet run {shlex.quote(table)} --to {shlex.quote(address)}{pictures}"
+    yield _Step("" if address.startswith("s3://") else "Fix", command, first)
 
 
 def _left_out(limited: int, hidden: int, not_chosen: int) -> Iterator[_Step]:

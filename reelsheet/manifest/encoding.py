@@ -76,6 +76,10 @@ _MARGIN: Final = 0.05
 
 # The characters that texts of a script are mostly made of.
 _COMMON: Final = {
+    "cp932": (  # beside kana
+        "動画回転雨雪花光風水火夜朝空海山川森木雲月日星人手顔目足女男子猫犬赤青白黒金銀緑大小上下左右前後中近遠高低速遅静音"
+        "色影夏春秋冬柔美新古商品鏡瓶箱靴服布石皿茶酒食料理背景"
+    ),
     "gb18030": (
         "的一是不了在人有我他这中大来上个国到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可里后小么心多天而能好都然没"
         "日于起还发成事只作当想看文无开手十用主行方又如前所本见经头面公同三已老从动两长光色红白黑蓝绿黄金银镜推拉转旋慢速缓移远近影"
@@ -97,7 +101,8 @@ _COMMON: Final = {
 
 # What share of a text in a script is of its common characters at least.
 _LEAST_COMMON: Final = {"cp932": 0.2, "gb18030": 0.25, "big5": 0.25, "cp949": 0.25, "cp1251": 0.4, "cp1253": 0.4}
-_LEAST_CHARACTERS: Final = {2: 4, 1: 6}  # bytes of a character → fewer of them are no evidence
+# Bytes of a character → fewer of them are no evidence, unless all are common two-byte ones: Latin words never are.
+_LEAST_CHARACTERS: Final = {2: 4, 1: 6}
 _LEAST_GOOD: Final = 0.9  # share of characters that are ordinary in a script
 _TOLERANCE: Final = 0.02  # share of words that may look wrong
 
@@ -134,6 +139,7 @@ _NOT_WESTERN: Final = re.compile(
     ),
     re.IGNORECASE,
 )
+_MAC_SPANISH: Final = re.compile(r"[aeiou]–[aeiou]|i—n\b")  # ñ and ó, read as Windows-1252
 _MIXED_SCRIPTS: Final = re.compile(r"[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]")
 _NOT_INSIDE: Final = re.compile(
     r"[\u03ac-\u03ce\u0430-\u044f][\u0386-\u03ab\u0410-\u042f]"  # a capital
@@ -261,8 +267,9 @@ def _plausible_scripts(lines: bytes, possible: Iterable[str]) -> list[str]:
         common = sum(number for sign, number in characters.items() if _is_common(sign, encoding))
         faults = len(_MIXED_SCRIPTS.findall(text)) + len(_NOT_INSIDE.findall(text))
         faults += len(_NOT_GREEK.findall(text)) if encoding == "cp1253" else 0
+        width = 1 if encoding in {"cp1251", "cp1253"} else 2
         if (
-            count >= _LEAST_CHARACTERS[1 if encoding in {"cp1251", "cp1253"} else 2]
+            (count >= _LEAST_CHARACTERS[width] or (width == 2 and common == count > 0))
             and good >= _LEAST_GOOD * count
             and common >= max(_LEAST_COMMON[encoding] * count, min(4, 0.4 * count))
             and faults <= _TOLERANCE * count
@@ -290,7 +297,7 @@ def _is_ordinary(sign: str, encoding: str) -> bool:
 
 
 def _is_common(sign: str, encoding: str) -> bool:
-    return "\u3041" <= sign <= "\u30ff" if encoding == "cp932" else sign in _COMMON[encoding]
+    return sign in _COMMON[encoding] or (encoding == "cp932" and "\u3041" <= sign <= "\u30ff")
 
 
 def _plausible_latin(lines: bytes, possible: Iterable[str]) -> list[str]:
@@ -321,6 +328,8 @@ def _plausible_latin(lines: bytes, possible: Iterable[str]) -> list[str]:
         and _letters("".join(western)) & set("ðþý")
     ):
         rivals.append("cp1254")
+    if shares.get("mac_roman") == 1 and any(map(_MAC_SPANISH.search, western)):
+        rivals.append("mac_roman")
     if sum(1 for word in western if _NOT_WESTERN.search(word)) > _TOLERANCE * len(western):
         rivals += [encoding for encoding in ranked if encoding not in {*rivals, "cp1252"}]
     return ["cp1252", *rivals]

@@ -8,7 +8,7 @@ _ERROR: Final = re.compile(r"#[¡¿]?[^\W\d_][\w/. ]{0,40}[!?！？]")
 _BARE_ERRORS: Final = frozenset(
     (
         *("#N/A", "#NV", "#N/D", "#N/B", "#I/T", "#Н/Д", "#Δ/Υ", "#YOK", "#SAKNAS", "#PUUTTUU", "#HIÁNYZIK"),
-        *("#NENÍ_K_DISPOZICI", "#GETTING_DATA", "#OBTENIENDO_DATOS", "#N.A.", "#N/DISP"),
+        *("#NENÍ_K_DISPOZICI", "#GETTING_DATA", "#OBTENIENDO_DATOS", "#N.A.", "#N/DISP", "#REF", "#VALUE", "#NAME"),
     )
 )
 _NUMBERED: Final = re.compile(r"(?:Err|Error|Erreur|Fehler|Errore|Erro|Virhe|Ошибка)\s?:\s?\d{3}", re.IGNORECASE)
@@ -39,7 +39,8 @@ def failure(text: str) -> str:
         return f"'{text}', the error of a formula that failed"
     if _LOADING.fullmatch(text):
         return f"'{text}', which a program shows before it has the value"
-    if _TEMPLATE.fullmatch(text):
+    rest, templates = _TEMPLATE.subn("", text)
+    if templates and not any(map(str.isalnum, rest)):
         return f"'{text}', a template that was not filled in"
     return ""
 

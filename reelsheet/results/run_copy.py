@@ -78,6 +78,12 @@ class Copied:
     stopped_because: str = ""
 
 
+def usual_folder(address: str) -> str:
+    """The folder that takes a destination's copy where nobody names one."""
+    last = re.sub(r"[^\w.-]+", "-", address.rpartition("/")[2]).strip(".-")
+    return f"{last or 'reelsheet'}-clips"
+
+
 def latest_run(destination: Destination) -> str:
     """The id of the run that wrote the destination's latest table. Raises ManifestError where there is none."""
     content = destination.read(TABLE)

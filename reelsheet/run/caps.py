@@ -33,6 +33,7 @@ class Caps:
         self._context, self._session, self._stops = context, session, stops
         self._in_flight, self._prices = in_flight, prices
         self._waiting: set[str] = set()  # identities in `has_room`
+        self._in_turn = asyncio.Lock()
 
     async def clips_left(self) -> int | None:
         """How many clips still fit under the tighter cap; None: no cap ends them. Raises LedgerError."""
@@ -45,21 +46,24 @@ class Caps:
         """
         self._waiting.add(identity)
         try:
-            while not self._stops.is_stopping:
-                clips, over = await self._left()
-                unsent = self._in_flight.count_unsent(besides=self._waiting)
-                if clips is None or clips > unsent:
-                    return True
-                if over is not None and not clips and not unsent and not self._in_flight:
-                    self._stops.stop_over_budget(
-                        messages.over_budget(over.which, over.cap_cents, self._prices.price_cents)
-                    )
-                else:
-                    await asyncio.sleep(LOOK_S)
+            async with self._in_turn:
+                return await self._has_room()
         except LedgerError as error:
             self._session.fail(error)
         finally:
             self._waiting.discard(identity)
+        return False
+
+    async def _has_room(self) -> bool:
+        while not self._stops.is_stopping:
+            unsent = self._in_flight.count_unsent(besides=self._waiting)  # first: who leaves meanwhile counts twice
+            clips, over = await self._left()
+            if clips is None or clips > unsent:
+                return True
+            if over is not None and not clips and not unsent and not self._in_flight:
+                self._stops.stop_over_budget(messages.over_budget(over.which, over.cap_cents, self._prices.price_cents))
+            else:
+                await asyncio.sleep(LOOK_S)
         return False
 
     async def _left(self) -> tuple[int | None, OverBudget | None]:

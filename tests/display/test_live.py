@@ -358,9 +358,13 @@ def test_a_sheet_without_rows_ends_with_one_line():
 
 
 @pytest.mark.parametrize(("folder", "flag"), [(None, ""), ("/my shots", " --pictures '/my shots'")])
-def test_the_command_for_corrected_rows_finds_their_pictures(folder, flag):
+def test_the_command_for_corrected_rows_finds_their_table_and_their_pictures(monkeypatch, folder, flag):
+    monkeypatch.setenv("COLUMNS", "300")
     text = last_lines(ended(succeeded=1, invalid=1), pictures=folder)
-    assert f"reelsheet run failed.csv --to 's3://clips/spring sale'{flag}\n" in text
+    assert "Fix      reelsheet fetch 's3://clips/spring sale'  (1 row cannot work; this brings" in text
+    assert f"reelsheet run spring-sale-clips/failed.csv --to 's3://clips/spring sale'{flag}  (first" in text
+    text = last_lines(ended(succeeded=1, invalid=1), pictures=folder, destination="/home/me/clips")
+    assert f"Fix      reelsheet run F/failed.csv --to /home/me/clips{flag}  (1 row cannot work; first" in text
 
 
 def test_failed_and_paid_rows_come_with_the_command_that_goes_on():
@@ -406,11 +410,12 @@ def test_no_line_is_broken_inside_a_word_an_address_or_a_command(monkeypatch, co
         "reelsheet retry 's3://clips/spring sale'",
         f"reelsheet resolve {lost.identity[:8]} --id PREDICTION",
         f"reelsheet resolve {lost.identity[:8]} --abandon",
-        "reelsheet run failed.csv --to 's3://clips/spring sale'",
+        "reelsheet fetch 's3://clips/spring sale'",
+        "reelsheet run spring-sale-clips/failed.csv --to 's3://clips/spring sale'",
         "s3://clips/g.html",
     ):
         assert any(whole in line for line in lines)
-    is_kept = ("reelsheet", "s3://", "F/failed.csv")
+    is_kept = ("reelsheet", "s3://", "spring-sale-clips/failed.csv")
     assert all(len(line) <= max(columns, 22) for line in lines if not any(text in line for text in is_kept))
 
 

@@ -105,6 +105,39 @@ def test_few_rows_are_read_right_or_refused(encoding):
     assert western <= 0.1 * len(few)
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("雨", "cp932"), ("ズーム", "cp932"), ("回転", "cp932"), ("雷", "cp932"), ("鏡頭", "big5"), ("慢", "big5"), ("推近", "big5"),
+     ("慢", "gb18030"), ("旋转", "gb18030"), ("눈", "cp949"), ("회전", "cp949"),
+     ("mañana", "mac_roman"), ("español", "mac_roman"), ("niño pequeño", "mac_roman"), ("acción", "mac_roman")],
+)  # fmt: skip
+def test_one_short_word_is_read_right_or_refused(text, encoding):
+    try:
+        assert prompts(saved([text], encoding)) == [text]
+    except ManifestError as error:
+        assert "CSV UTF-8" in str(error)  # noqa: PT017 - or the right text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "café",
+        "20 °C",
+        "it’s slow",
+        "Ärmel",
+        "“Slow”",
+        "pan—golden light",
+        "slow–fast",
+        "AÇÃO",
+        "«Élan»",
+        "½ turn",
+        "Übung",
+    ],
+)
+def test_one_western_word_is_not_taken_for_another_script(text):
+    assert prompts(saved([text], "cp1252")) == [text]
+
+
 def test_words_of_many_western_languages_in_one_sheet_are_windows_1252():
     texts = ["Größe", "café", "niño", "São Paulo", "Ærø", "naïve façade", "Húsavík", "þú", "cœur", "Øresund", "più"]
     assert prompts(saved(texts, "cp1252")) == texts

@@ -5,7 +5,7 @@ import pytest
 from reelsheet.manifest.failed_cells import failure, leftover
 
 ERRORS = {
-    "English": "#N/A #NAME? #REF! #VALUE! #DIV/0! #NULL! #NUM! #SPILL! #CALC! #FIELD! #BLOCKED! #CONNECT! #BUSY! #PYTHON!",
+    "English": "#REF #VALUE #N/A #NAME? #REF! #VALUE! #DIV/0! #NULL! #NUM! #SPILL! #CALC! #FIELD! #BLOCKED! #CONNECT! #BUSY! #PYTHON!",
     "Google": "#ERROR! #FEHLER! #ERREUR! #GETTING_DATA",
     "German": "#NV #BEZUG! #WERT! #ZAHL! #ÜBERLAUF! #KALK! #FELD!",
     "French": "#NOM? #VALEUR! #NUL! #NOMBRE! #EPARS! #DEBORDEMENT! #CHAMP!",
@@ -47,6 +47,7 @@ def test_what_is_shown_while_a_value_is_on_its_way_is_known(text):
         *("{{prompt}}", "{{ product.title }}", "{{}}", "${prompt}", "{prompt}", "{Product name}", "{0}", "{}"),
         *("<%= prompt %>", "{% prompt %}", "[[prompt]]", "<<prompt>>", "<prompt>", "<NA>", "%prompt%", "%(prompt)s"),
         *("*|PROMPT|*", "__PROMPT__", "[object Object]", "[object Promise]", "undefined"),
+        *("{{a}} {{b}}", "{product}, {verb}.", "{{#if x}}{{y}}{{/if}}", "<name> - <move>"),
     ],
 )
 def test_templates_that_nobody_filled_in_are_known(text):

@@ -50,3 +50,19 @@ async def test_where_no_room_will_ever_be_the_run_stops(room):
     room.ledger.claim("a" * 64, run_id="r1", price_cents=54)
     assert not await asyncio.wait_for(room.caps.has_room("second"), 10)
     assert "cap of $0.54" in room.stops.over_budget
+
+
+async def test_a_row_that_takes_the_room_while_it_is_looked_for_counts(room, monkeypatch):
+    read = room.caps._left
+
+    async def read_slowly():
+        left = await read()
+        if room.in_flight.count_unsent(besides=set()):
+            room.ledger.claim("a" * 64, run_id="r1", price_cents=54)
+            room.in_flight.sent("first")
+        return left
+
+    monkeypatch.setattr(room.caps, "_left", read_slowly)
+    room.in_flight.admitted("first")
+    assert not await asyncio.wait_for(room.caps.has_room("second"), 10)
+    assert room.stops.over_budget
