@@ -25,9 +25,9 @@ class Imports:
     def import_attempts(self, imports: Iterable[ImportedAttempt], *, adds_others: bool = False) -> int:
         """Take in what a destination says of attempts; how many were news.
 
-        An attempt of ours without an id takes the id that the destination knows for it, one that was submitted the
-        verdict. Nothing else of ours changes. `adds_others`: where ours failed, another prediction under its number is
-        a further attempt. That is for tables that no person can have changed.
+        An attempt of ours without an id takes the id that a run of ours wrote down for it, one that was submitted the
+        verdict. Nothing else of ours changes. `adds_others`: where ours failed or is unknown, another ledger's
+        prediction under its number is a further attempt. That is for tables that no person can have changed.
         """
         ordered = sorted(imports, key=lambda one: (one.attempt.identity, one.attempt.number))
         known = self._db.committed(_add_new, ordered)
@@ -66,7 +66,7 @@ def _merge(connection: Connection, theirs: Attempt, deliveries: Sequence[Deliver
         return False
     ours = attempts.current(connection, same.id)
     has_id, news = theirs.prediction_id is not None, True
-    if has_id and _lacks_id(ours, theirs):
+    if has_id and _lacks_id(connection, ours, theirs):
         attempts.move(
             connection, ours, theirs.state, prediction_id=theirs.prediction_id, quoted_cents=theirs.quoted_cents,
             submitted_at=theirs.submitted_at, completed_at=theirs.completed_at, error_code=theirs.error_code,
@@ -93,15 +93,18 @@ def _merge(connection: Connection, theirs: Attempt, deliveries: Sequence[Deliver
     return news
 
 
-def _lacks_id(ours: Attempt, theirs: Attempt) -> bool:
+def _lacks_id(connection: Connection, ours: Attempt, theirs: Attempt) -> bool:
     """True where theirs is the answer to ours: one that nobody recorded, also while its run still counts as alive."""
-    return ours.state == State.UNKNOWN or (ours.state == State.CLAIMED and ours.run_id == theirs.run_id)
+    if ours.state == State.UNKNOWN:
+        return ours.imported or _is_our_run(connection, theirs.run_id)
+    return ours.state == State.CLAIMED and ours.run_id == theirs.run_id
 
 
 def _is_made_elsewhere(ours: Attempt, theirs: Attempt) -> bool:
     """True where another ledger paid for the same row, and ours came to nothing, so that theirs may be the clip."""
     is_other = theirs.prediction_id is not None and theirs.prediction_id != ours.prediction_id
-    return is_other and ours.state == State.FAILED and not ours.is_settled_by_hand
+    has_none = ours.state == State.FAILED or (ours.state == State.UNKNOWN and theirs.state != State.FAILED)
+    return is_other and has_none and not ours.is_settled_by_hand
 
 
 def _is_paid_elsewhere(connection: Connection, ours: Attempt, theirs: Attempt) -> bool:
@@ -111,8 +114,12 @@ def _is_paid_elsewhere(connection: Connection, ours: Attempt, theirs: Attempt) -
     """
     if theirs.prediction_id is not None:
         return ours.state in VACANT
-    query = select(s.runs.c.run_id).where(s.runs.c.run_id == theirs.run_id)
-    return ours.state == State.REFUSED and connection.execute(query).first() is None
+    return ours.state == State.REFUSED and not _is_our_run(connection, theirs.run_id)
+
+
+def _is_our_run(connection: Connection, run_id: str | None) -> bool:
+    """Whether the run that wrote a table is one of this ledger's, so that it counts attempts as this ledger does."""
+    return connection.execute(select(s.runs.c.run_id).where(s.runs.c.run_id == run_id)).first() is not None
 
 
 def _same(connection: Connection, theirs: Attempt) -> Attempt | None:

@@ -59,7 +59,7 @@ def test_a_paid_attempt_without_a_quote_counts_with_its_price(process):
 
 def test_an_unknown_attempt_of_ours_takes_the_id_that_is_told(process):
     process.unknown()
-    take(process, told(state=State.SUBMITTED, cents=60))
+    take(process, told(state=State.SUBMITTED, cents=60, run="r1"))
     history = process.ledger.history("a")
     assert (history.latest.state, history.total_cents, history.risk_cents) == (State.SUBMITTED, 60, 0)
     assert process.ledger.run("r1").confirmed_cents == 60
@@ -141,6 +141,33 @@ def test_a_row_that_failed_here_takes_what_another_ledger_paid_for(process, stat
     assert (history.latest.state, history.total_cents) == (state, 108)
     assert history.delivered("/d") or state == State.FAILED
     assert process.ledger.run("r1").confirmed_cents == 54
+
+
+@pytest.mark.parametrize("state", [State.COMPLETED, State.SUBMITTED])
+def test_an_unknown_attempt_stays_at_risk_beside_what_another_ledger_paid_for(process, state):
+    process.unknown()
+    theirs = told(prediction="theirs", state=state)
+    assert take(process, theirs, deliveries=[delivery()], adds_others=True) == 1
+    assert take(process, theirs, deliveries=[delivery()], adds_others=True) == 0
+    history = process.ledger.history("a")
+    assert [a.prediction_id for a in history.attempts] == [None, "theirs"]
+    assert (history.latest.state, history.total_cents, history.risk_cents) == (state, 54, 54)
+    assert isinstance(process.claim(), Known)
+
+
+@pytest.mark.parametrize(("adds_others", "state"), [(True, State.FAILED), (False, State.COMPLETED)])
+def test_an_unknown_attempt_waits_for_a_person_where_another_ledger_has_no_clip(process, adds_others, state):
+    """Or where a person may have changed the table."""
+    process.unknown()
+    assert take(process, told(prediction="theirs", state=state), adds_others=adds_others) == 0
+    assert process.state() == State.UNKNOWN
+
+
+def test_an_unknown_attempt_of_a_lost_ledger_takes_the_id_that_its_later_table_has(process):
+    take(process, told(state=State.UNKNOWN, run="first"))
+    assert take(process, told(run="second")) == 1
+    history = process.ledger.history("a")
+    assert (history.latest.state, history.risk_cents) == (State.COMPLETED, 0)
 
 
 def test_a_table_that_a_person_gives_adds_no_prediction(process):

@@ -36,7 +36,12 @@
 
   function only(nextStatus, nextCode = "", nextJudged = "") {
     [status, code, judged] = [nextStatus, nextCode, nextJudged];
+    choose();
+  }
+
+  function choose() { // the first of the rows comes into view, wherever the page was
     refresh();
+    if (byId("main").getBoundingClientRect().top < 0) byId("main").scrollIntoView();
   }
 
   // ---- counts of the review, by which rows can be chosen, and the review file
@@ -98,5 +103,5 @@
     });
   }
   let typing = 0;
-  search.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(refresh, 90); });
+  search.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(choose, 90); });
   byId("clear").addEventListener("click", () => { search.value = ""; only(""); search.focus(); });

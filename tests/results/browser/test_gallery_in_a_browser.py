@@ -215,6 +215,17 @@ def test_search_looks_at_every_column_without_regard_to_case_or_accents(make_run
     assert seen.count() == "200 rows"
 
 
+@pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
+def test_a_search_from_far_below_shows_its_first_row(make_run, look, phone):
+    seen = look(make_run(200), phone=phone)
+    seen.page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    seen.page.locator("#search").fill("towel")
+    seen.until("document.querySelector('#count').textContent.includes(' of 200')")
+    first = "document.querySelector('.card:not([hidden])').getBoundingClientRect().top"
+    seen.until(f"{first} >= 0 && {first} < innerHeight")
+    assert seen.focused().startswith("Search")
+
+
 def test_everything_can_be_done_by_keyboard(make_run, look):
     seen = look(make_run(200))
     press = seen.page.keyboard.press
