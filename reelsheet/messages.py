@@ -99,6 +99,14 @@ def key_refused(words: str) -> str:
     )
 
 
+def key_unanswered(words: str) -> str:
+    """Nothing was sent yet, and what is sent to a provider that says nothing may be charged."""
+    return (
+        f"The provider did not answer when it was asked about the API key{_in_brackets(words)}; check "
+        "VIBEDREAM_BASE_URL, or run again later. Nothing was sent."
+    )
+
+
 def forbidden(words: str) -> str:
     """A 403 that is not about the row."""
     return (

@@ -16,7 +16,7 @@ from reelsheet.errors import ConfigurationError, ReelsheetError
 from reelsheet.redaction import clean
 from reelsheet.surroundings.problems import UnusableSurroundings
 
-TIMEOUT_S: Final = 25.0  # for all checks together
+TIMEOUT_S: Final = 90.0  # for all checks together; each has limits of its own, and says more
 
 
 def doctor(to: str | None, *, as_json: bool) -> int:

@@ -147,6 +147,10 @@ def api_key(current: "Settings") -> Iterator[Finding]:
     elif key.state is KeyState.REFUSED:
         fix = "Create a new key at the provider and put it into VIBEDREAM_API_KEY."
         yield broken("API key", f"{shown} is refused{reason}", fix)
+    elif key.state is KeyState.SILENT:
+        yield broken(
+            "API key", f"{shown} could not be checked{reason}", "Check VIBEDREAM_BASE_URL, or try again later."
+        )
     else:
         yield warning("API key", f"{shown} could not be checked{reason}", "Run `reelsheet doctor` again.")
 
@@ -336,14 +340,12 @@ def notification(current: "Settings") -> Iterator[Finding]:
     if current.notify_url is None:
         yield fine("Notification", "none is sent (REELSHEET_NOTIFY_URL is not set)")
         return
-    from reelsheet.results.notification import services
+    from reelsheet.results.notification import problems, services
 
     names = services(current.notify_url.get_secret_value())
     if names:
         yield fine("Notification", f"to {', '.join(names)}; nothing was sent now")
-    else:
-        message = "REELSHEET_NOTIFY_URL is not an address that Apprise understands"
-        yield warning("Notification", message, "Write it like slack://…, mailto://… or json://host/path.")
+    yield from _broken("Notification", problems(current.notify_url))
 
 
 def optional_parts(current: "Settings") -> Iterator[Finding]:

@@ -33,7 +33,7 @@ from reelsheet.planning.plan import (
     object_key,
 )
 from reelsheet.provider.client import KeyCheck, Provider
-from reelsheet.results import earlier
+from reelsheet.results import earlier, notification
 from reelsheet.settings import Settings
 from reelsheet.storage import bucket_or_folder
 from reelsheet.storage.destination import Destination, open_destination, tidy
@@ -281,6 +281,7 @@ async def _begin_work(
 
 
 def _try_surroundings(options: Options, settings: Settings, plan: Plan) -> None:
+    demand(notification.problems(settings.notify_url))
     at_once = min(len(plan.at_step(*OPEN)), options.concurrency or options.limit or sys.maxsize)
     demand_for_work(settings, at_once=at_once, asks_provider=bool(plan.at_step(Step.SUBMIT, Step.POLL)))
 

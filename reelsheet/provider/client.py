@@ -31,6 +31,7 @@ BODY_LIMIT_BYTES = 1 << 20  # of a response that are read at the most, packed or
 LINK_LIMIT = 8192  # characters of an output's address
 CONNECT_TIMEOUT_S = 10.0
 POLL_TIMEOUT_S = 30.0
+_NO_PREDICTION = "00000000-0000-0000-0000-000000000000"
 IDLE_CONNECTIONS = 10  # kept; httpcore looks at each of them for each request, and at each request for each of them
 IDLE_POST_S = 2.0  # a kept connection that the server closes just then makes a POST ambiguous
 
@@ -47,6 +48,7 @@ class KeyState(StrEnum):
     GOOD = "good"
     REFUSED = "refused"
     UNTESTED = "untested"
+    SILENT = "silent"  # connections are taken, and nothing is answered
 
 
 class KeyCheck(NamedTuple):
@@ -185,14 +187,17 @@ class Provider:
         Raises UnusableSurroundings where a proxy refuses, or TLS trusts nobody on the way.
         """
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):  # nobody waits long for what is only good to know
-                response = await self._get("00000000-0000-0000-0000-000000000000")
+            try:
+                response = await self._get(_NO_PREDICTION, CONNECT_TIMEOUT_S)
+            except TimeoutError:  # no ConnectTimeout: a POST might not be answered either, and be charged
+                response = await self._get(_NO_PREDICTION)
         except httpx.ProxyError as error:
             raise UnusableSurroundings([network.refused_by_proxy(self._base, error)]) from None
         except NETWORK_ERRORS as error:
             if problem := network.untrusted(self._base, error):
                 raise UnusableSurroundings([problem]) from None
-            return KeyCheck(KeyState.UNTESTED, _describe(error))
+            is_silent = isinstance(error, TimeoutError | httpx.ReadTimeout)
+            return KeyCheck(KeyState.SILENT if is_silent else KeyState.UNTESTED, _describe(error))
         body, about = response.error()
         if about is Refusal.KEY:
             return KeyCheck(KeyState.REFUSED, body.message)
@@ -201,9 +206,9 @@ class Provider:
         words = f", {body.message}" if body.is_page else ""
         return KeyCheck(KeyState.UNTESTED, f"HTTP {response.status}{words}")
 
-    async def _get(self, prediction_id: str) -> _Response:
+    async def _get(self, prediction_id: str, limit_s: float = POLL_TIMEOUT_S + CONNECT_TIMEOUT_S) -> _Response:
         request = self._gets.build_request("GET", f"{self._base}/api/v1/predictions/{quote(prediction_id, safe='')}")
-        return await _exchange(self._gets, request, POLL_TIMEOUT_S + CONNECT_TIMEOUT_S)
+        return await _exchange(self._gets, request, limit_s)
 
     def _link(self, output: object) -> str:
         """An output's address in full; "" for what is none, or would carry the key to another host."""

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +22,8 @@ from reelsheet.outcomes import RowResult, Status
 from reelsheet.redaction import clean
 from reelsheet.results import gallery_link
 from reelsheet.results.table import Summary
+from reelsheet.surroundings import problems as wrong
+from reelsheet.surroundings.problems import Problem
 
 if TYPE_CHECKING:
     from reelsheet.results.publication import Files
@@ -105,6 +107,12 @@ def plain(text: str, limit: int = 200, secrets: Sequence[str] = ()) -> str:
 def services(addresses: str) -> list[str]:
     """The names of the services that Apprise finds in `addresses`; [] where it understands none."""
     return [str(service.service_name) for service in _apprise(addresses)]
+
+
+def problems(notify_url: SecretStr | None) -> Iterator[Problem]:
+    """Whether Apprise understands the address; it is not shown, since whoever has it may write to it."""
+    if notify_url is not None and not services(notify_url.get_secret_value()):
+        yield wrong.NOTIFICATION()
 
 
 def _addresses(files: "Files") -> list[str]:

@@ -85,6 +85,8 @@ async def start_run(preparation: Preparation, *, flow_run_id: str | None) -> Run
         run.monitor.remarks.append(f"This continues run {record.continues}, which is not finished{paid}.")
     if preparation.key.state is KeyState.REFUSED and preparation.plan.at_step(Step.SUBMIT, Step.POLL):
         run.stops.stop(ErrorCode.AUTH, messages.key_refused(preparation.key.message))
+    if preparation.key.state is KeyState.SILENT and preparation.plan.at_step(Step.SUBMIT):
+        run.stops.stop(ErrorCode.PROVIDER_DOWN, messages.key_unanswered(preparation.key.message))
     handover = _handover.get()
     if handover is not None and handover.preparation is preparation:
         handover.run = run

@@ -28,17 +28,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from botocore.credentials import Credentials, ReadOnlyCredentials
+    from botocore.endpoint import Endpoint
     from botocore.model import OperationModel
     from mypy_boto3_s3 import S3Client
 
 ATTEMPTS: Final = 8  # of one request, with botocore's backoff: about half a minute
+SILENT_ATTEMPTS: Final = 2  # of one to an S3 that has never answered this process; each waits READ_S
 CONFLICT_ATTEMPTS: Final = 6  # of one that meets another request for the same object: about five seconds
+CONNECT_S: Final = 10
+READ_S: Final = 30  # for the next bytes, however many are to come
 CONNECTIONS: Final = 64
 SECRET_CHARACTERS: Final = 16  # of a key that is masked in every text; shorter ones are a sandbox's
 LONGEST_LINK_S: Final = 7 * 24 * 3600  # S3 signs for a week at most
 SESSION_S: Final = 12 * 3600  # the longest that a role's credentials last
 REGION_RETRY_S: Final = 60.0  # before a bucket's region is asked for again, where S3 was not reached
 _CREDENTIALS: Final[WeakKeyDictionary["S3Client", "Credentials"]] = WeakKeyDictionary()
+_ANSWERED: Final[set[str]] = set()  # endpoints
 _BUILDING: Final = threading.Lock()  # sessions are not safe to build in two threads at once
 _REGIONS: Final[dict[tuple[tuple[tuple[str, str], ...], str], tuple[str | None, float]]] = {}  # and until when
 
@@ -109,13 +114,12 @@ def _environment() -> tuple[tuple[str, str], ...]:
 def _client(_environment: tuple[tuple[str, str], ...], region: str | None, attempts: int) -> "S3Client":
     import boto3
     from botocore.config import Config
+    from botocore.session import get_session
 
     silence_http_loggers()
     logging.getLogger("botocore.credentials").setLevel(logging.ERROR)  # `_frozen` says it, without a traceback
     config = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
-        connect_timeout=10,
-        read_timeout=30,
         max_pool_connections=CONNECTIONS,
         tcp_keepalive=True,
         signature_version="s3v4",  # presigned links otherwise use the old kind in us-east-1
@@ -125,7 +129,11 @@ def _client(_environment: tuple[tuple[str, str], ...], region: str | None, attem
     demand(aws.settings(), ending="")  # a client may also be made in mid-run
     aws.limit_programs()
     try:
-        session = boto3.session.Session()
+        core = get_session()
+        # also for the services that give credentials
+        core.set_default_client_config(Config(connect_timeout=CONNECT_S, read_timeout=READ_S))
+        core.register("needs-retry", _give_up_on_silence)  # type: ignore[arg-type]
+        session = boto3.session.Session(botocore_session=core)
         made: S3Client = session.client("s3", region_name=region, config=config)
         credentials = session.get_credentials()
     except Exception as error:
@@ -139,6 +147,21 @@ def _client(_environment: tuple[tuple[str, str], ...], region: str | None, attem
         credentials.get_frozen_credentials = partial(_frozen, credentials, credentials.get_frozen_credentials)  # type: ignore[method-assign]
     made.meta.events.register("needs-retry.s3", _pause_after_conflict)  # type: ignore[arg-type]
     return made
+
+
+def _give_up_on_silence(
+    response: object, endpoint: "Endpoint", attempts: int, caught_exception: Exception | None, **_: object
+) -> None:
+    """For botocore's own repeats, which an S3 that takes connections and says nothing would draw out for minutes."""
+    if response is not None:
+        _ANSWERED.add(endpoint.host)
+    elif (
+        caught_exception is not None
+        and attempts >= SILENT_ATTEMPTS
+        and endpoint.host not in _ANSWERED
+        and s3_errors.code_of(caught_exception) in s3_errors.SILENCE.split()
+    ):
+        raise caught_exception
 
 
 def _pause_after_conflict(

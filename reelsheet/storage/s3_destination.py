@@ -72,22 +72,23 @@ class S3Destination:
         warnings: list[str] = []
         try:
             self._requests.call("ListObjectsV2", client=client, Prefix=self._base, MaxKeys=1)
-            for size in (1024, 1000):
-                warnings += self._probe_content(client, key, secrets.token_bytes(size))
-            self.refuses_overwrite = self._probe_refusal(client, key, IfNoneMatch="*") in EXISTS
-            self._requests.verifies = self._probe_checksums(client, key)
-            if self._requests.verifies is None:
-                warnings.append(
-                    f"{s3_client.endpoint()} does not verify checksums of uploads; "
-                    "every clip is checked after it is stored."
-                )
+            try:
+                for size in (1024, 1000):
+                    warnings += self._probe_content(client, key, secrets.token_bytes(size))
+                self.refuses_overwrite = self._probe_refusal(client, key, IfNoneMatch="*") in EXISTS
+                self._requests.verifies = self._probe_checksums(client, key)
+            finally:
+                try:
+                    self._requests.call("DeleteObject", client=client, shown=f"{self._base}*", Key=key)
+                except StorageError as error:
+                    warnings.append(f"A small test object stays behind. {error}")
         except StorageError as error:
             raise ConfigurationError(str(error)) from error
-        finally:
-            try:
-                self._requests.call("DeleteObject", client=client, shown=f"{self._base}*", Key=key)
-            except StorageError as error:
-                warnings.append(f"A small test object stays behind. {error}")
+        if self._requests.verifies is None:
+            warnings.append(
+                f"{s3_client.endpoint()} does not verify checksums of uploads; "
+                "every clip is checked after it is stored."
+            )
         return tuple(dict.fromkeys(warnings))
 
     def uri(self, key: str) -> str:

@@ -19,6 +19,7 @@ _AUTHORISATION: Final = (
 _CONNECTION: Final = (
     "EndpointConnectionError ConnectTimeoutError ConnectionClosedError ReadTimeoutError ProxyConnectionError SSLError"
 )
+SILENCE: Final = "ConnectTimeoutError ReadTimeoutError"
 CONFLICT: Final = "ConditionalRequestConflict OperationAborted"
 _GARBLED: Final = (
     "BadDigest InvalidDigest XAmzContentSHA256Mismatch XAmzContentChecksumMismatch FlexibleChecksumError "
@@ -52,7 +53,7 @@ _SYSTEMIC: Final = _by_code({  # every row will meet it
         "failed ({code}), because the bucket's policy demands encryption; set it in REELSHEET_S3_EXTRA_ARGS, "
         'for example {{"ServerSideEncryption": "aws:kms"}}.',
     "BucketInEndpoint":
-        "failed ({code}), because AWS_ENDPOINT_URL_S3 has the bucket's name in it; set it to {endpoint}.",
+        "failed ({code}), because {setting} has the bucket's name in it; set it to {endpoint}.",
     "NoSuchBucket":
         "failed, because there is no bucket {bucket}; create it or correct its name.",
     "ExpiredToken ExpiredTokenException TokenRefreshRequired RequestExpired":
@@ -80,15 +81,15 @@ _SYSTEMIC: Final = _by_code({  # every row will meet it
         "failed, because the storage is full ({code}); make room or use another destination.",
     "Certificate":
         "failed, because TLS does not accept the certificate of {where} ({reason}); if your organisation has a "
-        "certificate authority of its own, set AWS_CA_BUNDLE to its file, else check AWS_ENDPOINT_URL_S3.",
+        "certificate authority of its own, set AWS_CA_BUNDLE to its file, else check {setting}.",
     "CertificateFile":
         "failed, because TLS cannot read the file of certificates ({reason}); correct AWS_CA_BUNDLE "
         "(or REQUESTS_CA_BUNDLE).",
     "NoTls":
-        "failed, because {where} does not speak TLS ({reason}); write http:// in AWS_ENDPOINT_URL_S3, "
+        "failed, because {where} does not speak TLS ({reason}); write http:// in {setting}, "
         "or correct its port.",
     _CONNECTION:
-        "failed, because {where} cannot be reached ({reason}); check the network and AWS_ENDPOINT_URL_S3.",
+        "failed, because {where} cannot be reached ({reason}); check the network and {setting}.",
 })  # fmt: skip
 _SENTENCES: Final = _SYSTEMIC | _by_code({
     "SlowDown Throttling ThrottlingException ServiceUnavailable 503 429":
@@ -203,6 +204,7 @@ def explain(error: BaseException, action: str, bucket: str, key: str = "", *, en
         where=_where(error),
         reason=_reason(error),
         endpoint=other_endpoint,
+        setting=aws.endpoint_setting(),
         told=clean(str(error)).rstrip("."),
         repair=_repair(error),
     )
@@ -312,6 +314,8 @@ def _where(error: BaseException) -> str:
 
 def _reason(error: BaseException) -> str:
     """Why there was no connection: "Connection refused", "certificate has expired"."""
+    if type(error).__name__ in SILENCE.split():
+        return "it does not answer"
     text = str(getattr(error, "kwargs", {}).get("error") or type(error).__name__)
     text = re.sub(r"^.*?(?:Failed to \w+(?: a new connection)?:? |\[Errno -?\d+\] )", "", text)
     text = re.sub(r"\[Errno -?\d+\] |\(_ssl\.c:\d+\)|\[SSL: \w+\] (?=certificate)", "", text)

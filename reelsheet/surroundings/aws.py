@@ -107,7 +107,7 @@ def problem_of(error: BaseException) -> Problem:
     if name == "InvalidRegionError":
         return wrong.AWS_REGION(_set(*wrong.AWS_REGION.settings), region=details.get("region_name", ""))
     if name == "ValueError" and "endpoint" in why:
-        setting = _set(*wrong.AWS_ENDPOINT.settings)
+        setting = endpoint_setting()
         return wrong.AWS_ENDPOINT(setting, address=network.shown(os.environ.get(setting, "")))
     if problem := problem_of_provider(error):
         return problem
@@ -126,6 +126,11 @@ def problem_of_provider(error: BaseException) -> Problem | None:
     provider = str(getattr(error, "kwargs", {}).get("provider", ""))
     kind = _PROVIDERS.get(provider)
     return None if kind is None else kind(_set(*kind.settings), profile=profile_name(), reason=_words(error))
+
+
+def endpoint_setting() -> str:
+    """The name under which the address of the S3 in use is set."""
+    return _set(*wrong.AWS_ENDPOINT.settings)
 
 
 def profile_name() -> str:

@@ -264,6 +264,14 @@ AWS_VALUE: Final = Kind(
     "Correct it, or unset it; it may also stand in the AWS configuration file.",
 )
 
+# Notifications
+
+NOTIFICATION: Final = Kind(
+    ("REELSHEET_NOTIFY_URL",),
+    "it is no address that Apprise understands",
+    "Write it like slack://…, mailto://… or json://host/path, or unset it.",
+)
+
 # This machine
 
 HOME_UNKNOWN: Final = Kind(

@@ -261,7 +261,7 @@ def test_an_address_for_notifications_is_read_and_not_used(api, monkeypatch):
     found = worst("Notification")
     assert (found.level, found.message) == (Level.FINE, "to JSON; nothing was sent now")
     monkeypatch.setenv("REELSHEET_NOTIFY_URL", "what?")
-    assert worst("Notification").level is Level.WARNING
+    assert worst("Notification").level is Level.BROKEN
 
 
 def test_a_check_that_hangs_is_left_alone():

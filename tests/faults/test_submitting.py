@@ -2,7 +2,11 @@
 
 from typing import Any
 
+import httpx
 import pytest
+
+from reelsheet.provider.client import Provider
+from reelsheet.surroundings.problems import UnusableSurroundings
 
 OK = "a calm push in"
 ODD = "the odd one"
@@ -151,6 +155,25 @@ async def test_a_400_that_names_the_key_stops_the_run(bench):
     bench.sandbox.fault("submit", times=-1, answer={"status": 400, "body": {"code": "invalid_api_key"}})
     done = await bench.deliver(bench.sheet([OK, ODD]), concurrency=1)
     assert (done.statuses(), set(done.codes()), done.exit_code) == (["skipped"] * 2, {"auth"}, 3)
+
+
+async def test_a_provider_that_does_not_answer_the_free_question_is_sent_nothing(bench, monkeypatch):
+    async def silence(*_: object) -> None:
+        raise httpx.ReadTimeout("")
+
+    monkeypatch.setattr(Provider, "_get", silence)
+    done = await bench.deliver(bench.sheet([OK, ODD]))
+    assert (done.statuses(), set(done.codes()), done.exit_code) == (["skipped"] * 2, {"provider_down"}, 3)
+    assert "VIBEDREAM_BASE_URL" in done.results[0].error
+    assert done.summary.at_risk_cents == 0
+    assert not bench.charged()
+
+
+async def test_an_address_for_notifications_that_is_none_is_told_before_anything_is_paid(bench, monkeypatch):
+    monkeypatch.setenv("REELSHEET_NOTIFY_URL", "what?")
+    with pytest.raises(UnusableSurroundings, match="REELSHEET_NOTIFY_URL: it is no address"):
+        await bench.deliver(bench.sheet([OK]))
+    assert not bench.charged()
 
 
 STOPS = {401: "auth", 403: "auth", 402: "no_balance"}

@@ -420,6 +420,23 @@ class TestLooks:
         assert b"GET /api/v1/predictions/00000000-" in wire.heard[0]
 
     @pytest.mark.parametrize(
+        ("error", "key"),
+        [
+            (TimeoutError(), KeyState.SILENT),
+            (httpx.ReadTimeout(""), KeyState.SILENT),
+            (httpx.ConnectTimeout(""), KeyState.UNTESTED),
+            (httpx.ReadError(""), KeyState.UNTESTED),
+        ],
+    )
+    async def test_only_silence_on_a_connection_is_told_apart(self, error, key, monkeypatch):
+        async def fail(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(Provider, "_get", fail)
+        async with client("https://api.test") as provider:
+            assert (await provider.check_key()).state is key
+
+    @pytest.mark.parametrize(
         ("error", "said"),
         [
             (

@@ -1,6 +1,7 @@
 """The S3 client's settings, and its errors as sentences."""
 
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +26,33 @@ from reelsheet.storage import s3_client as s3
 from reelsheet.storage import s3_errors
 from reelsheet.storage.destination import open_destination
 from reelsheet.storage.s3_errors import explain
+
+
+def test_an_s3_that_never_answers_is_given_up_after_two_tries_and_its_setting_named(monkeypatch):
+    monkeypatch.setattr(s3, "READ_S", 0.05)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(
+            ConfigurationError, match=r"\(it does not answer\); check the network and AWS_ENDPOINT_URL\."
+        ):
+            open_destination("s3://clips").probe()
+        listener.setblocking(False)
+        for _ in range(2):
+            listener.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_an_s3_that_has_answered_before_is_waited_for_longer(monkeypatch):
+    monkeypatch.setattr(s3, "_ANSWERED", set())
+    endpoint, silence = SimpleNamespace(host="https://s3.test"), ReadTimeoutError(endpoint_url="https://s3.test")
+    s3._give_up_on_silence(None, endpoint, 1, silence)
+    with pytest.raises(ReadTimeoutError):
+        s3._give_up_on_silence(None, endpoint, 2, silence)
+    s3._give_up_on_silence((), endpoint, 1, None)
+    s3._give_up_on_silence(None, endpoint, 2, silence)
 
 
 def refusal(code: str, *, status: int = 403, headers: dict[str, str] | None = None, **more: str) -> ClientError:
