@@ -76,6 +76,14 @@ async def leave(run: Run, trouble: ReelsheetError | None = None) -> None:
     raise PutBack(trouble)
 
 
+async def leave_to_successor(run: Run) -> None:
+    """Raises Abort where this run was taken for lost and another process goes on with it: that one says how it ended."""
+    with suppress(LedgerError):
+        record = await run.ledger_session.call(run.context.ledger.run, run.run_id)
+        if record is not None and record.alive and record.owner != run.context.record.owner:
+            raise Abort("Another process continues this run.")
+
+
 async def crashes() -> int:
     """How often this flow run has crashed, as far as Prefect's server can say; a polite stop is no crash."""
     return await _count(lambda state: state.is_crashed())

@@ -76,6 +76,8 @@ async def _run(preparation: Preparation, signals: StopSignals) -> states.Outcome
             with suppress(LedgerError):  # the next claim says so
                 await run.write_notes()  # of rows that are not to be paid for, also where another goes on
             await sharding.process_all_rows(run)
+        if this_run.is_of_deployment():
+            await continuation.leave_to_successor(run)
         is_cancelled = run.stops.signal is not None and await continuation.is_cancelled()
         if run.stops.signal is not None and this_run.is_of_deployment() and not is_cancelled:
             await continuation.leave(run)

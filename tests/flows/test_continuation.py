@@ -5,7 +5,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +21,7 @@ from prefect.states import AwaitingRetry, Failed, Scheduled, State
 from flows import bad_workers, continuation
 from flows.generate_videos import generate_videos
 from reelsheet.errors import LedgerAway, WorkerError
+from reelsheet.ledger import Ledger
 from reelsheet.run import ledger_session, run, submission
 from reelsheet.sandbox.process import SandboxProcess
 from tests.stand_in.database_proxy import DatabaseProxy
@@ -144,3 +145,25 @@ async def test_a_run_that_was_put_back_again_and_again_ends_with_the_reason(monk
     monkeypatch.setattr(continuation, "flow_run", SimpleNamespace(id=str(uuid.uuid4())))
     ended = await continuation.until_put_back(body)
     assert (ended.name, ended.message) == ("NotStarted", "There is no API key.")
+
+
+@pytest.mark.parametrize("is_successor_alive", [True, False])
+async def test_a_run_that_was_taken_for_lost_is_ended_by_the_process_that_goes_on_with_it(
+    sqlite_url: str, registers: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, is_successor_alive: bool
+) -> None:
+    async def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+    def living(ledger: Ledger) -> SimpleNamespace:
+        context = SimpleNamespace(ledger=ledger, record=registers(ledger, flow_run_id="flow"))
+        return SimpleNamespace(run_id="r1", context=context, ledger_session=SimpleNamespace(call=call))
+
+    with closing(Ledger.open(sqlite_url)) as first, closing(Ledger.open(sqlite_url)) as second:
+        lost, successor = living(first), living(second)
+        if is_successor_alive:
+            with pytest.raises(Abort):
+                await continuation.leave_to_successor(lost)
+        else:
+            monkeypatch.setattr(first.lease, "is_dead", lambda *_: True)
+            await continuation.leave_to_successor(lost)
+        await continuation.leave_to_successor(successor)
