@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect import State
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import Abort
 from prefect.runtime import flow_run
 from prefect.states import AwaitingRetry
@@ -77,7 +77,7 @@ async def leave(run: Run, trouble: ReelsheetError | None = None) -> None:
 
 
 async def leave_to_successor(run: Run) -> None:
-    """Raises Abort where this run was taken for lost and another process goes on with it: that one says how it ended."""
+    """Raises Abort where this run was taken for lost and another process goes on with it, which says how it ends."""
     with suppress(LedgerError):
         record = await run.ledger_session.call(run.context.ledger.run, run.run_id)
         if record is not None and record.alive and record.owner != run.context.record.owner:
@@ -125,7 +125,7 @@ async def heed_cancel(run: Run) -> None:
 
 
 async def _put_back(trouble: ReelsheetError | None) -> None:
-    """Schedule this flow run for the next worker; returns only after a cancel. Abort ends the process with 0."""
+    """Leave this flow run to the next worker, or suspended. Abort ends the process with 0; returns after a cancel."""
     assert flow_run.id is not None  # noqa: S101 - a deployment's run has one
     message, moment = STOPPED, datetime.now(UTC)
     if trouble is not None:
@@ -135,9 +135,23 @@ async def _put_back(trouble: ReelsheetError | None) -> None:
     again: State[Any] = AwaitingRetry(message=message, scheduled_time=moment)
     try:
         async with asyncio.timeout(SERVER_LIMIT_S), get_client() as client:
-            answer = await propose_state(client, again, flow_run_id=UUID(flow_run.id))
+            is_left = await _stays_suspended(client)
+            if not is_left:
+                is_left = (await propose_state(client, again, flow_run_id=UUID(flow_run.id))).is_scheduled()
     except Exception as error:
         log.warning("Prefect's server did not take the run back (%s).", type(error).__name__)
         raise Abort(message) from error
-    if answer.is_scheduled():
+    if is_left:
         raise Abort(message)
+
+
+async def _stays_suspended(client: PrefectClient) -> bool:
+    """True where a person has suspended this flow run, and resumes it when they like.
+
+    The state is set once more, as heartbeats may have come after it: without another event, the run is taken for lost.
+    """
+    state = (await client.read_flow_run(UUID(flow_run.id))).state
+    if state is None or state.name != "Suspended":
+        return False
+    await client.set_flow_run_state(UUID(flow_run.id), state.fresh_copy(), force=True)
+    return True

@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+
+from prefect.exceptions import Pause
 
 from flows.account_limit import AccountLimit
 from reelsheet.outcomes import Status
@@ -66,10 +69,13 @@ async def _run_task(run: Run, group: RowGroup, task: Any, body: Callable[[str], 
     run.monitor.has_started_rows = True
     try:
         await task(group.row.name, group.identity, run.run_id)
+        return
+    except Pause:  # a person has suspended the run in Prefect: it stops as by a signal
+        run.stops.interrupt(signal.SIGTERM)
     except Exception as error:  # noqa: BLE001 - Prefect shows how the task ended; the row must not wait for Prefect
         log.info("%s: the task ended with %s; going on without it.", visible(group.row.name), type(error).__name__)
-        try:
-            await body(group.identity)
-        except Exception as unexpected:  # its neighbours go on
-            log.exception("%s: unexpected error.", visible(group.row.name))
-            run.give_up(group, unexpected)
+    try:
+        await body(group.identity)
+    except Exception as unexpected:  # its neighbours go on
+        log.exception("%s: unexpected error.", visible(group.row.name))
+        run.give_up(group, unexpected)

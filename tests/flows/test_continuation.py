@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import Abort
 from prefect.flow_engine import run_flow
-from prefect.states import AwaitingRetry, Failed, Scheduled, State
+from prefect.states import AwaitingRetry, Failed, Scheduled, State, Suspended
 
 from flows import bad_workers, continuation
 from flows.generate_videos import generate_videos
@@ -147,6 +147,22 @@ async def test_a_run_that_was_put_back_again_and_again_ends_with_the_reason(monk
     assert (ended.name, ended.message) == ("NotStarted", "There is no API key.")
 
 
+async def test_a_suspended_run_is_not_scheduled_again_before_a_person_resumes_it(
+    night: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", str(night))
+    async with get_client() as client:
+        await client.set_flow_run_state(night, Suspended(timeout_seconds=600), force=True)
+    before = (await flow_run_of(night)).state
+    with pytest.raises(Abort):
+        await continuation._put_back(None)
+    state = (await flow_run_of(night)).state
+    assert state is not None
+    assert before is not None
+    assert (state.name, state.state_details.pause_timeout) == ("Suspended", before.state_details.pause_timeout)
+    assert state.id != before.id, "the rule about heartbeats hears of it after the last of them"
+
+
 @pytest.mark.parametrize("is_successor_alive", [True, False])
 async def test_a_run_that_was_taken_for_lost_is_ended_by_the_process_that_goes_on_with_it(
     sqlite_url: str, registers: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, is_successor_alive: bool
@@ -154,7 +170,7 @@ async def test_a_run_that_was_taken_for_lost_is_ended_by_the_process_that_goes_o
     async def call(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
 
-    def living(ledger: Ledger) -> SimpleNamespace:
+    def living(ledger: Ledger) -> Any:
         context = SimpleNamespace(ledger=ledger, record=registers(ledger, flow_run_id="flow"))
         return SimpleNamespace(run_id="r1", context=context, ledger_session=SimpleNamespace(call=call))
 
