@@ -102,7 +102,7 @@ def sends_checksums() -> bool:
     from botocore.session import get_session
 
     calculation: str = get_session().get_config_variable("request_checksum_calculation")
-    return calculation != "when_required"
+    return calculation.lower() != "when_required"
 
 
 def _environment() -> tuple[tuple[str, str], ...]:

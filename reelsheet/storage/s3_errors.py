@@ -88,6 +88,8 @@ _SYSTEMIC: Final = _by_code({  # every row will meet it
     "NoTls":
         "failed, because {where} does not speak TLS ({reason}); write http:// in {setting}, "
         "or correct its port.",
+    "NoS3":
+        "failed, because the S3 endpoint does not answer as an S3 does ({code}); check {setting}.",
     _CONNECTION:
         "failed, because {where} cannot be reached ({reason}); check the network and {setting}.",
 })  # fmt: skip
@@ -241,6 +243,9 @@ def _kind_of(error: BaseException, action: str = "") -> str:
         words = words_of(error)
         if spoken := next((kind for kind, pattern in _SPOKEN if pattern.search(words)), ""):
             return spoken
+    is_page = headers_of(error).get("content-type", "").startswith("text/html") and code not in _SENTENCES
+    if action == "s3:ListBucket" and code.isdecimal() and (is_page or code in {"404", "405"}):
+        return "NoS3"
     return "RefusedByPolicy" if code in _DENIED.split() and action == "s3:PutObject" else code
 
 

@@ -1,6 +1,7 @@
 """AWS settings and credentials, as boto3 reads them. Its own errors rarely name the setting that is wrong."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
     from botocore.credentials import Credentials
 
 PROGRAM_S: Final = 60.0  # that a credential_process may take; somebody may have to type a code for it
-RETRY_MODES: Final = frozenset({"legacy", "standard", "adaptive"})
+CHOICES: Final = {  # of settings that reelsheet's own would hide from boto3
+    "AWS_RETRY_MODE": ("legacy", "standard", "adaptive"),
+    "AWS_REQUEST_CHECKSUM_CALCULATION": ("when_supported", "when_required"),
+}
+KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _SSO_ERRORS: Final = frozenset({"SSOTokenLoadError", "UnauthorizedSSOTokenError", "TokenRetrievalError", "SSOError"})
 _ROLE_ERRORS: Final = frozenset({"InvalidConfigError", "InfiniteLoopConfigError", "UnknownCredentialError"})
 _PROVIDERS: Final = {  # as botocore names where credentials come from
@@ -33,11 +38,20 @@ _PROVIDERS: Final = {  # as botocore names where credentials come from
 def settings() -> Iterator[Problem]:
     """What can be told before a client is made."""
     yield from network.certificates_of_boto3()
-    mode, attempts = os.environ.get("AWS_RETRY_MODE"), os.environ.get("AWS_MAX_ATTEMPTS")
-    if mode and mode not in RETRY_MODES:
-        yield wrong.AWS_VALUE("AWS_RETRY_MODE", reason=f"{mode} is none of {', '.join(sorted(RETRY_MODES))}")
+    for name, choices in CHOICES.items():
+        value = os.environ.get(name)
+        if value and value.lower() not in choices:
+            yield wrong.AWS_VALUE(name, reason=f"{value} is none of {', '.join(choices)}")
+    attempts = os.environ.get("AWS_MAX_ATTEMPTS")
     if attempts and not (attempts.strip().isdecimal() and int(attempts) > 0):
         yield wrong.AWS_VALUE("AWS_MAX_ATTEMPTS", reason=f"{attempts} is no number above 0")
+    for name in KEYS:
+        value = os.environ.get(name, "")
+        if value != value.strip() or not value.isprintable():
+            yield wrong.AWS_VALUE(name, reason="it has a blank or a line end at its end, or a sign that no key has")
+    name = endpoint_setting()
+    if re.search(r"\s", address := os.environ.get(name, "")):
+        yield wrong.AWS_ENDPOINT(name, address=f'"{network.shown(address)}"')
 
 
 class _Program(subprocess.Popen[bytes]):
@@ -113,6 +127,8 @@ def problem_of(error: BaseException) -> Problem:
         return problem
     if name in _SSO_ERRORS:
         return wrong.AWS_SSO(in_profile, profile=profile, reason=why)
+    if name == "InvalidConfigError" and (named := _named_in(why)):
+        return wrong.AWS_VALUE(" or ".join(named), reason=why)
     if name in _ROLE_ERRORS:
         return wrong.AWS_ROLE(in_profile, reason=why)
     if "credential_process" in _profile_settings():
@@ -126,6 +142,12 @@ def problem_of_provider(error: BaseException) -> Problem | None:
     provider = str(getattr(error, "kwargs", {}).get("provider", ""))
     kind = _PROVIDERS.get(provider)
     return None if kind is None else kind(_set(*kind.settings), profile=profile_name(), reason=_words(error))
+
+
+def _named_in(why: str) -> list[str]:
+    """The settings that botocore's words name, as a variable or as a line of the configuration file."""
+    names = [name for name in sorted(os.environ) if name.startswith("AWS_") and name not in wrong.AWS_ROLE.settings]
+    return [name for name in names if name in why or ("_" in (line := name[4:].lower()) and line in why)]
 
 
 def endpoint_setting() -> str:

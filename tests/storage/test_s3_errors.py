@@ -157,6 +157,18 @@ def test_an_endpoint_without_it_is_not_blamed():
     assert "there is no bucket clips" in said
 
 
+@pytest.mark.parametrize(
+    ("code", "content_type", "is_s3"),
+    [("404", "", False), ("405", "", False), ("500", "text/html", False), ("500", "", True), ("502", "text/html", False),
+     ("503", "text/html", True), ("NoSuchBucket", "text/html", True)],
+)  # fmt: skip
+def test_a_list_that_no_s3_would_answer_so_puts_the_blame_on_the_endpoint(code, content_type, is_s3):
+    error = refusal(code, "x")
+    error.response["ResponseMetadata"]["HTTPHeaders"]["content-type"] = content_type
+    said = s3_errors.explain(error, "s3:ListBucket", "clips")
+    assert ("does not answer as an S3 does" in said) is not is_s3
+
+
 def test_a_certificate_that_is_not_accepted_is_named_as_such(monkeypatch, s3, certificate):
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     with serving(Store(), certificate) as address:
