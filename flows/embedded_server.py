@@ -141,9 +141,11 @@ class EmbeddedServer:
         from reelsheet.errors import ConfigurationError
 
         log, why = prefect_home() / "reelsheet-server.log", self._last_words()
+        database = prefect_setup.database_setting(prefect_setup.active_profile())
+        home = f"Correct {database}" if database else "Set PREFECT_HOME to another folder"
         raise ConfigurationError(
-            f"Prefect's embedded server did not start{f' ({why})' if why else ''}. Set PREFECT_HOME to another folder, "
-            f"or PREFECT_API_URL to a running server; {log} has the details. Nothing was spent."
+            f"Prefect's embedded server did not start{f' ({why})' if why else ''}. {home}, "
+            f"or set PREFECT_API_URL to a running server; {log} has the details. Nothing was spent."
         )
 
     def _last_words(self) -> str:

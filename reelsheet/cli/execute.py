@@ -17,8 +17,9 @@ from reelsheet import messages, money, settings
 from reelsheet.cli import print_json, print_message, show_log
 from reelsheet.cli.interrupts import interrupts
 from reelsheet.display.waiting import Waiting
-from reelsheet.errors import ConfigurationError, UsageError
+from reelsheet.errors import ConfigurationError, ReelsheetError, UsageError
 from reelsheet.options import Options
+from reelsheet.redaction import clean
 from reelsheet.surroundings import network, prefect_setup
 from reelsheet.surroundings.problems import UnusableSurroundings, demand
 
@@ -204,6 +205,12 @@ async def _run_flow(prepared: "Preparation", flow: Any) -> _Ended:
             state = await interrupts.unless_interrupted(_end_in_time(flow_run, handover))
             message = state.message or "" if state else ""
         except Exception as error:
+            if handover.run is None and not isinstance(error, ReelsheetError):
+                why = clean(str(error) or type(error).__name__, limit=240).rstrip(".")
+                raise ConfigurationError(
+                    f"Prefect could not begin the run ({why}); check Prefect's server and the PREFECT_… settings. "
+                    "Nothing was spent."
+                ) from error
             if not interrupts.is_finished():
                 raise
             print_message(

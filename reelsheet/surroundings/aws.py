@@ -127,13 +127,11 @@ def problem_of(error: BaseException) -> Problem:
         return problem
     if name in _SSO_ERRORS:
         return wrong.AWS_SSO(in_profile, profile=profile, reason=why)
-    if name == "InvalidConfigError" and (named := _named_in(why)):
-        return wrong.AWS_VALUE(" or ".join(named), reason=why)
-    if name in _ROLE_ERRORS:
+    if name in _ROLE_ERRORS and not _named_in(why):
         return wrong.AWS_ROLE(in_profile, reason=why)
     if "credential_process" in _profile_settings():
         return wrong.AWS_PROCESS(profile=profile, reason=why)
-    named = [key for key, value in sorted(os.environ.items()) if key.startswith("AWS_") and value and value in why]
+    named = _named_in(why) or [name for name, value in _of_environment() if value and value in why]
     return wrong.AWS_VALUE(" or ".join(named) or "The AWS settings", reason=why)
 
 
@@ -146,8 +144,12 @@ def problem_of_provider(error: BaseException) -> Problem | None:
 
 def _named_in(why: str) -> list[str]:
     """The settings that botocore's words name, as a variable or as a line of the configuration file."""
-    names = [name for name in sorted(os.environ) if name.startswith("AWS_") and name not in wrong.AWS_ROLE.settings]
+    names = [name for name, _ in _of_environment() if name not in wrong.AWS_ROLE.settings]
     return [name for name in names if name in why or ("_" in (line := name[4:].lower()) and line in why)]
+
+
+def _of_environment() -> list[tuple[str, str]]:
+    return sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
 
 
 def endpoint_setting() -> str:

@@ -133,6 +133,10 @@ def server(profile: Profile) -> Iterator[Problem]:
     if why := _why_no_address(url):
         yield wrong.SERVER_ADDRESS(setting, address=address, reason=why)
         return
+    if not re.fullmatch("[!-~]*", profile.value("PREFECT_API_KEY")):
+        why = "it has a blank, a line end or another sign that no key has"
+        yield wrong.PREFECT_VALUE(profile.where("PREFECT_API_KEY"), reason=why)
+        return
     certificate_file = profile.value("PREFECT_API_SSL_CERT_FILE")
     found = [*network.certificates_of_prefect(certificate_file), *network.way_to(url)]
     if found:
@@ -254,7 +258,7 @@ def embedded(profile: Profile) -> Iterator[Problem]:
     if why := why_unusable(home):
         yield wrong.PREFECT_HOME(path=home, reason=why)
         return
-    name = next((name for name in _DATABASES if profile.value(name)), "")
+    name = database_setting(profile)
     if name:
         if why := _why_unusable_database(profile.value(name)):
             address = shown(profile.value(name))
@@ -274,6 +278,11 @@ def embedded(profile: Profile) -> Iterator[Problem]:
         yield wrong.PREFECT_HOME(path=database, reason=reason(error))
 
 
+def database_setting(profile: Profile) -> str:
+    """The setting that names the database; "" where it is a file in PREFECT_HOME."""
+    return next((name for name in _DATABASES if profile.value(name)), "")
+
+
 def _why_unusable_database(url: str) -> str:
     try:
         parts = urlsplit(url)
@@ -287,4 +296,7 @@ def _why_unusable_database(url: str) -> str:
             socket.create_connection((host, port or 5432), DATABASE_CONNECT_S).close()
         except OSError as error:
             return reason(error)
+    file = Path(parts.path[1:])
+    if parts.scheme.startswith("sqlite") and file.is_absolute() and not file.parent.is_dir():
+        return "there is no such folder"
     return ""

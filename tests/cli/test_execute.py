@@ -7,6 +7,8 @@ import pytest
 
 from reelsheet.cli import execute
 from reelsheet.cli.interrupts import interrupts
+from reelsheet.errors import ConfigurationError
+from reelsheet.options import Options
 
 
 @pytest.fixture
@@ -70,3 +72,17 @@ async def test_without_a_signal_rows_have_all_the_time_they_need(handover):
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(execute._end_in_time(hang(), handover), 0.5)
     assert handover.run.monitor.summary is None
+
+
+async def test_a_run_that_prefect_cannot_begin_is_a_matter_of_its_settings(monkeypatch):
+    class Flow:
+        async def __call__(self, **_: object) -> None:
+            raise ValueError("No class found for 'nonsense'")
+
+    monkeypatch.setattr(interrupts, "is_finished", interrupts.is_finished)
+    ledger = SimpleNamespace(observed_pace=lambda **_: None)
+    prepared = SimpleNamespace(
+        options=Options(source="sheet.csv"), ledger=ledger, settings=SimpleNamespace(is_play_money=True)
+    )
+    with pytest.raises(ConfigurationError, match=r"No class found for 'nonsense'.*PREFECT_.*Nothing was spent"):
+        await execute._run_flow(prepared, Flow())

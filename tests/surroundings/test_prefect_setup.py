@@ -119,6 +119,14 @@ def test_a_login_that_is_refused_is_named_and_not_shown(name, value, login, serv
     assert {given for _, given in asked} == {login}
 
 
+@pytest.mark.parametrize("key", ["pnu_hidden\n", "pnu_ schlüssel", "pnu_schlüssel"])
+def test_a_key_that_cannot_be_sent_is_named_and_not_shown(key, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_KEY", key)
+    found = server_problem(monkeypatch, "http://127.0.0.1:9/api")
+    assert found.startswith("PREFECT_API_KEY: ")
+    assert key.strip() not in found
+
+
 def test_the_server_of_a_profile_is_tried_as_well(serve, monkeypatch, tmp_path):
     file = tmp_path / "profiles.toml"
     file.write_text(f'active = "team"\n[profiles.team]\nPREFECT_API_URL = "{serve({"": (503, b"")})}/api"\n')
@@ -208,7 +216,15 @@ def test_a_database_that_is_none_is_named(content, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL"])
-@pytest.mark.parametrize("address", ["postgresql://host/x", "nonsense", "postgresql+asyncpg://u:hidden@127.0.0.1:9/x"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://host/x",
+        "nonsense",
+        "postgresql+asyncpg://u:hidden@127.0.0.1:9/x",
+        "sqlite+aiosqlite:////nowhere/x",
+    ],
+)
 def test_a_database_of_its_own_that_cannot_be_used_is_named(name, address, monkeypatch):
     monkeypatch.setenv(name, address)
     found = setting_problem()
