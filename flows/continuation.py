@@ -77,10 +77,12 @@ async def leave(run: Run, trouble: ReelsheetError | None = None) -> None:
 
 
 async def leave_to_successor(run: Run) -> None:
-    """Raises Abort where this run was taken for lost and another process goes on with it, which says how it ends."""
+    """Raises Abort where this run was taken for lost and another process goes on with it or has delivered every row."""
     with suppress(LedgerError):
         record = await run.ledger_session.call(run.context.ledger.run, run.run_id)
-        if record is not None and record.alive and record.owner != run.context.record.owner:
+        if record is None or record.owner == run.context.record.owner:
+            return
+        if record.alive or record.exit_code == 0:
             raise Abort("Another process continues this run.")
 
 

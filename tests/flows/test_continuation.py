@@ -5,7 +5,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -163,9 +163,17 @@ async def test_a_suspended_run_is_not_scheduled_again_before_a_person_resumes_it
     assert state.id != before.id, "the rule about heartbeats hears of it after the last of them"
 
 
-@pytest.mark.parametrize("is_successor_alive", [True, False])
+@pytest.mark.parametrize(
+    ("is_successor_alive", "exit_code", "is_left"),
+    [(True, None, True), (False, None, False), (False, 0, True), (False, 1, False)],
+)
 async def test_a_run_that_was_taken_for_lost_is_ended_by_the_process_that_goes_on_with_it(
-    sqlite_url: str, registers: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, is_successor_alive: bool
+    sqlite_url: str,
+    registers: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    is_successor_alive: bool,
+    exit_code: int | None,
+    is_left: bool,
 ) -> None:
     async def call(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
@@ -176,10 +184,9 @@ async def test_a_run_that_was_taken_for_lost_is_ended_by_the_process_that_goes_o
 
     with closing(Ledger.open(sqlite_url)) as first, closing(Ledger.open(sqlite_url)) as second:
         lost, successor = living(first), living(second)
-        if is_successor_alive:
-            with pytest.raises(Abort):
-                await continuation.leave_to_successor(lost)
-        else:
-            monkeypatch.setattr(first.lease, "is_dead", lambda *_: True)
+        monkeypatch.setattr(first.lease, "is_dead", lambda *_: not is_successor_alive)
+        if exit_code is not None:
+            second.finish_run("r1", exit_code=exit_code, summary={})
+        with pytest.raises(Abort) if is_left else nullcontext():
             await continuation.leave_to_successor(lost)
         await continuation.leave_to_successor(successor)
