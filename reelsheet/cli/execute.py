@@ -9,6 +9,7 @@ import select
 import sys
 import termios
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -17,7 +18,7 @@ from reelsheet import messages, money, settings
 from reelsheet.cli import print_json, print_message, show_log
 from reelsheet.cli.interrupts import interrupts
 from reelsheet.display.waiting import Waiting
-from reelsheet.errors import ConfigurationError, ReelsheetError, UsageError
+from reelsheet.errors import ConfigurationError, UsageError
 from reelsheet.options import Options
 from reelsheet.redaction import clean
 from reelsheet.surroundings import network, prefect_setup
@@ -205,7 +206,7 @@ async def _run_flow(prepared: "Preparation", flow: Any) -> _Ended:
             state = await interrupts.unless_interrupted(_end_in_time(flow_run, handover))
             message = state.message or "" if state else ""
         except Exception as error:
-            if handover.run is None and not isinstance(error, ReelsheetError):
+            if handover.run is None and _is_prefects_own(error):
                 why = clean(str(error) or type(error).__name__, limit=240).rstrip(".")
                 raise ConfigurationError(
                     f"Prefect could not begin the run ({why}); check Prefect's server and the PREFECT_… settings. "
@@ -220,6 +221,13 @@ async def _run_flow(prepared: "Preparation", flow: Any) -> _Ended:
             display_task.cancel()
             await asyncio.gather(display_task, return_exceptions=True)
     return _Ended(handover.run.monitor if handover.run else None, message)
+
+
+def _is_prefects_own(error: Exception) -> bool:
+    """True where Prefect failed before it called the flow: at what its settings say, or at its server."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    packages = {module.partition(".")[0] for module in modules}
+    return "prefect" in packages and "flows" not in packages
 
 
 async def _end_in_time(flow_run: Awaitable[T], handover: "Handover") -> T | None:

@@ -1,7 +1,7 @@
 """A flow that Prefect does not bring to its end: the command does."""
 
 import asyncio
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 
 import pytest
 
@@ -74,15 +74,40 @@ async def test_without_a_signal_rows_have_all_the_time_they_need(handover):
     assert handover.run.monitor.summary is None
 
 
-async def test_a_run_that_prefect_cannot_begin_is_a_matter_of_its_settings(monkeypatch):
+def calls_inner() -> None:
+    inner()  # noqa: F821 - a global of its copies
+
+
+def nonsense() -> None:
+    raise ValueError("No class found for 'nonsense'")
+
+
+@pytest.mark.parametrize(
+    ("modules", "error"),
+    [
+        (["prefect.flow_engine", "prefect.results"], ConfigurationError),
+        (["prefect.flow_engine", "flows.generate_videos", "prefect.client"], ValueError),
+        (["pandas"], ValueError),
+    ],
+)
+async def test_only_what_prefect_raises_before_it_calls_the_flow_is_a_matter_of_its_settings(
+    monkeypatch, modules, error
+):
+    fails = nonsense
+    for module in reversed(modules):
+        fails = FunctionType(calls_inner.__code__, {"__name__": module, "inner": fails})
+
     class Flow:
         async def __call__(self, **_: object) -> None:
-            raise ValueError("No class found for 'nonsense'")
+            fails()
 
     monkeypatch.setattr(interrupts, "is_finished", interrupts.is_finished)
     ledger = SimpleNamespace(observed_pace=lambda **_: None)
     prepared = SimpleNamespace(
         options=Options(source="sheet.csv"), ledger=ledger, settings=SimpleNamespace(is_play_money=True)
     )
-    with pytest.raises(ConfigurationError, match=r"No class found for 'nonsense'.*PREFECT_.*Nothing was spent"):
+    with pytest.raises(error, match="No class found for 'nonsense'") as raised:
         await execute._run_flow(prepared, Flow())
+    if error is ConfigurationError:
+        assert "PREFECT_" in str(raised.value)
+        assert "Nothing was spent" in str(raised.value)
