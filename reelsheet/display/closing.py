@@ -158,9 +158,7 @@ def _next_steps(monitor: RunMonitor, summary: Mapping[str, Any]) -> Iterator[_St
     if gains and not is_stopping:
         yield _Step("Next", f"reelsheet retry {address}", ", ".join(gains))
     elif is_stopping and summary["skipped"] + summary["undelivered"]:
-        is_capped = monitor.stops.code is None and monitor.stops.over_budget
-        how = " with a higher --max-cost" if is_capped else " again"
-        yield _Step("Next", "", f"the same command{how} continues where this one stopped")
+        yield _Step("Next", "", "the same command again continues where this one stopped")
     yield from _left_out(limited, left_out[ErrorCode.HIDDEN], left_out[ErrorCode.NOT_CHOSEN])
     if summary["unknown"]:
         row, others = next(_unknown(monitor), "ROW"), summary["unknown"] - 1

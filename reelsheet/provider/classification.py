@@ -82,11 +82,11 @@ def classify_response(
     """What a response to a submission proves. `complete` is False where the body was cut off or is too long."""
     data = json_object(body) if complete else None
     error = read_error(data, body, headers)
-    message = error.message
+    message = error.message or excerpt(body)
     if 200 <= status < 300:
         prediction_id = _id(data, headers) if data is not None or not body.strip() else _id_in_fragment(body)
         if not prediction_id:
-            return SubmitResult(SubmitOutcome.UNKNOWN, status, message=message or excerpt(body))
+            return SubmitResult(SubmitOutcome.UNKNOWN, status, message=message)
         data = data or {}
         quote = data.get("costCents")
         price_cents = quoted_cents(quote)

@@ -19,7 +19,7 @@ import httpx
 
 from reelsheet.errors import ConfigurationError
 from reelsheet.provider.classification import Refusal, SubmitOutcome, SubmitResult, classify_response, refusal
-from reelsheet.provider.error_body import ErrorBody, json_object, read_error
+from reelsheet.provider.error_body import ErrorBody, excerpt, json_object, read_error
 from reelsheet.provider.prediction import Phase, PollResult, read_prediction
 from reelsheet.redaction import clean, register_secret, silence_http_loggers
 from reelsheet.settings import Settings
@@ -165,7 +165,8 @@ class Provider:
         if status == 200 and response.complete:
             return read_prediction(prediction_id, response.body, self._link)
         body, about = response.error()
-        message = f"HTTP {status}" + (f": {body.message}" if body.message else "")
+        words = body.message or excerpt(response.body)
+        message = f"HTTP {status}" + (f": {words}" if words else "")
         match about:
             case Refusal.KEY:
                 return PollResult(Phase.KEY_REFUSED, message)

@@ -119,8 +119,9 @@ def read_error(data: dict[str, Any] | None, body: bytes, headers: Mapping[str, s
 
 
 def excerpt(body: bytes) -> str:
-    """The beginning of a body that has no message, so that a person can tell what it was."""
-    return clean(body[:SHOWN_BYTES].decode("utf-8", "replace"), limit=160)
+    """The beginning of a body that has no message, so that a person can tell what it was; "" if it has no word."""
+    text = clean(body[:SHOWN_BYTES].decode("utf-8", "replace"), limit=160)
+    return text if re.search(r"\w", text) else ""
 
 
 def _codes(data: dict[str, Any]) -> Iterator[str]:
@@ -134,11 +135,19 @@ def _codes(data: dict[str, Any]) -> Iterator[str]:
 
 def _texts(data: dict[str, Any]) -> Iterator[str]:
     """Every text that may be the error's explanation."""
-    for value in (_first(data.get(name)) for name in _EXPLANATIONS):
-        inner = map(value.get, ("message", "msg", "detail", "error")) if isinstance(value, dict) else [value]
-        text = next((text for text in inner if isinstance(text, str)), "")
-        if text.strip():
-            yield text
+    return filter(str.strip, (_text(data.get(name)) for name in _EXPLANATIONS))
+
+
+def _text(value: object) -> str:
+    """A text, a number, the explanation in an object, or else what it names: {"prompt": ["is too long"]}."""
+    value = _first(value)
+    if not isinstance(value, dict):
+        return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    inner = map(value.get, ("message", "msg", "detail", "error"))
+    if text := next((text for text in inner if isinstance(text, str)), ""):
+        return text
+    named = {name: inner for name, inner in value.items() if not isinstance(_first(inner), dict | list)}
+    return "; ".join(f"{name}: {text}" for name, inner in named.items() if (text := _text(inner)))
 
 
 def _first(value: object) -> object:

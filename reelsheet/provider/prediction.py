@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from reelsheet.outcomes import ErrorCode
 from reelsheet.provider.classification import ID_NAMES
-from reelsheet.provider.error_body import MODERATION, read_error
+from reelsheet.provider.error_body import MODERATION, excerpt, read_error
 from reelsheet.redaction import clean
 
 OUTPUTS_LIMIT: Final = 16
@@ -126,6 +126,8 @@ def read_prediction(prediction_id: str, body: bytes, link: Link) -> PollResult:
     ]
     if phase is Phase.FAILED:
         message = next((said for level in levels if (said := read_error(dict(level), body, {}).message)), "")
+        if not message and (error := _first(levels, "error")):  # in a shape that nobody foresaw
+            message = excerpt(json.dumps(error).encode())
         is_moderated = _word(status) in MODERATED or bool(MODERATION.search(message))
         return PollResult(
             Phase.FAILED,

@@ -304,7 +304,7 @@ def ended(**counts) -> dict:
 def last_lines(
     summary: dict,
     *groups: RowGroup,
-    stopping: bool = False,
+    stopping: ErrorCode | None = None,
     fallback: str = "",
     link=None,
     destination: str = "s3://clips/spring sale",
@@ -317,7 +317,7 @@ def last_lines(
     monitor.chosen = chosen and SimpleNamespace(rows=chosen["rows"], as_json=lambda: chosen)
     monitor.files = Files("F", "s3://clips/r.csv", "s3://clips/g.html", fallback, link=link)
     if stopping:
-        monitor.stops.stop_quietly(ErrorCode.AUTH, "The key was refused.")
+        monitor.stops.stop_quietly(stopping, "The key was refused.")
     stream = io.StringIO()
     closing.show_closing(monitor, summary, stream)
     return stream.getvalue()
@@ -382,8 +382,9 @@ def test_an_unknown_row_comes_with_the_command_that_settles_it(monkeypatch):
     assert "$0.54 at risk" in text
 
 
-def test_a_stopped_run_says_why_and_that_the_same_command_goes_on():
-    text = last_lines(ended(succeeded=1, skipped=3), stopping=True)
+@pytest.mark.parametrize("code", [ErrorCode.AUTH, ErrorCode.OVER_BUDGET])
+def test_a_stopped_run_says_why_and_that_the_same_command_goes_on(code):
+    text = last_lines(ended(succeeded=1, skipped=3), stopping=code)
     assert "The key was refused." in text
     assert "the same command again" in text
     assert "retry" not in text
@@ -402,7 +403,7 @@ def test_no_line_is_broken_inside_a_word_an_address_or_a_command(monkeypatch, co
     lost = group(1, Step.REPORT, State.UNKNOWN)
     summary = ended(succeeded=1, failed=2, undelivered=1, unknown=2, invalid=1) | {"at_risk_usd": 0.54, "wasted_usd": 1}
     monkeypatch.setenv("COLUMNS", "500")
-    words = set(last_lines(summary, lost, stopping=False).split())
+    words = set(last_lines(summary, lost).split())
     monkeypatch.setenv("COLUMNS", str(columns))
     lines = last_lines(summary, lost).splitlines()
     assert {word.strip("()") for line in lines for word in line.split()} == {word.strip("()") for word in words}

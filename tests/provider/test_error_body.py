@@ -177,3 +177,29 @@ def test_a_quote_that_is_no_price_is_kept_for_the_row_s_warning(quote):
 @pytest.mark.parametrize("body", [{"id": "pred-1"}, {"id": "pred-1", "costCents": None}])
 def test_no_quote_is_nothing_odd(body):
     assert classify(200, body).odd_quote == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"errors": {"prompt": ["is spicy", "is long"], "image": "too small"}}, "prompt: is spicy; image: too small"),
+        ({"error": {"code": "E17", "hint": "use a JPEG"}}, "code: E17; hint: use a JPEG"),
+        ({"error": {"message": {"en": "no such image"}}}, '{"error": {"message": {"en": "no such image"}}}'),
+        ({"error": 1234}, "1234"),
+        ({"error_description": "teapot"}, '{"error_description": "teapot"}'),
+        ({"fault": {"faultstring": "policy"}}, '{"fault": {"faultstring": "policy"}}'),
+        ({"ok": False}, '{"ok": false}'),
+        (["first", 2], '["first", 2]'),
+        (b"null", "null"),
+        (b'{"error": "cut o', '{"error": "cut o'),
+        ({}, ""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("status", [200, 400, 503])
+def test_no_shape_of_an_error_loses_the_provider_s_words(status, body, words):
+    assert classify(status, body).message == words
+
+
+@pytest.mark.parametrize("body", [{"errors": {"prompt": ["was flagged"]}}, {"detail": {"image": "is not a picture"}}])
+def test_an_error_that_is_filed_under_a_field_is_about_the_row(body):
+    assert classify(403, body).outcome is SubmitOutcome.REJECTED

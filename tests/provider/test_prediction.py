@@ -139,6 +139,18 @@ def test_why_it_failed_is_found_under_its_usual_names(name):
     assert read({"id": "p-1", "status": "fail", name: "dark picture"}).message == "dark picture"
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ({"prompt": ["is too long"]}, "prompt: is too long"),
+        ({"cause": {"stage": "upscale"}}, '{"cause": {"stage": "upscale"}}'),
+        (1234, "1234"),
+    ],
+)
+def test_why_it_failed_is_said_in_whatever_shape_it_came(error, words):
+    assert read({"id": "p-1", "status": "failed", "outputs": None, "error": error}).message == words
+
+
 @pytest.mark.parametrize("envelope", ["data", "prediction", "result"])
 @pytest.mark.parametrize(
     "around", [{}, {"code": 200, "message": "success"}, {"status": "success"}, {"id": "request-7"}]
