@@ -26,7 +26,7 @@ LAYERS = (
     ("surroundings",),
     ("settings", "options", "messages"),
     ("outcomes", "file_types"),
-    ("money", "paths", "redaction", "s3_extra_args"),
+    ("money", "paths", "redaction", "s3_extra_args", "words"),
     ("errors",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -15,6 +15,7 @@ from reelsheet.display.waiting import Waiting
 from reelsheet.errors import ConfigurationError, ReelsheetError
 from reelsheet.redaction import clean
 from reelsheet.surroundings.problems import UnusableSurroundings
+from reelsheet.words import counted
 
 TIMEOUT_S: Final = 90.0  # for all checks together; each has limits of its own, and says more
 
@@ -85,7 +86,7 @@ def _show(findings: Sequence[Finding]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from reelsheet.display.terminal import counted, safe, show
+    from reelsheet.display.terminal import safe, show
 
     signs = {Level.FINE: ("✓", "green"), Level.WARNING: ("!", "yellow"), Level.BROKEN: ("✗", "red")}
     table = Table.grid(padding=(0, 2))

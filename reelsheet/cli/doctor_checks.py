@@ -16,6 +16,7 @@ from reelsheet import settings
 from reelsheet.redaction import clean, clean_url, visible
 from reelsheet.surroundings import aws, machine, network, prefect_setup
 from reelsheet.surroundings.problems import Problem
+from reelsheet.words import counted
 
 if TYPE_CHECKING:
     from reelsheet.provider.client import KeyCheck
@@ -207,7 +208,6 @@ def aws_credentials() -> Iterator[Finding]:
 
 def ledger(current: "Settings") -> Iterator[Finding]:
     """Whether it opens, what it holds, and whether its disk is safe for it."""
-    from reelsheet.display.terminal import counted
     from reelsheet.ledger import Ledger, durability
     from reelsheet.run.unsettled import unsettled_rows
 

@@ -13,6 +13,7 @@ from reelsheet.cli.interrupts import interrupts
 from reelsheet.display.waiting import Waiting
 from reelsheet.errors import Stopped, UsageError
 from reelsheet.paths import expanded
+from reelsheet.words import counted
 
 if TYPE_CHECKING:
     from reelsheet.results.run_copy import Copied
@@ -93,7 +94,6 @@ def _folder(named: str | None, destination: "Destination") -> Path:
 
 
 def _lines(copied: "Copied", destination: "Destination", root: Path) -> Iterator[str]:
-    from reelsheet.display.terminal import counted
     from reelsheet.redaction import visible
     from reelsheet.results.run_copy import GALLERY, TABLE
 

@@ -9,6 +9,7 @@ from reelsheet.cli.init_pictures import flag_for, sheet_of
 from reelsheet.errors import UsageError
 from reelsheet.paths import expanded
 from reelsheet.sandbox import samples
+from reelsheet.words import counted
 
 ENV: Final = """\
 # Settings for reelsheet. The environment beats this file; a flag beats both.
@@ -80,7 +81,7 @@ def write_starter(folder: str, pictures: str | None = None) -> int:
     if pictures is not None and written["manifest.csv"]:
         flag = flag_for(home, pictures)
         sys.stdout.write(
-            f"manifest.csv has {count:,} row{'' if count == 1 else 's'}, one for each picture. Next: write the prompts "
+            f"manifest.csv has {counted(count, 'row')}, one for each picture. Next: write the prompts "
             f"into it and the key into .env. Run `reelsheet plan manifest.csv{flag}`{where}.\n"
         )
         return 0

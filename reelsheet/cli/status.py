@@ -14,6 +14,7 @@ from reelsheet.cli import print_json
 from reelsheet.errors import ReelsheetError, UsageError
 from reelsheet.money import dollars
 from reelsheet.outcomes import Status, iso
+from reelsheet.words import counted, length
 
 if TYPE_CHECKING:
     from reelsheet.ledger import DayTotal, IdentityHistory, Ledger, Note, RunRecord
@@ -180,7 +181,6 @@ def _lines(
     link: "Link | None",
 ) -> Iterator[str]:  # fmt: skip
     """The same for people, in 80 columns but for addresses."""
-    from reelsheet.display.terminal import counted, length
     from reelsheet.redaction import visible
 
     state = state_of(record)
@@ -214,8 +214,6 @@ def _lines(
 
 def _unknown_lines(unknown: "Sequence[UnsettledRow]", record: "RunRecord") -> Iterator[str]:
     """Each row that may have been charged, and the command that settles it, to be pasted."""
-    from reelsheet.display.terminal import counted
-
     if not unknown:
         return
     yield ""

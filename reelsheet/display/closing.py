@@ -8,7 +8,7 @@ from typing import IO, Any, Final, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from reelsheet.display.terminal import counted, length, safe, terminal
+from reelsheet.display.terminal import safe, terminal
 from reelsheet.display.waiting import is_live
 from reelsheet.money import dollars
 from reelsheet.outcomes import ErrorCode, Status
@@ -16,6 +16,7 @@ from reelsheet.results import gallery_link
 from reelsheet.results.run_copy import usual_folder
 from reelsheet.run.row_status import row_status
 from reelsheet.run.run import RunMonitor
+from reelsheet.words import counted, length
 
 _BLANK: Final = Text(" " * 9)  # before what belongs to the line above
 _COLOURS: Final = {

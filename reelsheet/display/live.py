@@ -15,7 +15,7 @@ from rich.text import Text
 
 from reelsheet.display.redrawn import Redrawn, window
 from reelsheet.display.tally import Tally
-from reelsheet.display.terminal import about, counted, length, safe, terminal
+from reelsheet.display.terminal import safe, terminal
 from reelsheet.display.waiting import REDRAW_S, Waiting, is_live
 from reelsheet.ledger.pace_history import ObservedPace
 from reelsheet.money import dollars
@@ -24,6 +24,7 @@ from reelsheet.redaction import visible
 from reelsheet.run.row_status import Stage
 from reelsheet.run.run import RunMonitor
 from reelsheet.run.start import Handover
+from reelsheet.words import about, counted, length
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
-from reelsheet.display.terminal import about, counted, length, safe, show
+from reelsheet.display.terminal import safe, show
 from reelsheet.ledger import VACANT, State
 from reelsheet.ledger.pace_history import ObservedPace
 from reelsheet.manifest.rows import Row
@@ -20,6 +20,7 @@ from reelsheet.outcomes import ErrorCode, iso
 from reelsheet.planning.plan import RowGroup, Step, object_key
 from reelsheet.provider.client import KeyState
 from reelsheet.redaction import clean
+from reelsheet.words import about, counted, length
 
 if TYPE_CHECKING:
     from reelsheet.planning.preparation import Preparation

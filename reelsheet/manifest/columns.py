@@ -10,6 +10,7 @@ from typing import Final
 from reelsheet.errors import ManifestError
 from reelsheet.outcomes import CLIP, PLAY, RESULT_COLUMNS, WORKBOOK_COLUMNS, Status
 from reelsheet.redaction import clean
+from reelsheet.words import listed
 
 # As they are compared: lower case, without spaces, "_" and "-". Of the ids the first there is counts, in this order.
 # For the prompt, any name with the word "prompt" comes before the weaker ones: see `_prompt_claims`.
@@ -185,11 +186,8 @@ def nearest(name: str, header: Sequence[str]) -> str:
 def named_first(name: str, header: Sequence[str]) -> str:
     """The columns that there are, for a message, the one that is spelt most like `name` first."""
     near = nearest(name, header)
-    places = sorted(range(min(len(header), _SHOWN)), key=lambda place: header[place] != near)
-    if near and near not in header[:_SHOWN]:
-        places = [header.index(near), *places]
-    more = len(header) - _SHOWN
-    return ", ".join(label(header, place) for place in places) + (f" and {more} more" if more > 0 else "")
+    places = sorted(range(len(header)), key=lambda place: header[place] != near)
+    return listed([label(header, place) for place in places], _SHOWN)
 
 
 def result_block(header: Sequence[str], records: Records = ()) -> dict[str, int]:
@@ -292,8 +290,7 @@ def _says_prompt(name: str) -> bool:
 
 def _missing(header: Sequence[str], role: str, named: Named, source: str) -> str:
     """Why no column was found for a role, what is there, and how to fix it."""
-    there = ", ".join(label(header, place) for place in range(min(len(header), _SHOWN)))
-    there += f" and {len(header) - _SHOWN} more" if len(header) > _SHOWN else ""
+    there = listed([label(header, place) for place in range(len(header))], _SHOWN)
     near = clean(nearest(named.get(role, role), header), limit=60)
     if role in named:
         hint = f" Did you mean '{near}'?" if near else ""

@@ -23,6 +23,7 @@ from reelsheet.manifest.prompt_template import Prompts
 from reelsheet.manifest.worksheet import Oddity
 from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, Status
 from reelsheet.redaction import clean
+from reelsheet.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -305,7 +306,7 @@ class _RowReader:
                 lines.append(line)
                 left_out = f" (left out: '{clean(' | '.join(cells[width:]), limit=80)}')" if extra else ""
                 self._miscounted[position] = (
-                    f"Line {line} has {count} {'cell' if count == 1 else 'cells'} where the header has {width}"
+                    f"Line {line} has {counted(count, 'cell')} where the header has {width}"
                     f'{left_out}; put texts that hold the delimiter in quotes (").'
                 )
             cells[:] = cells[:width] + [""] * (width - count)

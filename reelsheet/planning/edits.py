@@ -24,6 +24,7 @@ from reelsheet.planning.plan import RowOutcome
 from reelsheet.redaction import clean, clean_url
 from reelsheet.settings import Settings
 from reelsheet.storage.destination import Destination
+from reelsheet.words import counted, listed
 
 PAID = frozenset({Status.SUCCEEDED, Status.UNDELIVERED, Status.UNKNOWN})
 NAMES_SHOWN = 3  # rows that a note names
@@ -301,7 +302,7 @@ class _Resolver:
             rows = self._told.get(kind, [])
             if rows:
                 words = _ONE_OR_MORE.sub(r"\1" if len(rows) == 1 else r"\2", note)
-                yield words.format(rows=_counted(rows), names=_names(rows), cost=self._cost(rows, kind))
+                yield words.format(rows=counted(len(rows), "row"), names=_names(rows), cost=self._cost(rows, kind))
         said = [row.earlier.review for row in self._told.get("word", []) if row.earlier is not None]
         if said:
             shown = ", ".join(f"'{clean(text, limit=30)}'" for text in list(dict.fromkeys(said))[:NAMES_SHOWN])
@@ -309,7 +310,7 @@ class _Resolver:
             yield f"{cells} something else than ok or redo: {shown}. They pay nothing."
         for kind, rows in self._told.items():
             if kind not in messages.EDIT_NOTES and kind != "word":
-                yield f"{_counted(rows)} with redo ({_names(rows)}): {kind}"
+                yield f"{counted(len(rows), 'row')} with redo ({_names(rows)}): {kind}"
 
     def _cost(self, rows: Iterable[Row], kind: str) -> str:
         """What making these rows from their cells costs; what was paid for already is not paid for again."""
@@ -333,13 +334,8 @@ def _unheard_reviews(manifest: Manifest) -> Iterator[str]:
                 yield messages.redo_without_columns(columns.label(manifest.columns, place), count)
 
 
-def _counted(rows: list[Row]) -> str:
-    return f"{len(rows):,} row{'' if len(rows) == 1 else 's'}"
-
-
 def _names(rows: list[Row]) -> str:
-    names = ", ".join(row.name for row in rows[:NAMES_SHOWN])
-    return names + (f" and {len(rows) - NAMES_SHOWN:,} more" if len(rows) > NAMES_SHOWN else "")
+    return listed([row.name for row in rows], NAMES_SHOWN)
 
 
 def _excerpt(text: str, other: str) -> str:

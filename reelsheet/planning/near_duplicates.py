@@ -10,6 +10,7 @@ from reelsheet.manifest.identity import image_key_of, prompt_key
 from reelsheet.manifest.rows import Row
 from reelsheet.money import dollars
 from reelsheet.planning.plan import Plan, RowGroup, Step
+from reelsheet.words import counted, listed
 
 PAIRS_SHOWN: Final = 3
 _SIGNS: Final = re.compile(r"[\W_]+")
@@ -22,17 +23,16 @@ def notes(plan: Plan) -> Iterator[str]:
     """One note for rows that are paid for once all the same, one for rows that are paid for each."""
     same = list(_spelt_otherwise(plan))
     if same:
-        count = len(same)
         yield (
-            f"{_rows(count)} {'asks' if count == 1 else 'ask'} for the same as an earlier row in other spelling"
-            f" ({_shown(same)}): paid for once, delivered to each. A take column with 2, 3 … makes further clips."
+            f"{counted(len(same), 'row')} {'asks' if len(same) == 1 else 'ask'} for the same as an earlier row in other"
+            f" spelling ({_shown(same)}): paid for once, delivered to each. A take column with 2, 3 … makes more clips."
         )
     near = list(_near(plan))
     if near:
         cost = dollars(len(near) * plan.price_cents)
         yield (
-            f"{_rows(len(near))} nearly {'repeats' if len(near) == 1 else 'repeat'} another one ({_shown(near)}):"
-            " prompt and link differ only in capitals, blanks, punctuation or spelling."
+            f"{counted(len(near), 'row')} nearly {'repeats' if len(near) == 1 else 'repeat'} another one"
+            f" ({_shown(near)}): prompt and link differ only in capitals, blanks, punctuation or spelling."
             f" {'It is' if len(near) == 1 else 'Each is'} paid for ({cost}); make the texts equal, or take rows out, if"
             " that is not meant."
         )
@@ -71,13 +71,8 @@ def _key(row: Row) -> tuple[object, ...]:
 
 
 def _shown(pairs: Sequence[Pair]) -> str:
-    shown = ", ".join(f"{_name(row)} like {_name(other)}" for row, other in pairs[:PAIRS_SHOWN])
-    return shown + (f" and {len(pairs) - PAIRS_SHOWN:,} more" if len(pairs) > PAIRS_SHOWN else "")
+    return listed([f"{_name(row)} like {_name(other)}" for row, other in pairs], PAIRS_SHOWN)
 
 
 def _name(row: Row) -> str:
     return f"{row.name} in line {row.line}" if row.id else row.name
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"

@@ -27,6 +27,7 @@ from reelsheet.storage import s3_client
 from reelsheet.storage.destination import Destination
 from reelsheet.storage.errors import StorageError
 from reelsheet.web.addresses import is_public
+from reelsheet.words import counted
 
 LOOKS_AT_ONCE: Final = 12  # at objects
 _PUBLIC: Final = (".amazonaws.com", ".amazonaws.com.cn")
@@ -183,7 +184,7 @@ def _notes(plan: Plan, destination: Destination | None, options: Options, afford
     pictures = [group.row.picture for group in groups if not group.image_input]
     sizes = {picture.key: picture.size_bytes for picture in pictures if picture is not None}
     if sizes and destination is not None:
-        what = f"{len(sizes):,} picture{'' if len(sizes) == 1 else 's'} ({sum(sizes.values()) / 1e6:,.1f} MB)"
+        what = f"{counted(len(sizes), 'picture')} ({sum(sizes.values()) / 1e6:,.1f} MB)"
         yield f"{what} will be uploaded to {destination.uri(picture_file.FOLDER)} before they are submitted."
     if groups and destination is not None:
         yield from _links_that_end(groups[0], destination, options)

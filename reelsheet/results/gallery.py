@@ -26,6 +26,7 @@ from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.money import dollars
 from reelsheet.outcomes import MEANINGS, ErrorCode, RowResult, Status
 from reelsheet.results.table import Summary
+from reelsheet.words import length
 
 PLAIN_ROWS: Final = 300  # of the plain table for viewers that run no scripts
 SCRIPTS: Final = ("page", "review", "cards", "filters", "detail", "keys")
@@ -96,7 +97,7 @@ def gallery_html(
         title=title,
         summary=summary,
         ended=_day(summary.finished_at or summary.started_at),
-        took=_duration(summary.seconds),
+        took=length(summary.seconds) if round(summary.seconds) else "",
         parts=_bar_parts(summary),
         troubles=_troubles(pairs),
         plain=[(row, result, safe_link(links.get(n, ""))) for n, (row, result) in enumerate(pairs[:PLAIN_ROWS])],
@@ -268,17 +269,6 @@ def _day(moment: datetime | None) -> str:
         return ""
     moment = moment.astimezone(UTC)
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
-
-
-def _duration(seconds: float) -> str:
-    """134 → "2 min 14 s"."""
-    total_s = round(seconds)
-    if total_s < 1:
-        return ""
-    hours, minutes, rest = total_s // 3600, total_s // 60 % 60, total_s % 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _text(text: str) -> str:

@@ -16,6 +16,7 @@ from reelsheet.manifest import columns
 from reelsheet.manifest import table as tables
 from reelsheet.redaction import clean
 from reelsheet.results.table import inert, records_csv, unescaped
+from reelsheet.words import listed
 
 NOTE: Final = "review_note"  # the input column that carries notes on
 NEEDED: Final = ("run_id", "identity", "attempt", "review")
@@ -117,7 +118,7 @@ class _Answers:
 
     def sentences(self) -> Iterator[str]:
         for words, lines in self._told.items():
-            shown = ", ".join(map(str, lines[:SHOWN])) + (f" and {len(lines) - SHOWN:,} more" * (len(lines) > SHOWN))
+            shown = listed(list(map(str, lines)), SHOWN)
             yield f"Line {shown} of {self._review.name} {words}; it is not followed and pays nothing."
 
 

@@ -20,6 +20,7 @@ from reelsheet.redaction import clean
 from reelsheet.results import earlier
 from reelsheet.settings import state_home
 from reelsheet.storage.destination import Destination, open_destination
+from reelsheet.words import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,8 +92,7 @@ def _label(cells: _Cells, place: int | None, identity: str) -> tuple[Kind, str]:
 
 def _no_such_column(column: str, cells: Sequence[_Cells]) -> str:
     names = list(dict.fromkeys(name for run in cells for name in run.names if name))
-    there = ", ".join(f"'{clean(name, limit=60)}'" for name in names[:COLUMNS_SHOWN])
-    there += f" and {len(names) - COLUMNS_SHOWN} more" if len(names) > COLUMNS_SHOWN else ""
+    there = listed([f"'{clean(name, limit=60)}'" for name in names], COLUMNS_SHOWN)
     near = columns.nearest(column, names)
     hint = f" Did you mean '{clean(near, limit=60)}'?" if near else ""
     return f"No sheet of these runs has a column '{clean(column, limit=60)}'; they have {there}.{hint}"

@@ -1,30 +1,13 @@
-"""The words for times, texts of others, and lines that are drawn over."""
+"""Texts of others on a terminal."""
 
 import io
 import re
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.text import Text
 
-from reelsheet.display.terminal import about, length, safe, show
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [(0, "0 s"), (5.4, "5 s"), (64, "1 min 4 s"), (3600, "1 h 0 min"), (9000, "2 h 30 min"), (200_000, "2 days 7 h")],
-)
-def test_lengths_are_said_in_the_units_that_people_use(seconds, told):
-    assert length(seconds) == told
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [(0, "about 5 s"), (52, "about 50 s"), (58, "about 1 min"), (134, "about 2 min"), (5400, "about 1 h 30 min")],
-)
-def test_what_is_about_does_not_claim_to_be_exact(seconds, told):
-    assert about(seconds) == told
+from reelsheet.display.terminal import safe, show
 
 
 @given(st.text())

@@ -138,7 +138,7 @@ def test_a_row_in_the_place_of_the_header_is_recognised():
 def test_thousands_of_columns_make_no_endless_sentence():
     with pytest.raises(ManifestError) as refusal:
         assign_roles([f"column {number} " + "x" * 500 for number in range(5_000)], {}, "x.csv")
-    assert "4970 more" in str(refusal.value)
+    assert "4,970 more" in str(refusal.value)
     assert len(str(refusal.value)) < 4_000
 
 
