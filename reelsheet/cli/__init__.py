@@ -25,9 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words[:1] != ["worker"]:  # it has handlers of its own
         interrupts.install()
     else:
-        from reelsheet.cli.worker import end_on_sigterm
+        from reelsheet.cli.worker import end_on_signal
 
-        end_on_sigterm()
+        end_on_signal()
     show_log()
     _keep_folder_out_of_imports()
     code = call(words)
