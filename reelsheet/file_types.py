@@ -13,6 +13,7 @@ GIF: Final = "a GIF picture"
 WEBP: Final = "a WebP picture"
 VIDEO: Final = "a video"  # ISO base media that is no still picture and no QuickTime movie: an MP4, as a rule
 MESSAGES: Final = frozenset((WEB_PAGE, "JSON text", "an XML or web page"))  # what servers send in place of a file
+TEXTS: Final = MESSAGES | {"text"}
 
 _MAGIC: Final = (
     (b"\xff\xd8\xff", JPEG),

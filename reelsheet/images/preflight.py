@@ -218,6 +218,8 @@ def _unsupported(address: str, head: _Head, looks_like: str) -> str:
         return f"{place} is a web page, perhaps a sign-in page, not a picture; {_sharing(address, head.host)}."
     if looks_like == file_types.EMPTY:
         return f"{place} is an empty file; put the picture there again."
+    if looks_like in file_types.TEXTS:
+        return f"{place} is {looks_like}, not a picture; use the address of the picture itself."
     return f"{place} is {looks_like}, which the provider does not take; save it as JPEG or PNG."
 
 

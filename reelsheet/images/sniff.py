@@ -7,7 +7,7 @@ import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import imagesize
 
@@ -78,6 +78,8 @@ def is_cut(head: bytes, total: int | None, *, is_complete: bool) -> bool:
             if name == b"IEND":
                 return False
         return total is not None and (position > total or is_complete)
+    if looks_like == file_types.GIF:  # one that lacks only its last byte is shown by every program
+        return is_complete and _walk_gif(head).is_cut
     return looks_like == file_types.JPEG and is_complete and head.find(b"\xff\xd9", _scan_start(head)) < 0
 
 
@@ -121,7 +123,7 @@ def _is_animated(kind: str, head: bytes) -> bool:
     if kind == "png":
         return _is_animated_png(head)
     if kind == "gif":
-        return _gif_frames(head) > 1
+        return _walk_gif(head).frames > 1
     return kind == "webp" and head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & 2)
 
 
@@ -140,20 +142,23 @@ def _png_chunks(head: bytes) -> Iterator[bytes]:
         position += 12 + int.from_bytes(head[position : position + 4], "big")
 
 
-def _gif_frames(head: bytes) -> int:
-    """Frames that begin in `head`; two are enough to know."""
-    if len(head) < 13:
-        return 0
-    position, frames = 13 + _palette(head[10]), 0
-    while position < len(head) and frames < 2:
+class _Gif(NamedTuple):
+    frames: int  # that begin in the head
+    is_cut: bool  # the head ends inside a block, or before the first frame
+
+
+def _walk_gif(head: bytes) -> _Gif:
+    position, frames = 13 + _palette(head[10]) if len(head) >= 13 else 13, 0
+    while position < len(head):
         if head[position] == 0x21:  # an extension
             position = _after_blocks(head, position + 2)
-        elif head[position] == 0x2C and position + 10 <= len(head):  # a frame
+        elif head[position] == 0x2C:  # a frame
             frames += 1
-            position = _after_blocks(head, position + 11 + _palette(head[position + 9]))
-        else:
+            flags = head[position + 9] if position + 10 <= len(head) else 0
+            position = _after_blocks(head, position + 11 + _palette(flags))
+        else:  # its end, or what no GIF has
             break
-    return frames
+    return _Gif(frames, not frames or position > len(head))
 
 
 def _palette(flags: int) -> int:

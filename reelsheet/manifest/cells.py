@@ -68,7 +68,7 @@ class CellReader:
             warnings.append(f"{label}: the spaces around the address were left out.")
         several = image_url.split_addresses(text)
         is_bare = image_url.is_address(text) and not image_url.validation_error(several[0], allow_private=True)
-        if not is_bare and (inside := wrapped_url.unwrapped(text)):
+        if not is_bare and (inside := wrapped_url.unwrapped(text)) and inside != several:
             warnings.append(f"{label}: the address was taken out of '{clean(text, limit=60)}'.")
             several = inside
         if len(several) > 1:

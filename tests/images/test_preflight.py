@@ -131,7 +131,7 @@ async def test_a_picture_is_found_with_its_kind_and_dimensions(shop):
 
 
 async def test_a_picture_that_is_cut_off_is_refused(shop):
-    for form in ("PNG", "JPEG", "WEBP"):
+    for form in ("PNG", "JPEG", "WEBP", "GIF"):
         content = encoded(form)
         shop.files[f"/{form}"] = content[: len(content) * 2 // 3]
         found = await look_at(shop.url(f"/{form}"))
@@ -196,6 +196,9 @@ async def test_a_network_without_names_refuses_nothing():
         (b"%PDF-1.7", "is a PDF file"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "is a HEIC picture, which the provider does not take; save it as JPEG or PNG"),
         (b"<svg xmlns='x'></svg>", "is an SVG drawing"),
+        (b'{"error": "expired"}', "is JSON text, not a picture; use the address of the picture itself"),
+        (b"<?xml version='1.0'?><Error/>", "is an XML or web page, not a picture"),
+        (b"sold out", "is text, not a picture"),
     ],
 )
 async def test_what_is_no_picture_by_its_content_is_refused(shop, content, words):

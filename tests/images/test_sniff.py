@@ -161,7 +161,7 @@ def test_a_picture_that_would_unfold_into_gigabytes_is_only_measured():
     assert sniff(header).width == 2**31 - 1
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF"])
 def test_a_picture_that_ends_too_early_is_known_and_a_complete_one_is_not_taken_for_it(form):
     complete = encoded(form)
     for content in (complete, complete + b"trailing bytes of a camera"):
@@ -171,6 +171,17 @@ def test_a_picture_that_ends_too_early_is_known_and_a_complete_one_is_not_taken_
         assert is_cut(cut, len(cut), is_complete=True)
     assert not is_cut(complete[:600], None, is_complete=False), "nobody knows how long it is"
     assert not is_cut(complete[: len(complete) // 2], len(complete), is_complete=False)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_gif_that_lacks_only_its_last_byte_is_complete_and_one_that_lacks_two_is_not(frames):
+    stills = [Image.effect_noise((320, 200), 50) for _ in range(frames)]
+    file = io.BytesIO()
+    stills[0].save(file, "GIF", save_all=True, append_images=stills[1:])
+    complete = file.getvalue()
+    assert not is_cut(complete[:-1], len(complete) - 1, is_complete=True)
+    for length in (6, 12, 13, 100, len(complete) // 2, len(complete) - 2):
+        assert is_cut(complete[:length], length, is_complete=True)
 
 
 def test_what_a_picture_says_of_its_own_length_tells_it_from_its_first_bytes():

@@ -58,6 +58,15 @@ def test_a_good_address_is_taken_out_of_its_wrapper_with_a_warning(wrapper, addr
     assert "taken out of" in found.warnings[0]
 
 
+@pytest.mark.parametrize(
+    "cell", ["http://shop.example:99999/a.png", "http://169.254.169.254/a.png", "https://me:secret@shop.example/a.png"]
+)
+def test_a_bad_address_is_not_said_to_be_taken_out_of_itself(cell):
+    found = row(cell)
+    assert len(found.problems) == 1
+    assert found.warnings == ()
+
+
 def test_the_picture_comes_before_its_link():
     assert row(f'<a href="https://shop.example/7"><img src="{A}"></a>').image == A
     assert row(f"[![cup]({A})](https://shop.example/7)").image == A
