@@ -299,7 +299,7 @@ def _warnings(kinds: list[WarningKind]) -> RenderableType:
             names = ", ".join(row.name for row in kind.rows[:EXAMPLES])
             more = f" and {len(kind.rows) - EXAMPLES:,} more" if len(kind.rows) > EXAMPLES else ""
             text.append(" ").append_text(safe(f"({names}{more})", "dim"))
-        table.add_row(Text(f"  {len(kind.rows):,} \u00d7" if kind.rows else "  all"), text)
+        table.add_row(Text(f"  {len(kind.rows):,} \u00d7" if kind.rows else "  -"), text)
     if len(kinds) > WARNINGS_SHOWN:
         table.add_row("", Text(f"and {len(kinds) - WARNINGS_SHOWN:,} more kinds; --json lists them", style="dim"))
     return Group(Text("Warnings", style="yellow"), table)

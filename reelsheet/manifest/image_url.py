@@ -124,8 +124,8 @@ def _scheme_error(address: str, scheme: str) -> str:
     if "://" in address:
         return f"{quoted(address)} is no address that can be used; it must begin with https://, http:// or s3://."
     return (
-        f"{quoted(address)} is no web address, and no picture's file beside the sheet or below --pictures; it must"
-        " begin with https://, http:// or s3://."
+        f"{quoted(address)} is neither an address, which must begin with https://, http:// or s3://, nor the name of a"
+        " picture's file in the sheet's folder or in --pictures."
     )
 
 

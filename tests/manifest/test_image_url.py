@@ -65,7 +65,7 @@ def test_what_can_be_fetched_is_right(address):
         ("s3://pictures", "no file in the bucket"),
         ("s3://pictures/summer/", "no file in the bucket"),
         ("https://a.example/" + "x" * 9_000, "9,018 characters"),
-        ("red cup", "no web address"),
+        ("red cup", "neither an address, which must begin with https://, http:// or s3://, nor"),
     ],
 )
 def test_each_refusal_says_what_is_wrong(address, says):
