@@ -1,11 +1,10 @@
 """The sentences of results and log: each says what happened and what to do."""
 
-from datetime import UTC, datetime
 from typing import Final
 
 from reelsheet.errors import LedgerError
 from reelsheet.money import dollars
-from reelsheet.outcomes import ErrorCode, Status
+from reelsheet.outcomes import ErrorCode, Status, utc
 from reelsheet.redaction import clean
 
 NO_KEY: Final = "There is no API key: set VIBEDREAM_API_KEY in the environment or in .env. Nothing was spent."
@@ -51,9 +50,9 @@ def unsigned_image(error: BaseException) -> str:
 
 def crashed_while_sending(claimed_at: float) -> str:
     """A claim without an id, whose run is gone."""
-    time = datetime.fromtimestamp(claimed_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
     return (
-        f"The run ended at {time} UTC while it was sending this row: the clip may be in progress and charged. {_SETTLE}"
+        f"The run ended at {utc(claimed_at):%Y-%m-%d %H:%M:%S} UTC while it was sending this row: the clip may be in "
+        f"progress and charged. {_SETTLE}"
     )
 
 

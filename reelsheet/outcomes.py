@@ -5,7 +5,7 @@ A result column is added in RESULT_CELLS, and described in docs/results.md.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -58,6 +58,11 @@ class ErrorCode(StrEnum):
     INTERRUPTED = "interrupted"
     HIDDEN = "hidden"
     NOT_CHOSEN = "not_chosen"
+
+
+def utc(seconds: float) -> datetime:
+    """Seconds since 1970 as a time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def iso(moment: datetime | None) -> str:

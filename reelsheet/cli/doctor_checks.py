@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from reelsheet import settings
+from reelsheet.outcomes import utc
 from reelsheet.redaction import clean, clean_url, visible
 from reelsheet.surroundings import aws, machine, network, prefect_setup
 from reelsheet.surroundings.problems import Problem
@@ -233,7 +234,7 @@ def ledger(current: "Settings") -> Iterator[Finding]:
         yield from (warning("Ledger", row.description, row.command) for row in unknown[:UNKNOWN_SHOWN])
         if len(unknown) > UNKNOWN_SHOWN:
             yield warning("Ledger", f"and {len(unknown) - UNKNOWN_SHOWN:,} more", "`reelsheet status --json` has all.")
-    if today > f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}":
+    if today > f"{utc(now):%Y-%m-%d}":
         message = (
             f"its clock was ahead when something was paid for: the daily cap counts {today} until that day is over"
         )

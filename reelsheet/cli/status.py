@@ -13,7 +13,7 @@ from reelsheet import settings
 from reelsheet.cli import print_json
 from reelsheet.errors import ReelsheetError, UsageError
 from reelsheet.money import dollars
-from reelsheet.outcomes import Status, iso
+from reelsheet.outcomes import Status, iso, utc
 from reelsheet.words import counted, length
 
 if TYPE_CHECKING:
@@ -148,8 +148,8 @@ def _status_json(
         "source": record.source,
         "destination": record.destination,
         "flow_run_id": record.flow_run_id,
-        "started_at": iso(_utc(record.started_at)),
-        "finished_at": None if record.finished_at is None else iso(_utc(record.finished_at)),
+        "started_at": iso(utc(record.started_at)),
+        "finished_at": None if record.finished_at is None else iso(utc(record.finished_at)),
         "exit_code": record.exit_code,
         "rows": record.rows,
         "counts": counts,
@@ -190,7 +190,7 @@ def _lines(
     yield f"  To       {visible(record.destination)}"
     ended = record.finished_at or (now if record.alive else None)
     took = f", {length(ended - record.started_at)}" if ended is not None else ""
-    yield f"  Started  {_utc(record.started_at):%Y-%m-%d %H:%M:%S} UTC{took}"
+    yield f"  Started  {utc(record.started_at):%Y-%m-%d %H:%M:%S} UTC{took}"
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
     rows = f"  Rows     {counted(record.rows, 'row')}{': ' + kinds if kinds else ''}"
     yield from textwrap.wrap(rows, 80, subsequent_indent=" " * 11)
@@ -234,7 +234,7 @@ def _unknown_json(row: "UnsettledRow") -> dict[str, Any]:
         "line": row.line,
         "run_id": row.run_id,
         "at_risk_usd": row.price_cents / 100,
-        "sent_at": iso(_utc(row.claimed_at)),
+        "sent_at": iso(utc(row.claimed_at)),
         "command": row.command,
     }
 
@@ -243,7 +243,3 @@ def _money_line(name: str, money: "RunRecord | DayTotal", cap_cents: int | None)
     amounts = [money.confirmed_cents, money.reserved_cents, money.at_risk_cents]
     cap = "" if cap_cents is None else dollars(cap_cents)
     return f"  {name:<20}{''.join(f'{dollars(cents):>12}' for cents in amounts)}{cap:>12}".rstrip()
-
-
-def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

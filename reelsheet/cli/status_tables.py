@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +15,7 @@ from reelsheet.cli import print_json, print_message
 from reelsheet.cli.status import row_counts, state_of
 from reelsheet.errors import UsageError
 from reelsheet.money import dollars, usd
-from reelsheet.outcomes import Status, iso
+from reelsheet.outcomes import Status, iso, utc
 
 if TYPE_CHECKING:
     from reelsheet.ledger import Ledger, RunRecord
@@ -126,7 +126,7 @@ def _run(record: "RunRecord", ledger: "Ledger") -> dict[str, Any]:
         delivered = row_counts(record, ledger).get(str(Status.SUCCEEDED), 0)
     return {
         "run_id": record.run_id,
-        "started_at": iso(datetime.fromtimestamp(record.started_at, UTC)),
+        "started_at": iso(utc(record.started_at)),
         "verb": record.verb,
         "sheet": PurePosixPath(record.source.split("?")[0]).name or record.source,
         "destination": record.destination,

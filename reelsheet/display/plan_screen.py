@@ -1,9 +1,9 @@
 """The plan: what a run would pay for, reuse and leave alone, for people on one screen and for scripts as one object."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from rich.console import Group, RenderableType
@@ -16,11 +16,11 @@ from reelsheet.ledger import VACANT, State
 from reelsheet.ledger.pace_history import ObservedPace
 from reelsheet.manifest.rows import Row
 from reelsheet.money import dollars
-from reelsheet.outcomes import ErrorCode, iso
+from reelsheet.outcomes import ErrorCode, iso, utc
 from reelsheet.planning.plan import RowGroup, Step, object_key
 from reelsheet.provider.client import KeyState
 from reelsheet.redaction import clean
-from reelsheet.words import about, counted, length
+from reelsheet.words import about, counted, length, listed
 
 if TYPE_CHECKING:
     from reelsheet.planning.preparation import Preparation
@@ -51,7 +51,7 @@ class WarningKind:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the plan comes to. The counts are clips; with the duplicates they add up to the rows."""
+    """What the plan comes to, counted once for the screen and the JSON. The counts are clips."""
 
     pay: int
     poll: int
@@ -61,28 +61,19 @@ class Facts:
     unknown: int
     left_alone: int  # beside the failed and the unknown ones
     over_limit: int
-    hidden: int  # rows
-    not_chosen: int  # rows
-    duplicates: int
+    left_out_rows: Counter[ErrorCode]
+    left_out_cents: Counter[ErrorCode]
     problems: list[Problem]
     warnings: list[WarningKind]
     affordable: int  # of `pay`, under the tighter of the two caps
-    price_cents: int
-    cost_cents: int
-    hidden_cents: int
-    not_chosen_cents: int
-    cap_cents: int
-    day_cap_cents: int | None
     day_left_cents: int | None
     pace: ObservedPace | None
-    eta_s: float | None
+    eta_s: float | None  # for what is affordable
     names: list[str]
-    prompts: list[tuple[Row, str]]  # the first that a template made, of rows to be paid for
-    more_prompts: int
+    prompts: list[tuple[Row, str]]  # that a template made, of rows to be paid for
 
 
-def facts(prepared: "Preparation") -> Facts:
-    """Everything that the screen and the JSON say, counted once."""
+def facts_of(prepared: "Preparation") -> Facts:
     plan, options = prepared.plan, prepared.options
     steps: dict[Step, list[RowGroup]] = {step: [] for step in Step}
     over_limit = 0
@@ -96,8 +87,7 @@ def facts(prepared: "Preparation") -> Facts:
     problems = [Problem(row, " ".join(row.problems)) for row in plan.invalid]
     problems += [Problem(group.row, group.error) for group in steps[Step.REFUSE]]
     pace = prepared.ledger.observed_pace(is_play_money=prepared.settings.is_play_money)
-    pay = steps[Step.SUBMIT]
-    prompts = [(group.row, group.row.prompt or "") for group in pay if group.row.is_rendered]
+    pay, affordable = steps[Step.SUBMIT], prepared.affordable
     return Facts(
         pay=len(pay),
         poll=len(steps[Step.POLL]),
@@ -107,24 +97,16 @@ def facts(prepared: "Preparation") -> Facts:
         unknown=unknown,
         left_alone=len(steps[Step.REPORT]) - failed - unknown,
         over_limit=over_limit,
-        hidden=plan.left_out_rows[ErrorCode.HIDDEN],
-        not_chosen=plan.left_out_rows[ErrorCode.NOT_CHOSEN],
-        duplicates=plan.duplicates,
+        left_out_rows=plan.left_out_rows,
+        left_out_cents=plan.left_out_cents,
         problems=sorted(problems, key=lambda problem: problem.row.position),
         warnings=list(_warning_kinds(prepared)),
-        affordable=prepared.affordable,
-        price_cents=plan.price_cents,
-        cost_cents=plan.cost_cents,
-        hidden_cents=plan.left_out_cents[ErrorCode.HIDDEN],
-        not_chosen_cents=plan.left_out_cents[ErrorCode.NOT_CHOSEN],
-        cap_cents=prepared.cap_cents,
-        day_cap_cents=prepared.settings.daily_cap_cents,
+        affordable=affordable,
         day_left_cents=prepared.day_left_cents,
         pace=pace,
-        eta_s=pace.estimate_s(len(pay), options.concurrency) if pace is not None else None,
+        eta_s=pace.estimate_s(affordable or len(pay), options.concurrency) if pace is not None else None,
         names=[object_key(options, plan.manifest, group, _next_attempt(group), 0) for group in pay[:EXAMPLES]],
-        prompts=prompts[:EXAMPLES],
-        more_prompts=len(prompts[EXAMPLES:]),
+        prompts=[(group.row, group.row.prompt or "") for group in pay if group.row.is_rendered],
     )
 
 
@@ -151,44 +133,44 @@ def _next_attempt(group: RowGroup) -> int:
 
 def plan_json(prepared: "Preparation") -> dict[str, Any]:
     """The plan as one object; money in US dollars. pay to not_chosen add up to rows."""
-    plan = facts(prepared)
+    plan, facts = prepared.plan, facts_of(prepared)
     return {
-        "manifest": prepared.plan.manifest.source,
+        "manifest": plan.manifest.source,
         "destination": prepared.destination.address if prepared.destination else None,
-        "rows": len(prepared.plan.manifest.rows),
-        "pay": plan.pay,
-        "poll": plan.poll,
-        "copy": plan.copy,
-        "reuse": plan.reuse,
-        "report": plan.failed + plan.unknown + plan.left_alone,
+        "rows": len(plan.manifest.rows),
+        "pay": facts.pay,
+        "poll": facts.poll,
+        "copy": facts.copy,
+        "reuse": facts.reuse,
+        "report": facts.failed + facts.unknown + facts.left_alone,
         "duplicates": plan.duplicates,
-        "invalid": len(plan.problems),
-        "limited": plan.over_limit,
-        "hidden": plan.hidden,
-        "not_chosen": plan.not_chosen,
+        "invalid": len(facts.problems),
+        "limited": facts.over_limit,
+        "hidden": facts.left_out_rows[ErrorCode.HIDDEN],
+        "not_chosen": facts.left_out_rows[ErrorCode.NOT_CHOSEN],
         "where": list(prepared.options.where),
-        "chosen": prepared.plan.chosen_rows,
-        "failed": plan.failed,
-        "unknown": plan.unknown,
+        "chosen": plan.chosen_rows,
+        "failed": facts.failed,
+        "unknown": facts.unknown,
         "price_usd": plan.price_cents / 100,
         "cost_usd": plan.cost_cents / 100,
-        "hidden_usd": plan.hidden_cents / 100,
-        "not_chosen_usd": plan.not_chosen_cents / 100,
-        "cap_usd": plan.cap_cents / 100,
-        "daily_cap_left_usd": None if plan.day_left_cents is None else plan.day_left_cents / 100,
-        "left_out": plan.pay - plan.affordable,
-        "eta_seconds": None if plan.eta_s is None else round(plan.eta_s, 1),
-        "seconds_per_clip": None if plan.pace is None else round(plan.pace.prediction_s, 1),
-        "at_once": None if plan.pace is None else plan.pace.most_in_flight,
+        "hidden_usd": facts.left_out_cents[ErrorCode.HIDDEN] / 100,
+        "not_chosen_usd": facts.left_out_cents[ErrorCode.NOT_CHOSEN] / 100,
+        "cap_usd": prepared.cap_cents / 100,
+        "daily_cap_left_usd": None if facts.day_left_cents is None else facts.day_left_cents / 100,
+        "left_out": facts.pay - facts.affordable,
+        "eta_seconds": None if facts.eta_s is None else round(facts.eta_s, 1),
+        "seconds_per_clip": None if facts.pace is None else round(facts.pace.prediction_s, 1),
+        "at_once": None if facts.pace is None else facts.pace.most_in_flight,
         "key": str(prepared.key.state),
         "continues": _continued_json(prepared),
-        "names": plan.names,
-        "prompts": [{"row": row.name, "line": row.line, "prompt": prompt} for row, prompt in plan.prompts],
+        "names": facts.names,
+        "prompts": [{"row": row.name, "line": row.line, "prompt": prompt} for row, prompt in facts.prompts[:EXAMPLES]],
         "warnings": [
             {"warning": kind.text, "count": len(kind.rows), "rows": [row.name for row in kind.rows[:ROWS_IN_JSON]]}
-            for kind in plan.warnings
+            for kind in facts.warnings
         ],
-        "problems": [{"row": row.name, "line": row.line, "error": error} for row, error in plan.problems],
+        "problems": [{"row": row.name, "line": row.line, "error": error} for row, error in facts.problems],
     }
 
 
@@ -197,16 +179,16 @@ def show_plan(prepared: "Preparation", stream: IO[str] | None = None) -> None:
     if not prepared.plan.manifest.rows:
         show(Group(_title(prepared), *(safe(text) for text in prepared.plan.manifest.warnings), Text()), stream)
         return
-    plan = facts(prepared)
+    facts = facts_of(prepared)
     parts: list[RenderableType] = [_title(prepared), *_chosen(prepared), *_continued(prepared)]
-    parts += [Text(), _counts(prepared, plan)]
-    if plan.problems:
-        parts += [Text(), _problems(plan.problems)]
-    if plan.warnings:
-        parts += [Text(), _warnings(plan.warnings)]
-    if plan.prompts:
-        parts += [Text(), _prompts(plan)]
-    show(Group(*parts, Text(), _figures(prepared, plan), Text()), stream)
+    parts += [Text(), _counts(prepared, facts)]
+    if facts.problems:
+        parts += [Text(), _problems(facts.problems)]
+    if facts.warnings:
+        parts += [Text(), _warnings(facts.warnings)]
+    if facts.prompts:
+        parts += [Text(), _prompts(facts.prompts)]
+    show(Group(*parts, Text(), _figures(prepared, facts), Text()), stream)
 
 
 def _title(prepared: "Preparation") -> Text:
@@ -234,7 +216,7 @@ def _continued(prepared: "Preparation") -> Iterator[Text]:
     ended = "is still running" if run.alive else _ENDINGS.get(run.exit_code, "was interrupted")
     paid = ": what that run paid for is not paid for again" if run.spent_cents else ""
     yield Text(
-        f"Continues run {run.run_id} of {_utc(run.started_at):%Y-%m-%d %H:%M} UTC, which {ended}{paid}. "
+        f"Continues run {run.run_id} of {utc(run.started_at):%Y-%m-%d %H:%M} UTC, which {ended}{paid}. "
         "--new-run begins another run.",
         style="yellow",
     )
@@ -246,31 +228,30 @@ def _continued_json(prepared: "Preparation") -> dict[str, Any] | None:
         return None
     return {
         "run_id": run.run_id,
-        "started_at": iso(_utc(run.started_at)),
+        "started_at": iso(utc(run.started_at)),
         "alive": run.alive,
         "exit_code": run.exit_code,
     }
 
 
-def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _counts(prepared: "Preparation", plan: Facts) -> Table:
+def _counts(prepared: "Preparation", facts: Facts) -> Table:
+    hidden, not_chosen = ErrorCode.HIDDEN, ErrorCode.NOT_CHOSEN
     lines = (
-        (plan.pay, "to pay for", "bold", ""),
-        (plan.poll, "paid for already, to be fetched", "", "no cost"),
-        (plan.copy, "made already, to be copied", "", "no cost"),
-        (plan.reuse, "delivered already", "", "no cost"),
-        (plan.duplicates, "the same as an earlier row", "", "paid for once, delivered to each"),
-        (plan.failed, "failed before, left alone", "yellow", "`reelsheet retry` pays for another attempt"),
-        (plan.unknown, "may have been charged, left alone", "yellow", "`reelsheet resolve` settles it"),
-        (plan.left_alone, "left alone", "", ""),
-        (plan.over_limit, "left out", "", f"--limit {prepared.options.limit}"),
-        (plan.hidden, "hidden, left out", "yellow", f"{dollars(plan.hidden_cents)}; --include-hidden runs them"),
-        (plan.not_chosen, "not chosen, left out", "", f"{dollars(plan.not_chosen_cents)}; --where chooses rows"),
-        (len(plan.problems), "cannot work", "red", "costs nothing"),
-    )
+        (facts.pay, "to pay for", "bold", ""),
+        (facts.poll, "paid for already, to be fetched", "", "no cost"),
+        (facts.copy, "made already, to be copied", "", "no cost"),
+        (facts.reuse, "delivered already", "", "no cost"),
+        (prepared.plan.duplicates, "the same as an earlier row", "", "paid for once, delivered to each"),
+        (facts.failed, "failed before, left alone", "yellow", "`reelsheet retry` pays for another attempt"),
+        (facts.unknown, "may have been charged, left alone", "yellow", "`reelsheet resolve` settles it"),
+        (facts.left_alone, "left alone", "", ""),
+        (facts.over_limit, "left out", "", f"--limit {prepared.options.limit}"),
+        (facts.left_out_rows[hidden], "hidden, left out", "yellow",
+         f"{dollars(facts.left_out_cents[hidden])}; --include-hidden runs them"),
+        (facts.left_out_rows[not_chosen], "not chosen, left out", "",
+         f"{dollars(facts.left_out_cents[not_chosen])}; --where chooses rows"),
+        (len(facts.problems), "cannot work", "red", "costs nothing"),
+    )  # fmt: skip
     table = Table.grid(Column(justify="right"), Column(), Column(overflow="fold", style="dim"), padding=(0, 2))
     for count, words, style, note in lines:
         if count:
@@ -296,22 +277,21 @@ def _warnings(kinds: list[WarningKind]) -> RenderableType:
     for kind in kinds[:WARNINGS_SHOWN]:
         text = safe(kind.text)
         if kind.rows:
-            names = ", ".join(row.name for row in kind.rows[:EXAMPLES])
-            more = f" and {len(kind.rows) - EXAMPLES:,} more" if len(kind.rows) > EXAMPLES else ""
-            text.append(" ").append_text(safe(f"({names}{more})", "dim"))
+            names = listed([row.name for row in kind.rows], EXAMPLES)
+            text.append(" ").append_text(safe(f"({names})", "dim"))
         table.add_row(Text(f"  {len(kind.rows):,} \u00d7" if kind.rows else "  -"), text)
     if len(kinds) > WARNINGS_SHOWN:
         table.add_row("", Text(f"and {len(kinds) - WARNINGS_SHOWN:,} more kinds; --json lists them", style="dim"))
     return Group(Text("Warnings", style="yellow"), table)
 
 
-def _prompts(plan: Facts) -> RenderableType:
+def _prompts(prompts: list[tuple[Row, str]]) -> RenderableType:
     """What a template makes of the first rows."""
     table = _list()
-    for row, prompt in plan.prompts:
+    for row, prompt in prompts[:EXAMPLES]:
         table.add_row(Padding(safe(row.name), (0, 0, 0, 2)), safe(clean(prompt, limit=PROMPT_SHOWN)))
-    if plan.more_prompts:
-        table.add_row("", Text(f"\u2026 and {plan.more_prompts:,} more", style="dim"))
+    if len(prompts) > EXAMPLES:
+        table.add_row("", Text(f"\u2026 and {len(prompts) - EXAMPLES:,} more", style="dim"))
     return Group(Text("Prompts", style="bold"), table)
 
 
@@ -321,37 +301,38 @@ def _list() -> Table:
     return Table.grid(first, Column(overflow="fold"), padding=(0, 2))
 
 
-def _figures(prepared: "Preparation", plan: Facts) -> Table:
+def _figures(prepared: "Preparation", facts: Facts) -> Table:
     table = Table.grid(Column(style="bold"), Column(overflow="fold"), padding=(0, 2))
-    table.add_row("Cost", _cost(prepared, plan))
-    if plan.day_cap_cents is not None and plan.day_left_cents is not None:
-        text = f"{dollars(plan.day_left_cents)} left of the day's {dollars(plan.day_cap_cents)}"
-        table.add_row("Today", Text(text, style="red" if plan.pay and plan.day_left_cents < plan.price_cents else ""))
-    if plan.pay:
-        table.add_row("Time", _time(prepared, plan))
-        names = ", ".join(plan.names[: 2 if plan.pay > 1 else 1]) + (", …" if plan.pay > 2 else "")
+    table.add_row("Cost", _cost(prepared, facts))
+    day_cap_cents, day_left_cents = prepared.settings.daily_cap_cents, facts.day_left_cents
+    if day_cap_cents is not None and day_left_cents is not None:
+        is_short = facts.pay and day_left_cents < prepared.plan.price_cents
+        text = f"{dollars(day_left_cents)} left of the day's {dollars(day_cap_cents)}"
+        table.add_row("Today", Text(text, style="red" if is_short else ""))
+    if facts.pay:
+        table.add_row("Time", _time(facts))
+        names = ", ".join(facts.names[: 2 if facts.pay > 1 else 1]) + (", …" if facts.pay > 2 else "")
         table.add_row("Names", safe(names))
     if prepared.key.state is KeyState.REFUSED:
         table.add_row("Key", Text("the provider refuses it; check VIBEDREAM_API_KEY", style="red"))
     return table
 
 
-def _cost(prepared: "Preparation", plan: Facts) -> Text:
-    if not plan.pay:
+def _cost(prepared: "Preparation", facts: Facts) -> Text:
+    if not facts.pay:
         return Text("nothing to pay for")
-    text = Text(dollars(plan.cost_cents), style="bold")
-    text.append(f" ({plan.pay:,} \u00d7 {dollars(plan.price_cents)})", style="not bold")
+    text = Text(dollars(prepared.plan.cost_cents), style="bold")
+    text.append(f" ({facts.pay:,} \u00d7 {dollars(prepared.plan.price_cents)})", style="not bold")
     if prepared.options.max_cost_usd is not None:
-        text.append(f", --max-cost {dollars(plan.cap_cents)}", style="not bold")
-    if plan.affordable < plan.pay:
-        first = f"the first {plan.affordable:,}" if plan.affordable else "none"
-        text.append(f"; pays for {first} of {counted(plan.pay, 'row')}", style="yellow")
+        text.append(f", --max-cost {dollars(prepared.cap_cents)}", style="not bold")
+    if facts.affordable < facts.pay:
+        first = f"the first {facts.affordable:,}" if facts.affordable else "none"
+        text.append(f"; pays for {first} of {counted(facts.pay, 'row')}", style="yellow")
     return text
 
 
-def _time(prepared: "Preparation", plan: Facts) -> str:
-    if plan.pace is None:
+def _time(facts: Facts) -> str:
+    if facts.pace is None or facts.eta_s is None:
         return "not known yet; the first clips will tell"
-    seconds = plan.pace.estimate_s(plan.affordable or plan.pay, prepared.options.concurrency)
-    pace = f"{length(plan.pace.prediction_s)} a clip, {plan.pace.most_in_flight:,} at once"
-    return f"{about(seconds)} at the pace so far ({pace})"
+    pace = f"{length(facts.pace.prediction_s)} a clip, {facts.pace.most_in_flight:,} at once"
+    return f"{about(facts.eta_s)} at the pace so far ({pace})"

@@ -20,7 +20,7 @@ from reelsheet.errors import ManifestError
 from reelsheet.ledger import Attempt, Delivery, IdentityHistory, ImportedAttempt, Ledger, State
 from reelsheet.manifest import columns, prompt_sent, source
 from reelsheet.manifest import table as tables
-from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, RowResult, Status
+from reelsheet.outcomes import RESULT_COLUMNS, ErrorCode, RowResult, Status, utc
 from reelsheet.provider.classification import usable_id
 from reelsheet.redaction import clean
 from reelsheet.results.table import MONEY, NUMBERS, TIMES, results_only_csv, unescaped
@@ -201,7 +201,7 @@ def _attempts(
             state=state,
             owner=None,
             run_id=row.run_id,
-            day=datetime.fromtimestamp(submitted, UTC).strftime("%Y-%m-%d"),
+            day=f"{utc(submitted):%Y-%m-%d}",
             price_cents=row.at_risk_cents if unknown else cents,
             quoted_cents=None if unknown else cents,
             prediction_id=row.prediction_id or None,

@@ -11,7 +11,7 @@ import openpyxl
 import pytest
 
 from reelsheet import settings
-from reelsheet.display.plan_screen import facts, plan_json, show_plan
+from reelsheet.display.plan_screen import facts_of, plan_json, show_plan
 from reelsheet.ledger import Attempt, IdentityHistory, Ledger, State
 from reelsheet.options import Options
 from reelsheet.planning import preparation
@@ -160,7 +160,7 @@ async def test_the_next_attempt_has_the_name_that_is_shown(tmp_path):
     found = await prepared(tmp_path, [row(7)])
     only = next(iter(found.plan.groups.values()))
     only.history = IdentityHistory((attempt(only.identity, State.FAILED),))
-    assert facts(found).names[0].endswith("-2.mp4")
+    assert facts_of(found).names[0].endswith("-2.mp4")
     found.close()
 
 
@@ -261,7 +261,7 @@ async def test_a_sheet_without_rows_is_one_plain_sentence(tmp_path):
 @pytest.mark.parametrize(("cap", "is_too_low"), [(0.0, True), (0.53, True), (0.54, False), (None, False)])
 async def test_a_cap_below_one_clips_price_is_a_warning(tmp_path, cap, is_too_low):
     found = await prepared(tmp_path, [row(1), row(2)], max_cost_usd=cap)
-    texts = [kind.text for kind in facts(found).warnings]
+    texts = [kind.text for kind in facts_of(found).warnings]
     found.close()
     assert any("is less than one clip costs ($0.54)" in text and "$20" in text for text in texts) is is_too_low
 

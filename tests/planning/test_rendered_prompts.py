@@ -52,10 +52,10 @@ def test_a_wrong_template_is_said(desk):
 
 
 def test_a_clip_is_named_after_the_rendered_prompt(desk):
-    from reelsheet.display.plan_screen import facts
+    from reelsheet.display.plan_screen import facts_of
 
     prepared = desk.prepare("image,product\nhttps://a.test/1.png,Red Cup\n", prompt="{product} turns")
-    assert facts(prepared).names[0].startswith("videos/Red-Cup-turns-")
+    assert facts_of(prepared).names[0].startswith("videos/Red-Cup-turns-")
 
 
 @BOTH
