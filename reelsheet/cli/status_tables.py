@@ -3,9 +3,8 @@
 import csv
 import io
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import date
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
@@ -19,23 +18,14 @@ from reelsheet.outcomes import Status, iso, utc
 
 if TYPE_CHECKING:
     from reelsheet.ledger import Ledger, RunRecord
-    from reelsheet.run.costs import Costs
 
 WIDE: Final = 100  # columns of a window that has room for the time beside the run's id, which begins with it
 MONEY: Final = {"cost_usd": "confirmed_cents", "reserved_usd": "reserved_cents", "at_risk_usd": "at_risk_cents"}
+PAID_OR_RISKED: Final = ("confirmed_cents", "at_risk_cents")
 NO_VALUE: Final = "(no value)"
 NOT_FOUND: Final = "(not found: the run's table is gone)"
 
-Cents = Mapping[str, int]  # by the names of MONEY
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """One column of a table for people."""
-
-    name: str
-    is_number: bool = False
-    may_shrink: bool = False
+Line = Mapping[str, Any]  # what a table says of a run or a value, with its money in cents
 
 
 def show(run_id: str | None, *, all_runs: bool, by: str | None, since: str | None, as_csv: bool, as_json: bool) -> int:
@@ -76,49 +66,36 @@ def _day(since: str | None) -> str:
 def _show_runs(ledger: "Ledger", *, as_csv: bool, as_json: bool) -> None:
     from reelsheet.display.terminal import terminal
 
-    records = ledger.recent_runs(limit=None)
-    runs = [_run(record, ledger) for record in records]
+    runs = [_run(record, ledger) for record in ledger.recent_runs(limit=None)]
     totals = {
-        is_play_money: _sum([run for run in runs if run["play_money"] == is_play_money])
+        is_play_money: _sum(MONEY.values(), [run for run in runs if run["play_money"] == is_play_money])
         for is_play_money in sorted({run["play_money"] for run in runs} or {False})
     }
     if as_json:
-        shown = [run | _usd(run, as_number=True) for run in runs]
-        sums = [{"play_money": play, **_usd(total, as_number=True)} for play, total in totals.items()]
-        print_json({"ledger": ledger.shown, "runs": [_without_cents(run) for run in shown], "totals": sums})
-        return
-    if as_csv:
+        sums = [{"play_money": is_play_money} | _json(total) for is_play_money, total in totals.items()]
+        print_json({"ledger": ledger.shown, "runs": [_json(run) for run in runs], "totals": sums})
+    elif as_csv:
         names = ("run_id", "started_at", "sheet", "state", "rows", "delivered")
-        _write_csv([*names, *MONEY], [[*(str(run[name]) for name in names), *_usd(run).values()] for run in runs])
-        return
-    if not runs:
+        _write_csv(names, names, runs)
+    elif not runs:
         sys.stdout.write(f"No runs yet in the ledger at {ledger.shown}.\n")
-        return
-    is_wide = terminal(sys.stdout).width >= WIDE
-    columns = [_Column("run"), *([_Column("started (UTC)")] if is_wide else []), _Column("sheet", may_shrink=True)]
-    columns += [_Column("state"), *(_Column(name, is_number=True) for name in ("rows", "delivered", "cost", "at risk"))]
-    lines = [
-        [
-            run["run_id"], *([run["started_at"][:16].replace("T", " ")] if is_wide else []), run["sheet"], run["state"],
-            f"{run['rows']:,}", f"{run['delivered']:,}", dollars(run["confirmed_cents"]), dollars(run["at_risk_cents"]),
+    else:
+        is_wide = terminal(sys.stdout).width >= WIDE
+        head = ["run", *["started (UTC)"] * is_wide, "sheet", "state", "rows", "delivered", "cost", "at risk"]
+        lines = []
+        for run in runs:
+            started = [run["started_at"][:16].replace("T", " ")] * is_wide
+            counts = [f"{run[name]:,}" for name in ("rows", "delivered")]
+            lines.append([run["run_id"], *started, run["sheet"], run["state"], *counts, *_dollars(run, PAID_OR_RISKED)])
+        ends = [
+            [_total_label(is_play_money=play), *[""] * (len(head) - 3), *_dollars(total, PAID_OR_RISKED)]
+            for play, total in totals.items()
         ]
-        for run in runs
-    ]  # fmt: skip
-    blank = [""] * (len(columns) - 3)
-    ends = [
-        [
-            _total_label(is_play_money=play),
-            *blank,
-            dollars(cents["confirmed_cents"]),
-            dollars(cents["at_risk_cents"]),
-        ]
-        for play, cents in totals.items()
-    ]
-    _print_table(columns, lines, ends)
+        _print_table(head, lines, ends, numbers=4, shrinks=head.index("sheet"))
 
 
-def _run(record: "RunRecord", ledger: "Ledger") -> dict[str, Any]:
-    """What the list says of a run, with money in cents."""
+def _run(record: "RunRecord", ledger: "Ledger") -> Line:
+    """What the list says of a run."""
     summary = record.summary if record.finished_at is not None else None
     if summary is not None and str(Status.SUCCEEDED) in summary:
         delivered = summary[str(Status.SUCCEEDED)]
@@ -148,99 +125,88 @@ def _show_costs(ledger: "Ledger", column: str, since: str, *, is_play_money: boo
     for problem in costs.problems:
         print_message(f"Some rows' values are not known: {problem}")
     lines: list[dict[Any, Any]] = costs.lines.to_dict("records")
-    total = _total(costs)
-    words = {Kind.VALUE: "", Kind.NO_VALUE: NO_VALUE, Kind.NOT_FOUND: NOT_FOUND}
+    total = _sum(("clips", *MONEY.values()), lines)
     if as_json:
-        values = [
-            {"value": line["value"] if line["kind"] == Kind.VALUE else None, "kind": str(line["kind"]),
-             "clips": line["clips"], **_usd(line, as_number=True)}
-            for line in lines
-        ]  # fmt: skip
+        values = [line | {"value": line["value"] if line["kind"] == Kind.VALUE else None} for line in lines]
         print_json(
             {
                 "column": column,
                 "since": since or None,
                 "ledger": ledger.shown,
                 "play_money": is_play_money,
-                "values": values,
-                "total": {"clips": total["clips"], **_usd(total, as_number=True)},
+                "values": [_json(line) for line in values],
+                "total": _json(total),
             }
         )
         return
+    words = {Kind.NO_VALUE: NO_VALUE, Kind.NOT_FOUND: NOT_FOUND}
+    named = [line | {"value": words.get(line["kind"], line["value"])} for line in lines]
     if as_csv:
-        _write_csv(
-            [column, "clips", *MONEY],
-            [[words[line["kind"]] or line["value"], str(line["clips"]), *_usd(line).values()] for line in lines],
-        )
+        _write_csv((column, "clips"), ("value", "clips"), named)
         return
-    has_reserved = bool(total["reserved_cents"])
-    names = [name for name in MONEY.values() if name != "reserved_cents" or has_reserved]
-    heads = {"confirmed_cents": "cost", "reserved_cents": "reserved", "at_risk_cents": "at risk"}
-    columns = [_Column(column, may_shrink=True), _Column("clips", is_number=True)]
-    columns += [_Column(heads[name], is_number=True) for name in names]
-
-    def cells(name: str, line: Mapping[str, Any]) -> list[str]:
-        return [name, f"{line['clips']:,}", *(dollars(int(line[name])) for name in names)]
-
+    shown = {"cost": "confirmed_cents", "reserved": "reserved_cents", "at risk": "at_risk_cents"}
+    if not total["reserved_cents"]:
+        del shown["reserved"]
     label = _total_label(is_play_money=is_play_money) + (f" since {since}" if since else "")
-    _print_table(columns, [cells(words[line["kind"]] or line["value"], line) for line in lines], [cells(label, total)])
+    cells = [
+        [line["value"], f"{line['clips']:,}", *_dollars(line, shown.values())]
+        for line in (*named, total | {"value": label})
+    ]
+    _print_table([column, "clips", *shown], cells[:-1], cells[-1:], numbers=1 + len(shown), shrinks=0)
 
 
 def _total_label(*, is_play_money: bool) -> str:
     return "total, sandbox" if is_play_money else "total"
 
 
-def _total(costs: "Costs") -> dict[str, int]:
-    return {name: int(costs.lines[name].sum()) for name in ("clips", *MONEY.values())}
+def _sum(names: Iterable[str], lines: Iterable[Line]) -> dict[str, int]:
+    return {name: sum(int(line[name]) for line in lines) for name in names}
 
 
-def _sum(runs: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    rows = list(runs)
-    return {name: sum(run[name] for run in rows) for name in MONEY.values()}
+def _dollars(line: Line, names: Iterable[str]) -> list[str]:
+    return [dollars(int(line[name])) for name in names]
 
 
-def _usd(cents: Mapping[str, Any], *, as_number: bool = False) -> dict[str, Any]:
-    """The money of one line under the names of JSON and CSV."""
-    write: Callable[[int], Any] = (lambda amount: amount / 100) if as_number else usd
-    return {name: write(int(cents[source])) for name, source in MONEY.items()}
+def _json(line: Line) -> dict[str, Any]:
+    """A line with its money as numbers of US dollars."""
+    others = {name: value for name, value in line.items() if name not in MONEY.values()}
+    return others | {name: int(line[source]) / 100 for name, source in MONEY.items()}
 
 
-def _without_cents(line: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in line.items() if name not in MONEY.values()}
-
-
-def _write_csv(header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+def _write_csv(head: Sequence[str], names: Sequence[str], lines: Iterable[Line]) -> None:
     """On stdout, with no cell that a spreadsheet would calculate, and no total: its columns add up."""
     from reelsheet.results.table import inert
 
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerows([[inert(cell) for cell in line] for line in (header, *lines)])
+    writer.writerow(map(inert, (*head, *MONEY)))
+    for line in lines:
+        writer.writerow([inert(str(line[name])) for name in names] + [usd(int(line[name])) for name in MONEY.values()])
     sys.stdout.write(buffer.getvalue())
 
 
-def _print_table(columns: Sequence[_Column], lines: Sequence[Sequence[str]], ends: Sequence[Sequence[str]]) -> None:
+def _print_table(
+    head: Sequence[str], lines: Iterable[Sequence[str]], ends: Sequence[Sequence[str]], *, numbers: int, shrinks: int
+) -> None:
+    """For people. `numbers`: how many of the last columns hold such; `shrinks`: the place of one that may be folded."""
     from rich.table import Column, Table
 
     from reelsheet.display.terminal import safe, show
 
-    table = Table(
-        *[
-            Column(
-                safe(column.name),
-                justify="right" if column.is_number else "left",
-                no_wrap=not column.may_shrink,
-                overflow="fold",
-                min_width=8 if column.may_shrink else len(column.name),
-            )
-            for column in columns
-        ],
-        box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold",
-    )  # fmt: skip
+    columns = [
+        Column(
+            safe(name),
+            justify="left" if place < len(head) - numbers else "right",
+            no_wrap=place != shrinks,
+            overflow="fold",
+            min_width=8 if place == shrinks else len(name),
+        )
+        for place, name in enumerate(head)
+    ]
+    table = Table(*columns, box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for line in lines:
         table.add_row(*map(safe, line))
-    for number, line in enumerate(ends):
-        if not number:
-            table.add_row()
+    table.add_row()
+    for line in ends:
         table.add_row(*(safe(cell, "bold") for cell in line))
     show(table, sys.stdout)
