@@ -29,140 +29,140 @@ _RUN_ON: Final = re.compile(r"\n[^\S\n]*\"?(?:https?|s3)://")
 
 
 class CellReader:
-    """Reads one cell at a time; adds what is wrong or odd to the lists that it is given."""
+    """Reads the cells of one row after another. `problems` and `warnings` are of the row since the last `next_row`."""
 
     def __init__(self, header: Sequence[str], places: Mapping[str, int], *, allow_private: bool) -> None:
         self._header = header
-        self._labels = {role: f"Column {columns.label(header, place)}" for role, place in places.items()}
+        self.labels = {role: f"Column {columns.label(header, place)}" for role, place in places.items()}
         self._allow_private = allow_private
+        self.next_row()
 
-    def image(self, cell: str, problems: list[str], warnings: list[str]) -> str:
+    def next_row(self) -> None:
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+
+    def image(self, cell: str) -> str:
         """The address; for what may be a file's name that name, with the problem that it is no address."""
         if image_url.is_ordinary(cell):
             return cell
-        label = self._labels["image"]
+        label = self.labels["image"]
         address = image_url.strip_blanks(cell)
-        if self._is_failed("image", cell, problems):
+        if self._is_failed("image", cell):
             return ""
         if worksheet.PICTURE_FORMULA.match(address):
-            problems.append(f"{label} {PICTURE_IN_SHEET}")
+            self.problems.append(f"{label} {PICTURE_IN_SHEET}")
             return ""
         if address.startswith("=") and (source := worksheet.link_source_of(address)):
-            problems.append(f"{label} {columns.link_source_problem(source, self._header)}")
+            self.problems.append(f"{label} {columns.link_source_problem(source, self._header)}")
             return ""
-        address = self._first_address(cell, address, warnings)
+        address = self._first_address(cell, address)
         if encoding.LOST.search(address):
-            problems.append(f"{label} is garbled ({image_url.quoted(address)}); {_WRITE_AGAIN}")
+            self.problems.append(f"{label} is garbled ({image_url.quoted(address)}); {_WRITE_AGAIN}")
             return ""
         if error := image_url.validation_error(address, allow_private=self._allow_private):
-            problems.append(f"{label}: {error}")
+            self.problems.append(f"{label}: {error}")
             return address if "://" not in cell and image_url.may_be_file(address) else ""
         return address
 
-    def _first_address(self, cell: str, text: str, warnings: list[str]) -> str:
+    def _first_address(self, cell: str, text: str) -> str:
         """The first address in a cell, of which `text` is left without blanks around it; what is left out is told."""
-        label = self._labels["image"]
+        label = self.labels["image"]
         if text.startswith("=") and (link := worksheet.link_of(text)):
             text = link
         elif text not in {"", cell}:
-            warnings.append(f"{label}: the spaces around the address were left out.")
+            self.warnings.append(f"{label}: the spaces around the address were left out.")
         several = image_url.split_addresses(text)
         is_bare = image_url.is_address(text) and not image_url.validation_error(several[0], allow_private=True)
         if not is_bare and (inside := wrapped_url.unwrapped(text)) and inside != several:
-            warnings.append(f"{label}: the address was taken out of '{clean(text, limit=60)}'.")
+            self.warnings.append(f"{label}: the address was taken out of '{clean(text, limit=60)}'.")
             several = inside
         if len(several) > 1:
-            warnings.append(f"{label} holds {len(several)} addresses (several URLs); only the first is used.")
+            self.warnings.append(f"{label} holds {len(several)} addresses (several URLs); only the first is used.")
         address = wrapped_url.unescaped(several[0])
         if address != several[0]:
-            warnings.append(f"{label} holds &amp; in the address, which was read as &.")
+            self.warnings.append(f"{label} holds &amp; in the address, which was read as &.")
         return address
 
-    def prompt(self, cell: str, problems: list[str], warnings: list[str]) -> str | None:
+    def prompt(self, cell: str) -> str | None:
         if not cell:
             return None
         if not image_url.strip_blanks(cell):
-            warnings.append(f"{self._labels['prompt']} holds only spaces, so no prompt is sent.")
+            self.warnings.append(f"{self.labels['prompt']} holds only spaces, so no prompt is sent.")
             return None
-        return self._text("prompt", cell, problems, warnings)
+        return self._prompt("prompt", cell)
 
-    def sent_prompt(self, cell: str, problems: list[str], warnings: list[str]) -> str | None:
+    def sent_prompt(self, cell: str) -> str | None:
         """The prompt that an earlier run made from a template."""
         if not image_url.strip_blanks(cell):
-            problems.append(
-                f"{self._labels['prompt_sent']} is empty, though other rows have one; write this row's prompt there, or"
+            self.problems.append(
+                f"{self.labels['prompt_sent']} is empty, though other rows have one; write this row's prompt there, or"
                 " give --prompt again, which makes the prompts of all rows."
             )
             return None
-        return self._text("prompt_sent", cell, problems, warnings)
+        return self._prompt("prompt_sent", cell)
 
-    def value(self, role: str, cell: str, problems: list[str], warnings: list[str]) -> None:
-        """Check a cell that --prompt uses."""
-        label = self._labels[role]
-        if not image_url.strip_blanks(cell):
-            problems.append(f"{label} is empty, and --prompt uses it; fill the cell.")
-            return
-        self._refuse_control(role, cell, problems)
-        self._is_failed(role, cell, problems)
-        if encoding.is_garbled(cell):
-            problems.append(f"{label} is garbled ('{clean(cell, limit=60)}'); {_WRITE_AGAIN}")
-        if _is_placeholder(cell):
-            warnings.append(f"{label} says '{cell.strip()}', which --prompt puts into the prompt as it stands.")
-
-    def rendered_prompt(self, text: str, problems: list[str], warnings: list[str]) -> str:
-        """Check what --prompt makes of a row whose cells were checked."""
-        _check_prompt("The prompt", text, problems, warnings)
-        return text
-
-    def _text(self, role: str, cell: str, problems: list[str], warnings: list[str]) -> str | None:
-        label = self._labels[role]
-        self._refuse_control(role, cell, problems)
-        if self._is_failed(role, cell, problems):
+    def _prompt(self, role: str, cell: str) -> str | None:
+        if not self._is_text(role, cell):
             return None
-        if encoding.is_garbled(cell):
-            problems.append(f"{label} is garbled ('{clean(cell, limit=60)}'); {_WRITE_AGAIN}")
-        _check_prompt(label, cell, problems, warnings)
+        self.check_prompt(self.labels[role], cell)
         return cell
 
-    def id(self, cell: str, problems: list[str]) -> str:
+    def check_prompt(self, label: str, text: str) -> None:
+        if len(text) > LONGEST_PROMPT:
+            self.problems.append(f"{label} has {len(text):,} characters, which no model takes; is a quote missing?")
+        self.warnings += [f"{label} {oddity}" for oddity in _prompt_oddities(text)]
+
+    def check_value(self, role: str, cell: str) -> None:
+        """A cell that --prompt uses."""
+        label = self.labels[role]
+        if not image_url.strip_blanks(cell):
+            self.problems.append(f"{label} is empty, and --prompt uses it; fill the cell.")
+        elif self._is_text(role, cell) and _is_placeholder(cell):
+            self.warnings.append(f"{label} says '{cell.strip()}', which --prompt puts into the prompt as it stands.")
+
+    def id(self, cell: str) -> str:
         if cell:
-            self._refuse_control("id", cell, problems)
+            self._refuse_control("id", cell)
         return image_url.strip_blanks(cell)
 
-    def _is_failed(self, role: str, cell: str, problems: list[str]) -> bool:
-        failure = failed_cells.failure(cell)
-        if failure:
-            problems.append(f"{self._labels[role]} holds {clean(failure)}; correct the cell.")
-        return bool(failure)
-
-    def _refuse_control(self, role: str, cell: str, problems: list[str]) -> None:
-        if control := image_url.CONTROL.search(cell):
-            problems.append(f"{self._labels[role]} holds a control character (U+{ord(control[0]):04X}); type it again.")
-
-    def expansion(self, cell: str, problems: list[str]) -> bool | None:
+    def expansion(self, cell: str) -> bool | None:
         text = unicodedata.normalize("NFC", image_url.strip_blanks(cell).casefold())
-        if text and text not in _BOOLEANS and not self._is_failed("enable_prompt_expansion", cell, problems):
-            label, allowed = self._labels["enable_prompt_expansion"], "true, false, yes, no, 1, 0, on, off or blank"
-            problems.append(f"{label} says '{clean(cell, limit=40)}'; it must be {allowed}.")
+        if text and text not in _BOOLEANS and not self._is_failed("enable_prompt_expansion", cell):
+            label, allowed = self.labels["enable_prompt_expansion"], "true, false, yes, no, 1, 0, on, off or blank"
+            self.problems.append(f"{label} says '{clean(cell, limit=40)}'; it must be {allowed}.")
         return _BOOLEANS.get(text)
 
-    def take(self, cell: str, problems: list[str]) -> int:
+    def take(self, cell: str) -> int:
         text = image_url.strip_blanks(cell)
-        if not text or self._is_failed("take", cell, problems):
+        if not text or self._is_failed("take", cell):
             return 1
         match = _TAKE.fullmatch(text)
         if match and 1 <= int(match[1]) <= LAST_TAKE:
             return int(match[1])
         hint = ", without a comma" if "," in text else ""
-        says = f"{self._labels['take']} says '{clean(text, limit=40)}'"
-        problems.append(f"{says}; it must be a whole number from 1 up{hint}, or blank.")
+        says = f"{self.labels['take']} says '{clean(text, limit=40)}'"
+        self.problems.append(f"{says}; it must be a whole number from 1 up{hint}, or blank.")
         return 1
 
+    def _is_text(self, role: str, cell: str) -> bool:
+        """False for the error of a formula or an unfilled template; what is wrong with any text is noted."""
+        self._refuse_control(role, cell)
+        if self._is_failed(role, cell):
+            return False
+        if encoding.is_garbled(cell):
+            self.problems.append(f"{self.labels[role]} is garbled ('{clean(cell, limit=60)}'); {_WRITE_AGAIN}")
+        return True
 
-def _check_prompt(label: str, text: str, problems: list[str], warnings: list[str]) -> None:
-    if len(text) > LONGEST_PROMPT:
-        problems.append(f"{label} has {len(text):,} characters, which no model takes; is a quote missing?")
-    warnings += [f"{label} {oddity}" for oddity in _prompt_oddities(text)]
+    def _is_failed(self, role: str, cell: str) -> bool:
+        failure = failed_cells.failure(cell)
+        if failure:
+            self.problems.append(f"{self.labels[role]} holds {clean(failure)}; correct the cell.")
+        return bool(failure)
+
+    def _refuse_control(self, role: str, cell: str) -> None:
+        if control := image_url.CONTROL.search(cell):
+            code = f"U+{ord(control[0]):04X}"
+            self.problems.append(f"{self.labels[role]} holds a control character ({code}); type it again.")
 
 
 def _is_placeholder(cell: str) -> bool:

@@ -53,15 +53,10 @@ class PromptTemplate:
         literals[-1] += text[position:]
         return cls(text, tuple(literals), tuple(names))
 
-    def places(
-        self, header: Sequence[str], roles: Mapping[str, int], source: str, *, is_empty: columns.IsEmpty
-    ) -> list[int]:
-        """The column of each name. Raises UsageError for one that is not there, or is there several times."""
-        return [self._place(name, header, roles, source, is_empty) for name in self.names]
-
-    def _place(
+    def place(
         self, name: str, header: Sequence[str], roles: Mapping[str, int], source: str, is_empty: columns.IsEmpty
     ) -> int:
+        """The column of a name. Raises UsageError for one that is not there, or is there several times."""
         role = name.strip().casefold()
         if role == "prompt" and role in roles:
             return roles[role]
@@ -77,6 +72,10 @@ class PromptTemplate:
             both = " and ".join(columns.label(header, place) for place in places)
             raise UsageError(f"--prompt asks for {shown}, and {source} has several such columns: {both}; rename one.")
         return places[0]
+
+    def render(self, values: Sequence[str]) -> str:
+        """`values`: the cells of `names`."""
+        return "".join(literal + value for literal, value in zip(self.literals, [*values, ""], strict=True))
 
     def cautions(self, header: Sequence[str]) -> tuple[str, ...]:
         """What is surely meant otherwise, though it can be sent."""
@@ -114,40 +113,32 @@ class Prompts:
     ) -> None:
         """`header`: the input's columns; `own`: their places in a record. Raises UsageError for one that is missing."""
         if self._template is not None:
-            places = self._template.places(header, roles, source, is_empty=is_empty)
+            template = self._template
+            places = [template.place(name, header, roles, source, is_empty) for name in template.names]
             self._roles = [f"{{{place}}}" for place in places]  # no other role is called like that
             self.places = {role: own[place] for role, place in zip(self._roles, places, strict=True)}
-            self.notes = self._template.cautions(header)
+            self.notes = template.cautions(header)
         elif not self.is_rendered and "prompt" in roles:
             self.places = {"prompt": own[roles["prompt"]]}
 
-    def read(
-        self, cells: Sequence[str], reader: CellReader, odd: Collection[str], problems: list[str], warnings: list[str]
-    ) -> str | None:
+    def read(self, cells: Sequence[str], reader: CellReader, odd: Collection[str]) -> str | None:
         """A record's prompt. `odd`: the roles of cells whose text is not what people see there."""
         if not self.places.keys().isdisjoint(odd):
             return None
         if self._template is not None:
-            return self._rendered(self._template, cells, reader, problems, warnings)
+            return self._rendered(self._template, cells, reader)
         for role, place in self.places.items():
             if role == "prompt":
-                return reader.prompt(cells[place], problems, warnings)
-            return reader.sent_prompt(prompt_sent.from_cell(cells[place]), problems, warnings)
+                return reader.prompt(cells[place])
+            return reader.sent_prompt(prompt_sent.from_cell(cells[place]))
         return None
 
-    def _rendered(
-        self,
-        template: PromptTemplate,
-        cells: Sequence[str],
-        reader: CellReader,
-        problems: list[str],
-        warnings: list[str],
-    ) -> str | None:
-        known = len(problems)
+    def _rendered(self, template: PromptTemplate, cells: Sequence[str], reader: CellReader) -> str | None:
+        known = len(reader.problems)
         for role, place in self.places.items():
-            reader.value(role, cells[place], problems, warnings)
-        if len(problems) > known:
+            reader.check_value(role, cells[place])
+        if len(reader.problems) > known:
             return None
-        values = [cells[self.places[role]] for role in self._roles]
-        text = "".join(literal + value for literal, value in zip(template.literals, [*values, ""], strict=True))
-        return reader.rendered_prompt(text, problems, warnings)
+        text = template.render([cells[self.places[role]] for role in self._roles])
+        reader.check_prompt("The prompt", text)
+        return text

@@ -2,10 +2,9 @@
 
 import gc
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import repeat
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
@@ -205,7 +204,7 @@ def parse(
     reader.follow_links()
     records = [[cells[place] for place in own] if block else cells for _, cells in raw.records]
     table = tables.text_frame(columns, records)
-    rows = tuple(reader.rows(table, roles))
+    rows = tuple(reader.rows())
     notes += _notes_on_rows(rows)
     return Manifest(
         source=source,
@@ -280,11 +279,9 @@ class _RowReader:
         self._include_hidden = include_hidden
         others = {role: place for role, place in places.items() if role != "prompt"}
         self._places = others | prompts.places  # role → place in the record
-        labels = {role: column_names.label(raw.header, place) for role, place in self._places.items()}
-        self._labels = {role: f"Column {label}" for role, label in labels.items()}
+        self._cells = CellReader(raw.header, self._places, allow_private=allow_private)
         self._prompts = prompts
         self._block = block  # result column → place in the record
-        self._allow_private = allow_private
         self._miscounted: dict[int, str] = {}  # position → what is wrong
         self._link_warnings: dict[int, str] = {}  # position → warning
         self._pictured = {line for (line, _), oddity in raw.odd.items() if oddity in _PICTURES}
@@ -333,56 +330,45 @@ class _RowReader:
                     continue
                 if differ:
                     texts = f"shows {image_url.quoted(shown)} but links to {image_url.quoted(target)}"
-                    self._link_warnings[position] = f"{self._labels['image']} {texts}; the link is used."
+                    self._link_warnings[position] = f"{self._cells.labels['image']} {texts}; the link is used."
             cells[place] = target
 
-    def rows(self, table: "pd.DataFrame", roles: Mapping[str, int]) -> Iterator[Row]:
-        """A row for each record of `table`, in which `roles` are places."""
-
-        def cells_of(role: str) -> Iterable[str]:
-            return table.iloc[:, roles[role]].tolist() if role in roles else repeat("")
-
-        records = zip(
-            self._raw.records,
-            cells_of("image"),
-            cells_of("enable_prompt_expansion"),
-            cells_of("take"),
-            cells_of("id"),
-            strict=False,
-        )
-        decoded = self._raw.decoded
+    def rows(self) -> Iterator[Row]:
+        """A row for each record, all of which have as many cells as the header."""
+        reader, decoded = self._cells, self._raw.decoded
         guessed = NAMES[decoded.encoding].partition(" (")[0] if decoded is not None and decoded.is_guessed else ""
-        cell_reader = CellReader(self._raw.header, self._places, allow_private=self._allow_private)
-        for position, ((line, cells), image, expansion, take, id_cell) in enumerate(records):
+        for position, (line, cells) in enumerate(self._raw.records):
+            earlier, left_out = self._earlier(cells), self._left_out(line, cells)
             if position in self._miscounted:  # nothing can be said of the cells
-                yield Row(
-                    position,
-                    line,
-                    problems=(self._miscounted[position],),
-                    earlier=self._earlier(cells),
-                    left_out=self._left_out(line, cells),
-                )
+                yield Row(position, line, problems=(self._miscounted[position],), earlier=earlier, left_out=left_out)
                 continue
+            reader.next_row()
             odd = self._odd_cells(line, cells)
-            problems = [*odd.values(), *self._record_problems(cells)]
-            warnings = [self._link_warnings[position]] if position in self._link_warnings else []
+            reader.problems += [*odd.values(), *self._was_cut(cells)]
+            if position in self._link_warnings:
+                reader.warnings.append(self._link_warnings[position])
             if guessed and not all(map(str.isascii, cells)):
-                warnings.append(f"Special characters were read as {guessed} (guessed encoding); check the text.")
-            prompt = self._prompts.read(cells, cell_reader, odd, problems, warnings)
+                reader.warnings.append(f"Special characters were read as {guessed} (guessed encoding); check the text.")
+            prompt = self._prompts.read(cells, reader, odd)
             yield Row(
                 position,
                 line,
-                "" if "image" in odd else cell_reader.image(image, problems, warnings),
+                "" if "image" in odd else reader.image(self._cell(cells, "image")),
                 prompt,
-                None if "enable_prompt_expansion" in odd else cell_reader.expansion(expansion, problems),
-                1 if "take" in odd else cell_reader.take(take, problems),
-                cell_reader.id(id_cell, problems),
-                tuple(dict.fromkeys(problems)),
-                tuple(warnings),
-                self._earlier(cells),
-                self._left_out(line, cells),
+                None
+                if "enable_prompt_expansion" in odd
+                else reader.expansion(self._cell(cells, "enable_prompt_expansion")),
+                1 if "take" in odd else reader.take(self._cell(cells, "take")),
+                reader.id(self._cell(cells, "id")),
+                tuple(dict.fromkeys(reader.problems)),
+                tuple(reader.warnings),
+                earlier,
+                left_out,
                 is_rendered=self._prompts.is_rendered and prompt is not None,
             )
+
+    def _cell(self, cells: list[str], role: str) -> str:
+        return cells[self._places[role]] if role in self._places else ""
 
     def _odd_cells(self, line: int, cells: list[str]) -> dict[str, str]:
         """What is wrong with cells of a workbook whose text is not what people see there, by their roles."""
@@ -397,23 +383,20 @@ class _RowReader:
                 oddity = Oddity.PICTURE
             source = self._raw.link_sources.get((line, place), "") if role == "image" else ""
             if source and not image_url.is_address(text):
-                found[role] = f"{self._labels[role]} {column_names.link_source_problem(source, self._raw.header)}"
+                found[role] = f"{self._cells.labels[role]} {column_names.link_source_problem(source, self._raw.header)}"
             elif oddity is not None and (role != "id" or oddity is Oddity.UNSAVED):
-                found[role] = f"{self._labels[role]} {_ODD[oddity].format(clean(text, limit=40))}"
+                found[role] = f"{self._cells.labels[role]} {_ODD[oddity].format(clean(text, limit=40))}"
         return found
 
-    def _record_problems(self, cells: list[str]) -> list[str]:
-        """What is wrong with the record before any cell of it is read."""
-        problems = []
-        # a results file has no place for cells that a row had too many of, so such a row cannot be judged again
+    def _was_cut(self, cells: list[str]) -> Iterator[str]:
+        """A results file has no place for cells that a row had too many of, so such a row cannot be judged again."""
         was_invalid = self._block and self._result_cell(cells, "status") == "invalid"
         if was_invalid and (cut := _MISCOUNTED.search(self._result_cell(cells, "error"))):
             status = column_names.label(self._raw.header, self._block["status"])
-            problems.append(
+            yield (
                 f"This row was cut to fit when it was first read (it {cut[0]}); check it, then blank its cell in the"
                 f" column {status}."
             )
-        return problems
 
     def _earlier(self, cells: list[str]) -> Earlier | None:
         return Earlier.of(lambda name: self._result_cell(cells, name)) if self._block else None
