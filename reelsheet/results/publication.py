@@ -287,5 +287,5 @@ class ResultsWriter:
 
 def _write_local(path: str, content: bytes) -> None:
     """A file on this machine (or an s3:// object), completely or not at all."""
-    parent, _, name = path.rpartition("/")
-    open_destination(parent or ".").write(name, content, CSV)
+    parent, separator, name = path.rpartition("/")
+    open_destination(parent or separator or ".").write(name, content, CSV)

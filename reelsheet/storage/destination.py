@@ -134,7 +134,7 @@ def open_destination(address: str) -> Destination:
             + (f" (perhaps {hint})." if hint else ".")
         )
     folder = expanded(address)
-    if folder.parts[0].startswith("~") and not folder.exists():
+    if str(folder).startswith("~") and not folder.exists():
         raise ConfigurationError(f"The home folder in {address!r} is not known; write the folder in full.")
     return FolderDestination(folder)
 

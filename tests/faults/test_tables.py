@@ -81,6 +81,23 @@ async def test_the_run_s_own_table_that_is_refused_leaves_the_latest(bench, refu
     assert statuses(Path(done.run.monitor.files.fallback)) == ["succeeded"]
 
 
+@pytest.mark.parametrize("name", ["mine.csv", "./mine.csv", "new/mine.csv", "~/mine.csv", "{}/mine.csv"])
+async def test_a_results_file_is_written_wherever_its_name_says(bench, monkeypatch, name):
+    monkeypatch.chdir(bench.folder)
+    monkeypatch.setenv("HOME", str(bench.folder))
+    done = await bench.deliver(bench.sheet(["one"]), results=name.format(bench.folder / "far"))
+    assert done.exit_code == 0
+    (copy,) = bench.folder.rglob("mine.csv")
+    assert copy.read_bytes() == Path(done.run.monitor.files.results).read_bytes()
+
+
+def test_a_results_file_in_the_root_folder_is_not_written_elsewhere(monkeypatch):
+    written = []
+    monkeypatch.setattr(FolderDestination, "write", lambda place, key, *_: written.append((place.address, key)))
+    publication._write_local("/mine.csv", b"")
+    assert written == [("/", "mine.csv")]
+
+
 async def test_a_results_file_that_cannot_be_written_any_more_is_named_and_not_the_destination(bench, refuses, caplog):
     copy = bench.folder / "mine.csv"
     refuses(FULL, lambda path: path == str(copy))

@@ -44,6 +44,8 @@ def test_a_folder_is_absolute_and_knows_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert open_destination("~/clips").address == str(tmp_path.resolve() / "clips")
     assert open_destination("clips").address == str(tmp_path.resolve() / "clips")
+    for name in (".", "./", "././"):
+        assert open_destination(name).address == str(tmp_path.resolve())
     assert not (tmp_path / "clips").exists()
 
 
