@@ -132,10 +132,10 @@ class Bucket(Aimd):
 class MedianPolls(PollSchedule):
     """The first poll after the median latency, then in growing steps."""
 
-    def _next(self, one: Any, now_age: float) -> float:
+    def _next_age(self, one: Any) -> float:
         median = self.typical
         if median is None:
-            return super()._next(one, now_age)
+            return super()._next_age(one)
         return max(median, one.not_done + max(0.05 * median, 0.15 * one.not_done))
 
 

@@ -286,8 +286,8 @@ class Client:
             await asyncio.sleep(self.trip / 2)
             if seen:
                 break
-            await watch.again(key, clock() - sent, polls)
-        watch.done(key, clock() - sent, polls, done - created if self.told else None)
+            await watch.again(key, clock() - sent)
+        watch.done(key, clock() - sent, done - created if self.told else None)
         gate.finished()
         self.polls += polls
         self.done += 1

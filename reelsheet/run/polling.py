@@ -92,7 +92,7 @@ class Poller:
             if result is None:
                 return
             failed = result.phase is Phase.FAILED
-            self._watch.done(prediction_id, self._age_s(polled), polled.polls, None if failed else result.generation_s)
+            self._watch.done(prediction_id, self._age_s(polled), None if failed else result.generation_s)
             self._free(group)  # before the ledger is written, which may take a moment
             await (self._failed if failed else self._completed)(group, attempt, result)
         finally:
@@ -124,7 +124,7 @@ class Poller:
                 return result
             pause_s = polled.pause_s(result)
             if pause_s is None and by_schedule:
-                again = self._watch.again(polled.prediction_id, self._age_s(polled), polled.polls)
+                again = self._watch.again(polled.prediction_id, self._age_s(polled))
                 await self._stops.bounded(again, self._left_s(polled))
                 continue
             if pause_s is None:

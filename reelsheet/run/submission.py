@@ -20,10 +20,10 @@ from reelsheet.ledger import Attempt, Claimed, ClaimUncertain, IdentityHistory, 
 from reelsheet.ledger.lease import awake_and_asleep
 from reelsheet.outcomes import ErrorCode, Status
 from reelsheet.pacing.gate import Gate
-from reelsheet.pacing.poll_schedule import estimate_seconds
 from reelsheet.planning.plan import RowGroup, Step
 from reelsheet.provider.classification import SubmitOutcome, SubmitResult
 from reelsheet.provider.client import LeaseLost, Provider
+from reelsheet.provider.estimate import estimate_seconds
 from reelsheet.results import earlier
 from reelsheet.run.context import RunContext
 from reelsheet.run.in_flight import InFlight, OtherClaims

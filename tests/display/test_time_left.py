@@ -49,7 +49,7 @@ class Run:
         while waiting or ends:
             while ends and ends[0][0] <= self.now:
                 _, lasted, key, group = heapq.heappop(ends)
-                self.schedule.done(key, lasted, 1, lasted)
+                self.schedule.done(key, lasted, lasted)
                 self.pace.finished()
                 group.in_flight, group.step = False, Step.DONE
                 self.monitor.touched.add(group.identity)

@@ -18,9 +18,9 @@ import httpx
 import pytest
 
 from reelsheet.outcomes import ErrorCode
-from reelsheet.pacing.poll_schedule import estimate_seconds
 from reelsheet.provider.classification import SubmitOutcome
 from reelsheet.provider.client import Provider
+from reelsheet.provider.estimate import estimate_seconds
 from reelsheet.provider.prediction import Phase
 from reelsheet.settings import Settings
 
