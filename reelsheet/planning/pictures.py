@@ -171,12 +171,8 @@ def check(plan: Plan, destination: Destination | None, settings: Settings) -> No
         )
 
 
-def notes(plan: Plan, destination: Destination | None, options: Options, affordable: int) -> list[str]:
+def notes(plan: Plan, destination: Destination | None, options: Options, affordable: int) -> Iterator[str]:
     """What the plan says of uploads and of links that end too soon. `affordable`: how many clips the caps pay for."""
-    return list(_notes(plan, destination, options, affordable))
-
-
-def _notes(plan: Plan, destination: Destination | None, options: Options, affordable: int) -> Iterator[str]:
     groups = [group for group in plan.at_step(Step.SUBMIT)[:affordable] if group.row.picture is not None]
     if groups and destination is None:
         yield f"{_are_files(groups)}, uploaded for the provider; that needs --to s3://bucket/prefix."

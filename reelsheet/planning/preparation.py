@@ -69,17 +69,25 @@ class Preparation:
     @property
     def cap_cents(self) -> int:
         """--max-cost, else the plan's total: what the run may spend."""
-        return _cap_cents(self.plan, self.options)
+        max_cost_usd = self.options.max_cost_usd
+        return self.plan.cost_cents if max_cost_usd is None else money.cents(str(max_cost_usd))
 
     @property
     def day_left_cents(self) -> int | None:
         """What is left of the day's cap; None where there is none."""
-        return _day_left_cents(self.ledger, self.settings)
+        day_cap_cents = self.settings.daily_cap_cents
+        if day_cap_cents is None:
+            return None
+        return max(0, day_cap_cents - self.ledger.today(is_play_money=self.settings.is_play_money).spent_cents)
 
     @property
     def affordable(self) -> int:
         """How many of the clips to be paid for fit under the tighter of the two caps at the expected price."""
-        return _affordable(self.plan, self.options, self.settings, self.ledger)
+        pay, price_cents = len(self.plan.at_step(Step.SUBMIT)), self.plan.price_cents
+        if not pay or not price_cents:
+            return pay
+        left_cents = [cents for cents in (self.cap_cents, self.day_left_cents) if cents is not None]
+        return min(pay, min(left_cents) // price_cents)
 
     @property
     def has_work(self) -> bool:
@@ -183,55 +191,48 @@ async def _prepare(
     notes = await asyncio.to_thread(warn_of_paid_rows, plan, reader, ledger, destination)
     await asyncio.to_thread(pictures.check, plan, destination, settings)
     plan = replace(plan, notes=(*plan.notes, *notes), image_checks=settled.checks)
-    await _begin_work(plan, options, settings, ledger, on_work, spending=spending)
+    prepared = Preparation(
+        options, settings, manifest, ledger, destination, plan, identities, command=command, objects=reached.objects
+    )
+    await _check(prepared, progress, on_work, spending=spending)
+    prepared.requests = permissions.requests_of(prepared.plan, options)
+    prepared.continues = continued(prepared.requests, permissions.asks_of(options), unfinished, options.where)
+    return prepared
+
+
+async def _check(
+    prepared: Preparation, progress: Progress | None, on_work: Callable[[], None], *, spending: bool
+) -> None:
+    """Try what the work needs, the key and the pictures; apply --limit. Raises UnusableSurroundings."""
+    plan, options, settings, ledger = prepared.plan, prepared.options, prepared.settings, prepared.ledger
+    if await asyncio.to_thread(lambda: prepared.has_work):
+        on_work()
+        if spending:
+            await asyncio.to_thread(_try_surroundings, options, settings, plan)
     groups = list(plan.groups.values())
     if options.limit is not None:
         last_tries = await asyncio.to_thread(ledger.last_tries, [one.identity for one in plan.at_step(*OPEN)])
         groups = longest_untried(groups, last_tries)
-    key, plan = await asyncio.gather(
+    prepared.key, plan = await asyncio.gather(
         _check_key(settings, plan, spending=spending), _check_images(plan, groups, options, settings, progress)
     )
     if options.limit is not None:
         apply_limit(groups, options.limit)
-    affordable = await asyncio.to_thread(_affordable, plan, options, settings, ledger)
-    uploads = await asyncio.to_thread(pictures.notes, plan, destination, options, affordable)
-    near = await asyncio.to_thread(lambda: tuple(near_duplicates.notes(plan)))
-    plan = replace(plan, notes=(*_cap_notes(plan, options), *plan.notes, *uploads, *near))
-    requests = permissions.requests_of(plan, options)
-    return Preparation(
-        options, settings, manifest, ledger, destination, plan, identities, key, command, requests,
-        continued(requests, permissions.asks_of(options), unfinished, options.where), reached.objects,
-    )  # fmt: skip
+
+    def notes() -> tuple[str, ...]:
+        uploads = pictures.notes(plan, prepared.destination, options, prepared.affordable)
+        return (*_cap_notes(prepared), *plan.notes, *uploads, *near_duplicates.notes(plan))
+
+    prepared.plan = plan
+    prepared.plan = replace(plan, notes=await asyncio.to_thread(notes))
 
 
-def _cap_cents(plan: Plan, options: Options) -> int:
-    return plan.cost_cents if options.max_cost_usd is None else money.cents(str(options.max_cost_usd))
-
-
-def _day_left_cents(ledger: Ledger, settings: Settings) -> int | None:
-    if settings.daily_cap_cents is None:
-        return None
-    return max(0, settings.daily_cap_cents - ledger.today(is_play_money=settings.is_play_money).spent_cents)
-
-
-def _affordable(plan: Plan, options: Options, settings: Settings, ledger: Ledger) -> int:
-    pay, left_cents = len(plan.at_step(Step.SUBMIT)), _cap_cents(plan, options)
-    if not pay or not plan.price_cents:
-        return pay
-    day_left_cents = _day_left_cents(ledger, settings)
-    if day_left_cents is not None:
-        left_cents = min(left_cents, day_left_cents)
-    return min(pay, left_cents // plan.price_cents)
-
-
-def _cap_notes(plan: Plan, options: Options) -> tuple[str, ...]:
+def _cap_notes(prepared: Preparation) -> tuple[str, ...]:
     """A cap that pays for nothing was hardly meant."""
-    if options.max_cost_usd is None or not plan.at_step(Step.SUBMIT):
+    cap_cents, price_cents = prepared.cap_cents, prepared.plan.price_cents
+    if prepared.options.max_cost_usd is None or not prepared.plan.at_step(Step.SUBMIT) or cap_cents >= price_cents:
         return ()
-    cap_cents = money.cents(str(options.max_cost_usd))
-    if cap_cents >= plan.price_cents:
-        return ()
-    return (messages.cap_below_price(money.dollars(cap_cents), money.dollars(plan.price_cents)),)
+    return (messages.cap_below_price(money.dollars(cap_cents), money.dollars(price_cents)),)
 
 
 def _read(given: retry_source.RetrySource, settings: Settings, ledger: Ledger) -> Manifest:
@@ -266,18 +267,6 @@ def _reach(ledger: Ledger, destination: Destination | None, *, spending: bool) -
 
 def _identities(manifest: Manifest, settings: Settings) -> dict[int, str]:
     return {row.position: identity_of(row, settings) for row in manifest.rows if not row.problems}
-
-
-async def _begin_work(
-    plan: Plan, options: Options, settings: Settings, ledger: Ledger, on_work: Callable[[], None], *, spending: bool
-) -> None:
-    """Nothing, where no row is to be polled or copied, nor sent under the caps. Raises UnusableSurroundings."""
-    can_pay = await asyncio.to_thread(_affordable, plan, options, settings, ledger)
-    if not can_pay and not plan.at_step(Step.POLL, Step.COPY):
-        return
-    on_work()
-    if spending:
-        await asyncio.to_thread(_try_surroundings, options, settings, plan)
 
 
 def _try_surroundings(options: Options, settings: Settings, plan: Plan) -> None:
