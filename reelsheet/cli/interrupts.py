@@ -12,7 +12,6 @@ from reelsheet.cli.streams import say_at_once
 
 T = TypeVar("T")
 
-_NEW_LINE: Final = "\n"  # the terminal has put ^C at the end of a line
 MESSAGE: Final = "Interrupted. What was sent is in the ledger; the same command again pays for nothing twice."
 
 
@@ -52,7 +51,8 @@ class Interrupts:
             self.number, self.leaves_tasks = number, True
             self._wake()
             return
-        say_at_once(f"{_NEW_LINE if os.isatty(2) else ''}reelsheet: {self.message}\n")
+        new_line = "\n" if os.isatty(2) else ""  # the terminal has put ^C at the end of a line
+        say_at_once(f"{new_line}reelsheet: {self.message}\n")
         with contextlib.suppress(Exception):
             self.tidy()
         os._exit(128 + number)

@@ -14,6 +14,8 @@ from cyclopts.exceptions import (
     ValidationError,
 )
 
+from reelsheet.cli import verbs_of
+
 # Flags that pay, that let money be spent without a question, or that allow paying again.
 SPENDING: Final = frozenset(
     {"--yes", "--fresh", "--retry-unknown", "--new-run", "--include-hidden", "--abandon", "--no-preflight"}
@@ -33,9 +35,11 @@ _BOUNDS: Final = {"Must be >= ": "must be at least ", "Must be <= ": "must be at
 
 def sentence(error: CycloptsError, app: App) -> str:
     """One sentence, without the hint where to read more."""
+    verb = " ".join(error.command_chain or ())
     match error:
         case MissingArgumentError(argument=argument) if argument is not None:
-            return _missing(error.keyword or argument.name, " ".join(error.command_chain or ()))
+            name = error.keyword or argument.name
+            return f"{name} needs a value after it." if name.startswith("-") else f"`reelsheet {verb}` needs {name}."
         case UnusedCliTokensError(unused_tokens=[first, *_]):
             return f"{first!r} is one word too many; put text with spaces in quotes."
         case CoercionError(token=token) if token is not None:
@@ -47,21 +51,15 @@ def sentence(error: CycloptsError, app: App) -> str:
             return f"{argument.name} {message}"
         case UnknownOptionError(token=token):
             word = token.keyword or token.value
-            hint = _meant(word, " ".join(error.command_chain or ()), app)
+            hint = _meant(word, verb, app)
             return f"There is no {word}." + (f" Did you mean {hint}?" if hint else "")
         case UnknownCommandError(unused_tokens=[first, *_]):
             return _no_command(first, app)
         case RepeatArgumentError(token=token):
             return f"{token.keyword} is given twice."
         case _:
-            text = _one_line(error)
+            text = " ".join(str(error).split())
             return text if text.endswith((".", "?")) else f"{text}."
-
-
-def _missing(name: str, verb: str) -> str:
-    if name.startswith("-"):
-        return f"{name} needs a value after it."
-    return f"`reelsheet {verb}` needs {name}."
 
 
 def _meant(word: str, verb: str, app: App) -> str:
@@ -83,9 +81,5 @@ def _meant(word: str, verb: str, app: App) -> str:
 def _no_command(word: str, app: App) -> str:
     if word.startswith("-"):
         return f"{word} needs a command beside it, such as run."
-    close = difflib.get_close_matches(word, [name for name in app if not name.startswith("-")], n=1)
+    close = difflib.get_close_matches(word, verbs_of(app), n=1)
     return f"There is no command {word!r}." + (f" Did you mean {close[0]}?" if close else "")
-
-
-def _one_line(error: CycloptsError) -> str:
-    return " ".join(str(error).split())

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from cyclopts import App, Parameter
 
 from reelsheet import __version__
+from reelsheet.cli import verbs_of
 from reelsheet.options import MONEY, OUTPUT, Options, PlanOptions, Results, RunOptions
 
 app = App(
@@ -329,7 +330,7 @@ def doctor(
 
 def _add_examples() -> None:
     """Below the list of verbs, a line for each one from its own help, in the order of the list."""
-    verbs = sorted((app[name] for name in app if not name.startswith("-")), key=lambda verb: verb.sort_key)
+    verbs = sorted((app[name] for name in verbs_of(app)), key=lambda verb: verb.sort_key)
     examples = (re.search(r"Example: (`.+?`)", verb.help) for verb in verbs)
     app.help_epilogue = "Examples:\n\n" + "  \n".join(example[1] for example in examples if example)
     for verb in verbs:
