@@ -146,18 +146,19 @@ class Workbook:
         if drawing is None or drawing.target not in self._parts:
             return set()
         reader = DrawingReader()
-        for chunk in self._chunks(drawing.target, _XML_LIMIT):
-            reader.feed(chunk)
-        reader.close()
+        self._feed(reader, drawing.target, _XML_LIMIT)
         return reader.places
 
     def _shared_strings(self) -> list[str]:
         reader = StringsReader()
         if self._strings_part in self._parts:
-            for chunk in self._chunks(self._strings_part, _STRINGS_LIMIT):
-                reader.feed(chunk)
-            reader.close()
+            self._feed(reader, self._strings_part, _STRINGS_LIMIT)
         return reader.strings
+
+    def _feed(self, reader: StringsReader | DrawingReader, part: str, limit: int) -> None:
+        for chunk in self._chunks(part, limit):
+            reader.feed(chunk)
+        reader.close()
 
     def _formats(self) -> list[tuple[int, str]]:
         """For each style, its number format's id and, where the file defines it, its code."""
