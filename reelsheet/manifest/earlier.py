@@ -8,6 +8,12 @@ from typing import Final
 _ATTEMPT: Final = re.compile(r"([0-9]{1,15})(?:[.,]0*)?")  # with the decimals that a program added
 
 
+def attempt_of(cell: str) -> int | None:
+    """The number of an attempt; None where a cell holds none."""
+    match = _ATTEMPT.fullmatch(cell)
+    return int(match[1]) if match else None
+
+
 @dataclass(frozen=True, slots=True)
 class Earlier:
     """The cells of the result columns, as far as a later run needs them; "" for those that are not there."""
@@ -26,10 +32,9 @@ class Earlier:
     @classmethod
     def of(cls, cell: Callable[[str], str]) -> "Earlier":
         """`cell`: a result column's name → its cell."""
-        attempt = _ATTEMPT.fullmatch(cell("attempt"))
         return cls(
             status=cell("status").casefold(),
-            attempt=int(attempt[1]) if attempt else None,
+            attempt=attempt_of(cell("attempt")),
             identity=cell("identity"),
             prediction_id=cell("prediction_id"),
             review=cell("review"),

@@ -1,6 +1,5 @@
 """What `retry` is given: a results file, run, destination or review → the table to read and where its clips belong."""
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,10 +14,10 @@ from reelsheet.options import Options
 from reelsheet.redaction import clean
 from reelsheet.results import earlier
 from reelsheet.results.review import Review, apply_review, read_review
+from reelsheet.results.run_copy import RUN_ID
 from reelsheet.settings import Settings, state_home
 from reelsheet.storage.destination import Destination, open_destination
 
-RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
 TABLE_ENDINGS = (".csv", ".xlsx", ".tsv", ".txt")
 
 

@@ -146,9 +146,7 @@ def import_from_destination(ledger: Ledger, destination: Destination) -> int:
         if read.get(key) != str(size)
     }
     new = 0
-    for key in sorted(
-        unread
-    ):  # run ids begin with the time: older tables first, so that later attempts add their costs
+    for key in sorted(unread):  # run ids begin with the time: later attempts add their costs
         content = destination.read(key)
         if content is not None:
             rows = past_results(content, destination.uri(key))

@@ -5,7 +5,6 @@ as if the person had written into it. A word counts for the identity and the att
 other, so that no change to the file can order more than a redo in the table itself.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Final
 from reelsheet.errors import ManifestError
 from reelsheet.manifest import columns
 from reelsheet.manifest import table as tables
+from reelsheet.manifest.earlier import attempt_of
 from reelsheet.redaction import clean
 from reelsheet.results.table import inert, records_csv, unescaped
 from reelsheet.words import listed
@@ -21,7 +21,6 @@ from reelsheet.words import listed
 NOTE: Final = "review_note"  # the input column that carries notes on
 NEEDED: Final = ("run_id", "identity", "attempt", "review")
 SHOWN: Final = 3  # lines that an answer names
-_ATTEMPT: Final = re.compile(r"([0-9]{1,9})(?:[.,]0*)?")  # with the decimals that a program added
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ def apply_review(review: Review, content: bytes, table: str) -> tuple[bytes, lis
     answers = _Answers(review)
     for mark in _agreed(review.marks, answers):
         rows = places.get(mark.identity, []) if mark.identity else []
-        fitting = [cells for cells in rows if _attempt(unescaped(cells[block["attempt"]])) == mark.attempt]
+        fitting = [cells for cells in rows if attempt_of(unescaped(cells[block["attempt"]])) == mark.attempt]
         if not rows:
             answers.add(f"names no clip of run {review.run_id}", mark)
         elif not fitting:
@@ -139,11 +138,8 @@ def _agreed(marks: Sequence[Mark], answers: _Answers) -> Iterator[Mark]:
 
 def _other_attempt(mark: Mark, has: str, run_id: str) -> str:
     named = "no attempt" if mark.attempt is None else f"attempt {mark.attempt}"
-    return f"names {named} of a clip that has {_spoken(unescaped(has))} in run {run_id}"
-
-
-def _spoken(attempt: str) -> str:
-    return f"attempt {clean(attempt, limit=20)}" if attempt else "none"
+    latest = f"attempt {clean(unescaped(has), limit=20)}" if unescaped(has) else "none"
+    return f"names {named} of a clip that has {latest} in run {run_id}"
 
 
 def _place_of(name: str, header: list[str]) -> int:
@@ -154,13 +150,8 @@ def _place_of(name: str, header: list[str]) -> int:
 
 
 def _mark(line: int, cells: Mapping[str, str]) -> Mark:
-    attempt = _attempt(cells["attempt"])
-    return Mark(line, cells["identity"].casefold(), attempt, cells["review"], cells.get("note", ""))
-
-
-def _attempt(cell: str) -> int | None:
-    match = _ATTEMPT.fullmatch(cell)
-    return int(match[1]) if match else None
+    attempt, note = attempt_of(cells["attempt"]), cells.get("note", "")
+    return Mark(line, cells["identity"].casefold(), attempt, cells["review"], note)
 
 
 def _cell(cells: Sequence[str], place: int) -> str:

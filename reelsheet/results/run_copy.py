@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import quote
@@ -35,7 +35,7 @@ GALLERY: Final = "gallery.html"
 WORKBOOK: Final = "results.xlsx"
 FILES: Final = (TABLE, WORKBOOK, "failed.csv", "summary.json", GALLERY)
 RECORD: Final = ".reelsheet-fetch.json"  # name → sha256 of what was written here
-_RUN_ID: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
+RUN_ID: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
 
 Progress = Callable[[int, int, int], None]  # clips so far, of how many, bytes so far
 
@@ -89,10 +89,10 @@ def latest_run(destination: Destination) -> str:
     content = destination.read(TABLE)
     if content is not None:
         for run_id in earlier.result_cells(content, destination.uri(TABLE))["run_id"].unique():
-            if _RUN_ID.fullmatch(run_id):
+            if RUN_ID.fullmatch(run_id):
                 return str(run_id)
     runs = {key.split("/")[1] for key in destination.listing("runs/") if key.endswith(f"/{TABLE}")}
-    known = sorted(filter(_RUN_ID.fullmatch, runs))
+    known = sorted(filter(RUN_ID.fullmatch, runs))
     if not known:
         raise ManifestError(
             f"There are no results of a run under {destination.address}; name a run, or the destination of one."
@@ -217,11 +217,9 @@ class RunCopy:
         """Under its name, or under another one where a person has changed what was written here."""
         digest = hashlib.sha256(content).hexdigest()
         place = PurePosixPath(name)
-        others = (
-            f"{place.stem}-{self._table.run_id}{'' if number == 1 else f'-{number}'}{place.suffix}"
-            for number in count(1)
-        )
-        for candidate in (name, *(next(others) for _ in range(1000))):
+        run = f"{place.stem}-{self._table.run_id}"
+        others = (f"{run}-{number}{place.suffix}" for number in count(2))
+        for candidate in chain((name, f"{run}{place.suffix}"), others):
             there = self._digest(candidate)
             if there in {"", digest, written.get(candidate)}:
                 break
