@@ -9,7 +9,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from reelsheet.redaction import clean
-from reelsheet.surroundings import network
+from reelsheet.surroundings import aws_values, network
 from reelsheet.surroundings import problems as wrong
 from reelsheet.surroundings.problems import Problem
 
@@ -18,13 +18,10 @@ if TYPE_CHECKING:
     from botocore.credentials import Credentials
 
 PROGRAM_S: Final = 60.0  # that a credential_process may take; somebody may have to type a code for it
-CHOICES: Final = {  # of settings that reelsheet's own would hide from boto3
-    "AWS_RETRY_MODE": ("legacy", "standard", "adaptive"),
-    "AWS_REQUEST_CHECKSUM_CALCULATION": ("when_supported", "when_required"),
-}
 KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _SSO_ERRORS: Final = frozenset({"SSOTokenLoadError", "UnauthorizedSSOTokenError", "TokenRetrievalError", "SSOError"})
 _ROLE_ERRORS: Final = frozenset({"InvalidConfigError", "InfiniteLoopConfigError", "UnknownCredentialError"})
+_LINES_OF_ROLES: Final = ("role_arn", "source_profile", "credential_source")
 _PROVIDERS: Final = {  # as botocore names where credentials come from
     "assume-role-with-web-identity": wrong.AWS_TOKEN_FILE,
     "custom-process": wrong.AWS_PROCESS,
@@ -38,20 +35,14 @@ _PROVIDERS: Final = {  # as botocore names where credentials come from
 def settings() -> Iterator[Problem]:
     """What can be told before a client is made."""
     yield from network.certificates_of_boto3()
-    for name, choices in CHOICES.items():
-        value = os.environ.get(name)
-        if value and value.lower() not in choices:
-            yield wrong.AWS_VALUE(name, reason=f"{value} is none of {', '.join(choices)}")
-    attempts = os.environ.get("AWS_MAX_ATTEMPTS")
-    if attempts and not (attempts.strip().isdecimal() and int(attempts) > 0):
-        yield wrong.AWS_VALUE("AWS_MAX_ATTEMPTS", reason=f"{attempts} is no number above 0")
+    yield from aws_values.problems()
     for name in KEYS:
         value = os.environ.get(name, "")
         if value != value.strip() or not value.isprintable():
             yield wrong.AWS_VALUE(name, reason="it has a blank or a line end at its end, or a sign that no key has")
-    name = endpoint_setting()
-    if re.search(r"\s", address := os.environ.get(name, "")):
-        yield wrong.AWS_ENDPOINT(name, address=f'"{network.shown(address)}"')
+    endpoint = _endpoint()
+    if re.search(r"\s", endpoint.value):
+        yield wrong.AWS_ENDPOINT(endpoint.place, address=f'"{network.shown(endpoint.value)}"')
 
 
 class _Program(subprocess.Popen[bytes]):
@@ -83,7 +74,7 @@ def mfa(session: "Session", credentials: "Credentials | None") -> Iterator[Probl
     if credentials is None or credentials.method != "assume-role" or _has_terminal():
         return
     profiles = session._session.full_config.get("profiles", {})  # noqa: SLF001 - boto3 offers no other way
-    name, seen = profile_name(), set[str]()
+    name, seen = aws_values.profile_name(), set[str]()
     while name and name not in seen:
         seen.add(name)
         settings_of = profiles.get(name, {})
@@ -106,12 +97,12 @@ def problem_of(error: BaseException) -> Problem:
     """What is wrong where credentials cannot be had, or a client cannot be made."""
     name, why = type(error).__name__, _words(error)
     details: dict[str, Any] = getattr(error, "kwargs", {})
-    profile = profile_name()
+    profile = aws_values.profile_name()
     in_profile = _set("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
     if name == "ProfileNotFound":
         return wrong.AWS_PROFILE(in_profile, profile=details.get("profile", profile))
     if name in {"ConfigParseError", "UnicodeDecodeError"}:
-        path = str(details.get("path", "")) or _file_of_profiles()
+        path = str(details.get("path", "")) or os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config"
         is_credentials = path == os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or path.endswith("credentials")
         return wrong.AWS_FILE(
             "AWS_SHARED_CREDENTIALS_FILE" if is_credentials else "AWS_CONFIG_FILE", path=path, reason="it is damaged"
@@ -119,19 +110,23 @@ def problem_of(error: BaseException) -> Problem:
     if name == "PartialCredentialsError":
         return wrong.AWS_INCOMPLETE(str(details.get("cred_var", "AWS_SECRET_ACCESS_KEY")).upper())
     if name == "InvalidRegionError":
-        return wrong.AWS_REGION(_set(*wrong.AWS_REGION.settings), region=details.get("region_name", ""))
-    if name == "ValueError" and "endpoint" in why:
-        setting = endpoint_setting()
-        return wrong.AWS_ENDPOINT(setting, address=network.shown(os.environ.get(setting, "")))
+        region = aws_values.setting(wrong.AWS_REGION.settings, "region")
+        return wrong.AWS_REGION(region.place, region=details.get("region_name", ""))
+    if name == "ValueError" and "Invalid endpoint: " in why:
+        address = why.partition("Invalid endpoint: ")[2]
+        return wrong.AWS_ENDPOINT(endpoint_setting(), address=network.shown(address))
     if problem := problem_of_provider(error):
         return problem
     if name in _SSO_ERRORS:
         return wrong.AWS_SSO(in_profile, profile=profile, reason=why)
-    if name in _ROLE_ERRORS and not _named_in(why):
+    given = [*aws_values.in_environment(), *aws_values.in_profile()]
+    named = [setting.place for setting in given if _is_named(setting, why)]
+    if name in _ROLE_ERRORS and not named:
         return wrong.AWS_ROLE(in_profile, reason=why)
-    if "credential_process" in _profile_settings():
+    if any(setting.name == "credential_process" for setting in given):
         return wrong.AWS_PROCESS(profile=profile, reason=why)
-    named = _named_in(why) or [name for name, value in _of_environment() if value and value in why]
+    values = [setting for setting in given if setting.name.upper() not in KEYS and setting.value]
+    named = named or [setting.place for setting in values if setting.value in why]
     return wrong.AWS_VALUE(" or ".join(named) or "The AWS settings", reason=why)
 
 
@@ -139,40 +134,23 @@ def problem_of_provider(error: BaseException) -> Problem | None:
     """Where botocore says which of its providers gives no credentials; None where it does not."""
     provider = str(getattr(error, "kwargs", {}).get("provider", ""))
     kind = _PROVIDERS.get(provider)
-    return None if kind is None else kind(_set(*kind.settings), profile=profile_name(), reason=_words(error))
+    return None if kind is None else kind(_set(*kind.settings), profile=aws_values.profile_name(), reason=_words(error))
 
 
-def _named_in(why: str) -> list[str]:
-    """The settings that botocore's words name, as a variable or as a line of the configuration file."""
-    names = [name for name, _ in _of_environment() if name not in wrong.AWS_ROLE.settings]
-    return [name for name in names if name in why or ("_" in (line := name[4:].lower()) and line in why)]
-
-
-def _of_environment() -> list[tuple[str, str]]:
-    return sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
+def _is_named(setting: aws_values.Setting, why: str) -> bool:
+    """Whether botocore's words name it, as a variable or as a line; the name of a role's setting says less."""
+    line_name = setting.name.removeprefix("AWS_").lower()
+    is_of_role = setting.name in wrong.AWS_ROLE.settings or line_name in _LINES_OF_ROLES
+    return not is_of_role and (setting.name in why or ("_" in line_name and line_name in why))
 
 
 def endpoint_setting() -> str:
-    """The name under which the address of the S3 in use is set."""
-    return _set(*wrong.AWS_ENDPOINT.settings)
+    """Where a person finds the address of the S3 in use."""
+    return _endpoint().place
 
 
-def profile_name() -> str:
-    return os.environ.get("AWS_DEFAULT_PROFILE") or os.environ.get("AWS_PROFILE") or "default"
-
-
-def _profile_settings() -> dict[str, Any]:
-    from botocore.exceptions import BotoCoreError
-    from botocore.session import get_session
-
-    try:
-        return dict(get_session().get_scoped_config())
-    except BotoCoreError:
-        return {}
-
-
-def _file_of_profiles() -> str:
-    return os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config"
+def _endpoint() -> aws_values.Setting:
+    return aws_values.setting(wrong.AWS_ENDPOINT.settings, "endpoint_url", "services")
 
 
 def _set(*names: str) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 from reelsheet.redaction import clean, clean_url
+from reelsheet.surroundings import aws_values
 from reelsheet.surroundings import problems as wrong
 from reelsheet.surroundings.problems import Problem
 
@@ -132,9 +133,11 @@ def certificates() -> Iterator[Problem]:
 
 
 def certificates_of_boto3() -> Iterator[Problem]:
-    """boto3 has names of its own for the same; the first one that is set counts."""
-    name = next((name for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE") if os.environ.get(name)), "")
-    yield from _bundle(name)
+    """boto3 has settings of its own for the same; the first one that is set counts."""
+    setting = aws_values.setting(("AWS_CA_BUNDLE",), "ca_bundle")
+    if not setting.value:
+        setting = aws_values.setting(("REQUESTS_CA_BUNDLE",))
+    yield from _bundle(setting.place, setting.value)
 
 
 def certificates_of_prefect(path: str) -> Iterator[Problem]:

@@ -261,7 +261,7 @@ AWS_REGION: Final = Kind(
 AWS_VALUE: Final = Kind(
     ("AWS_*",),
     "boto3 does not accept it ({reason})",
-    "Correct it, or unset it; it may also stand in the AWS configuration file.",
+    "Correct it, or unset it.",
 )
 
 # Notifications

@@ -47,6 +47,11 @@ def refusal() -> str:
         ("AWS_MAX_ATTEMPTS", "abc"),
         ("AWS_MAX_ATTEMPTS", "0"),
         ("AWS_DEFAULTS_MODE", "junk"),
+        ("AWS_USE_FIPS_ENDPOINT", "maybe"),
+        ("AWS_USE_DUALSTACK_ENDPOINT", "1"),
+        ("AWS_S3_USE_ARN_REGION", "maybe"),
+        ("AWS_STS_REGIONAL_ENDPOINTS", "maybe"),
+        ("AWS_METADATA_SERVICE_TIMEOUT", "soon"),
         ("AWS_REQUEST_CHECKSUM_CALCULATION", "junk"),
         ("AWS_RESPONSE_CHECKSUM_VALIDATION", "junk"),
         ("AWS_ACCOUNT_ID_ENDPOINT_MODE", "junk"),
@@ -103,6 +108,42 @@ def test_a_program_that_gives_no_credentials_is_named(program, why, profile):
     assert said.startswith("credential_process: the program of the profile p gives no credentials (")
     assert why in said
     assert "AWS_PROFILE" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("max_attempts = x", "no number above 0"),
+        ("retry_mode = junk", "none of legacy, standard, adaptive"),
+        ("request_checksum_calculation = maybe", "none of when_supported, when_required"),
+        ("response_checksum_validation = maybe", "none of when_supported, when_required"),
+        ("sts_regional_endpoints = maybe", "none of legacy, regional"),
+        ("use_fips_endpoint = yes", "neither true nor false"),
+        ("use_dualstack_endpoint = 1", "neither true nor false"),
+        ("metadata_service_timeout = soon", "no number above 0"),
+        ("request_min_compression_size_bytes = many", "Value must be an integer"),
+        ("services = nowhere", "does not exist"),
+        ("s3 = path", "it is a heading"),
+        ("ca_bundle = /dev/null/ca.pem", "Not a directory"),
+        ("region = eu central", "no name of a region"),
+        ("endpoint_url = localhost:9000", "localhost:9000 is no address of an S3"),
+        ("s3 =\n  addressing_style = mine", "none of auto, virtual, path"),
+        ("s3 =\n  use_accelerate_endpoint = maybe", "neither true nor false"),
+    ],
+)
+def test_a_line_of_the_configuration_file_is_named_with_its_file(line, why, profile, tmp_path):
+    profile(f"aws_access_key_id = a\naws_secret_access_key = b\n{line}")
+    name = ".".join(part.split(" =")[0].strip() for part in line.splitlines())
+    said = refusal()
+    assert said.startswith(f"{name} (profile p in {tmp_path / 'config'}): ")
+    assert why in said
+
+
+def test_a_variable_counts_before_a_line(profile, monkeypatch):
+    profile("aws_access_key_id = a\naws_secret_access_key = b\nmax_attempts = x\nuse_fips_endpoint = maybe")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
+    monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", "FALSE")
+    s3_client.client()
 
 
 @pytest.mark.parametrize("chain", ["", f"{ROLE}source_profile = q\n[profile q]\n"])
