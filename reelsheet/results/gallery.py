@@ -60,13 +60,16 @@ def gallery_html(
     title: str,
     expires_at: datetime | None,
     destination: str = "",
+    part: int = 1,
+    pages: Sequence[tuple[str, str]] = (),
 ) -> bytes:
     """The page in UTF-8. `links[i]` is where row i's clip is played from, relative or http(s); others are left out.
 
     `posters[i]` is a picture's address or a `data:` thumbnail; without one, the row's own picture address is used.
     `files[i]` is the clip's path relative to the page, for a page that is opened from a copy of the folder.
     `expires_at` is when presigned links end; None where links do not. `destination` is where a review file says that
-    the run's clips are.
+    the run's clips are. `pages`: the file of each page of the run, of which this is number `part`, and a link to it
+    that works elsewhere, or "".
     """
     posters, more_links, files = posters or {}, more_links or {}, files or {}
     pairs = list(zip(manifest.rows, results, strict=True))
@@ -87,8 +90,10 @@ def gallery_html(
         "destination": _text(destination),
         "expires": expires_at.timestamp() if expires_at else None,
         "meanings": MEANINGS,
+        "part": part,
     }
     style, script = _source("gallery.css"), _script()
+    troubles = _troubles(pairs)
     page = _template().render(
         policy=_policy(style, script),
         style=style,
@@ -99,7 +104,10 @@ def gallery_html(
         ended=_day(summary.finished_at or summary.started_at),
         took=length(summary.seconds) if round(summary.seconds) else "",
         parts=_bar_parts(summary),
-        troubles=_troubles(pairs),
+        troubles=troubles,
+        needy=sum(trouble["count"] for trouble in troubles),
+        number=part,
+        pages=[(name, safe_link(link)) for name, link in pages],
         plain=[(row, result, safe_link(links.get(n, ""))) for n, (row, result) in enumerate(pairs[:PLAIN_ROWS])],
         plain_left=max(0, len(pairs) - PLAIN_ROWS),
         home=folder,

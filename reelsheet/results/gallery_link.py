@@ -15,8 +15,8 @@ LINK_LIFE_S: Final = 7 * 86_400  # the longest that a presigned link may live
 LINKS_END: Final = "links-end"  # of the page's metadata: when its links to clips end
 
 
-def key_of_gallery(run_id: str) -> str:
-    return f"runs/{run_id}/gallery.html"
+def key_of_gallery(run_id: str, name: str = "gallery.html") -> str:
+    return f"runs/{run_id}/{name}"
 
 
 def page_metadata(links_end: datetime | None) -> dict[str, str]:
@@ -24,10 +24,10 @@ def page_metadata(links_end: datetime | None) -> dict[str, str]:
     return {} if links_end is None else {LINKS_END: links_end.astimezone(UTC).isoformat(timespec="seconds")}
 
 
-def sign(destination: Destination, run_id: str, links_end: datetime | None) -> Link | None:
+def sign(destination: Destination, run_id: str, links_end: datetime | None, name: str = "gallery.html") -> Link | None:
     """A link to the page that was just written; None where the destination signs none, as a folder."""
     try:
-        link = destination.presign_get(key_of_gallery(run_id), LINK_LIFE_S)
+        link = destination.presign_get(key_of_gallery(run_id, name), LINK_LIFE_S)
     except ReelsheetError:  # credentials that have ended sign nothing
         return None
     if not link.url.startswith(("http://", "https://")):

@@ -22,6 +22,7 @@ from reelsheet.outcomes import RowResult, Status
 from reelsheet.redaction import clean
 from reelsheet.results import earlier, gallery, gallery_link, table, workbook
 from reelsheet.results.gallery_link import LINK_LIFE_S
+from reelsheet.results.parts import Part, count, part_name, parts
 from reelsheet.results.table import Summary
 from reelsheet.settings import state_home
 from reelsheet.storage.destination import Destination, open_destination
@@ -54,7 +55,7 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class PageLinks:
-    """Links to the clips by row position: of the first output, of others, and paths from the run's folder."""
+    """Links to the clips by position in the part: of the first output, of others, and paths from the run's folder."""
 
     first: dict[int, str]
     more: dict[int, list[str]]
@@ -160,17 +161,21 @@ class ResultsWriter:
         ids that the ledger lacks, and is read again by the next run. `hurry`: after a signal.
         """
         content, number = table.results_csv(self._manifest, results), self._next_number()
-        limit_s = HURRY_LIMIT_S if hurry else None
+        clock = asyncio.get_running_loop().time
+
+        def until() -> float | None:
+            return clock() + HURRY_LIMIT_S if hurry else None
+
         copies = [copy for copy in self._copies if is_latest or copy is not self._latest]
-        writes = [self._attempt(self._in_thread(copy.write, content, number), limit_s) for copy in copies]
+        writes = [self._attempt(self._in_thread(copy.write, content, number), until()) for copy in copies]
         failed = {copy.place: words for copy, words in zip(copies, await asyncio.gather(*writes), strict=True) if words}
         kept = ""
         if self._table.place in failed:
-            words = await self._attempt(asyncio.to_thread(self._kept.write, content, number), limit_s)
+            words = await self._attempt(asyncio.to_thread(self._kept.write, content, number), until())
             kept = "" if words else self._kept.place
             failed |= {self._kept.place: words} if words else {}
         elif is_complete:
-            await self._attempt(self._in_thread(self._mark_imported), limit_s)  # else it is read again, to no harm
+            await self._attempt(self._in_thread(self._mark_imported), until())  # else it is read again, to no harm
         good = [copy.place for copy in copies if copy.place not in failed]
         where = kept or next(iter(good), "")
         for place, words in failed.items():
@@ -186,16 +191,20 @@ class ResultsWriter:
     async def finish_pages(self, results: Sequence[RowResult], summary: Summary, *, hurry: bool = False) -> Link | None:
         """Everything beside the tables; a link to the gallery. What cannot be written is said; `report` writes it."""
         pictures = await self._album.end(0.0 if hurry else thumbnails.END_TIMEOUT_S)
-        links = cache(partial(self._page_links, results))
-        pages: dict[str, Callable[[], _Page]] = {
-            "summary.json": lambda: (json.dumps(summary.as_json(), indent=2).encode() + b"\n", "application/json"),
-            "failed.csv": lambda: (table.failed_csv(self._manifest, results), CSV),
-            "gallery.html": lambda: self._gallery(results, summary, pictures, links()),
-            "results.xlsx": lambda: (self._workbook(results, summary, pictures, links()), XLSX),
-        }
-        limit_s = HURRY_LIMIT_S if hurry else None
-        writes = [self._attempt(self._in_thread(self._write_page, *page), limit_s) for page in pages.items()]
-        failed = {name: words for name, words in zip(pages, await asyncio.gather(*writes), strict=True) if words}
+        until = asyncio.get_running_loop().time() + HURRY_LIMIT_S if hurry else None
+        failed: dict[str, str] = {}
+        for part in parts(self._manifest, results):
+            links = cache(partial(self._page_links, part))
+            pages: dict[str, Callable[[], _Page]] = {
+                part_name("gallery.html", part.number): partial(self._gallery, part, summary, pictures, links),
+                part_name("results.xlsx", part.number): partial(self._workbook, part, summary, pictures, links),
+            }
+            if part.number == 1:
+                pages["summary.json"] = partial(_summary_page, summary)
+                pages["failed.csv"] = lambda: (table.failed_csv(self._manifest, results), CSV)
+            writes = [self._attempt(self._in_thread(self._write_page, *page), until) for page in pages.items()]
+            ends = zip(pages, await asyncio.gather(*writes), strict=True)
+            failed |= {name: words for name, words in ends if words}
         if failed and self._table.is_failing:  # the reason has been said
             log.error("Nor could %s; `reelsheet report %s` writes them.", ", ".join(failed), self._run_id)
             return None
@@ -203,10 +212,10 @@ class ResultsWriter:
             log.error("%s could not be written (%s); `reelsheet report %s` writes it.", name, words, self._run_id)
         return None if "gallery.html" in failed else self._gallery_link
 
-    async def _attempt(self, write: Awaitable[Any], limit_s: float | None = None) -> str:
-        """Wait for one write; "" or, in words, why it failed."""
+    async def _attempt(self, write: Awaitable[Any], until: float | None = None) -> str:
+        """Wait for one write, at most `until` a time of the loop's; "" or, in words, why it failed."""
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout_at(until):
                 await write
         except TimeoutError:
             return "it did not answer in time"
@@ -233,33 +242,45 @@ class ResultsWriter:
         self._destination.write(f"{self._folder}/{name}", *content)
 
     def _gallery(
-        self, results: Sequence[RowResult], summary: Summary, pictures: Mapping[int, bytes], links: PageLinks
+        self, part: Part, summary: Summary, pictures: Mapping[int, bytes], page_links: Callable[[], PageLinks]
     ) -> _Page:
-        manifest = self._manifest
+        manifest, links = part.manifest, page_links()
+        addresses = {place: row.image for place, row in enumerate(manifest.rows)}
         page = gallery.gallery_html(
-            manifest, results, summary=summary, links=links.first, more_links=links.more,
-            posters=thumbnails.posters({row.position: row.image for row in manifest.rows}, pictures),
-            files=links.relative, title=manifest.title,
+            manifest, part.results, summary=summary, links=links.first, more_links=links.more,
+            posters=thumbnails.posters(addresses, _of_part(pictures, part)),
+            files=links.relative, title=manifest.title, part=part.number, pages=self._gallery_pages(links.expires_at),
             expires_at=links.expires_at, destination=self._destination.address,
         )  # fmt: skip
-        self._gallery_link = gallery_link.sign(self._destination, self._run_id, links.expires_at)
+        if part.number == 1:
+            self._gallery_link = gallery_link.sign(self._destination, self._run_id, links.expires_at)
         return page, HTML, gallery_link.page_metadata(links.expires_at)
 
+    def _gallery_pages(self, links_end: datetime | None) -> list[tuple[str, str]]:
+        """The file of each part's page, and a link to it that works elsewhere, or ""."""
+        names = [part_name("gallery.html", number + 1) for number in range(count(len(self._manifest.rows)))]
+        if len(names) == 1:
+            return [(names[0], "")]
+        signed = [gallery_link.sign(self._destination, self._run_id, links_end, name) for name in names]
+        return [(name, link.url if link else "") for name, link in zip(names, signed, strict=True)]
+
     def _workbook(
-        self, results: Sequence[RowResult], summary: Summary, pictures: Mapping[int, bytes], links: PageLinks
-    ) -> bytes:
-        return workbook.results_xlsx(
-            self._manifest,
-            results,
+        self, part: Part, summary: Summary, pictures: Mapping[int, bytes], page_links: Callable[[], PageLinks]
+    ) -> _Page:
+        links = page_links()
+        content = workbook.results_xlsx(
+            part.manifest,
+            part.results,
             links=links.first,
             summary=summary,
-            thumbnails=pictures,
+            thumbnails=_of_part(pictures, part),
             expires_at=links.expires_at,
         )
+        return content, XLSX
 
-    def _page_links(self, results: Sequence[RowResult]) -> PageLinks:
+    def _page_links(self, part: Part) -> PageLinks:
         links = PageLinks({}, {}, {}, set())
-        for position, result in enumerate(results):
+        for position, result in enumerate(part.results):
             if result.video_uri:
                 links.relative[position] = self._relative(result.video_uri)
             if result.status is Status.SUCCEEDED and result.video_uri:
@@ -283,6 +304,16 @@ class ResultsWriter:
         """The clip's path as seen from the run's folder, for a copy of the destination on a disk."""
         key = self._destination.key_of(uri)
         return uri if key is None else "../" * (self._folder.count("/") + 1) + quote(key)
+
+
+def _summary_page(summary: Summary) -> _Page:
+    return json.dumps(summary.as_json(), indent=2).encode() + b"\n", "application/json"
+
+
+def _of_part(pictures: Mapping[int, bytes], part: Part) -> dict[int, bytes]:
+    """By position in the part."""
+    places = range(part.first, part.first + len(part.results))
+    return {position - part.first: picture for position, picture in pictures.items() if position in places}
 
 
 def _write_local(path: str, content: bytes) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import chain
+from itertools import count as numbers_from
 from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import quote
@@ -22,6 +23,7 @@ from reelsheet.errors import ConfigurationError, ManifestError, ReelsheetError
 from reelsheet.outcomes import Status
 from reelsheet.results import earlier
 from reelsheet.results.gallery import local_page
+from reelsheet.results.parts import count, part_name, rows_of
 from reelsheet.results.workbook import local_workbook
 from reelsheet.storage.destination import Destination
 from reelsheet.storage.errors import ObjectConflict, ObjectCorrupted, ObjectMissing, StorageError
@@ -33,7 +35,7 @@ GIVE_UP_AFTER: Final = 5  # clips in a row that the storage refuses
 TABLE: Final = "results.csv"
 GALLERY: Final = "gallery.html"
 WORKBOOK: Final = "results.xlsx"
-FILES: Final = (TABLE, WORKBOOK, "failed.csv", "summary.json", GALLERY)
+WHOLE: Final = (TABLE, "failed.csv", "summary.json")  # of all rows; gallery and workbook are of a part
 RECORD: Final = ".reelsheet-fetch.json"  # name → sha256 of what was written here
 RUN_ID: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
 
@@ -146,7 +148,7 @@ class RunCopy:
 
     def copy(self, progress: Progress = lambda *_: None) -> Copied:
         """Clips first, then tables and gallery. Raises UsageError before anything is written."""
-        self.folder.check([*FILES, *(clip.key for clip in self._clips.values() if clip.key)])
+        self.folder.check([*self._names(), *(clip.key for clip in self._clips.values() if clip.key)])
         self.folder.sweep()
         sizes = self._destination.listing("videos/")
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -195,20 +197,26 @@ class RunCopy:
 
     def _write_files(self) -> None:
         written = self._written()
-        for name in FILES:
+        for name, part in self._names().items():
             content: bytes | None = self._table.content
             if name != TABLE:
                 stored = self._destination.read(f"runs/{self._table.run_id}/{name}")
-                content = None if stored is None else self._for_here(name, stored)
+                content = None if stored is None else self._for_here(name, part, stored)
             if content is not None:
                 self._write_file(name, content, written)
         self.folder.write(RECORD, json.dumps(written, indent=1).encode())
 
-    def _for_here(self, name: str, content: bytes) -> bytes | None:
+    def _names(self) -> dict[str, int]:
+        """The run's files, and which part of the table is in each; 0: all of it."""
+        numbers = range(1, count(self._table.rows) + 1)
+        split = {part_name(name, number): number for number in numbers for name in (WORKBOOK, GALLERY)}
+        return dict.fromkeys(WHOLE, 0) | split
+
+    def _for_here(self, name: str, part: int, content: bytes) -> bytes | None:
         """A file whose links to clips lead to those of the folder; None for a gallery that is not ours."""
-        if name == GALLERY:
-            return local_page(content, self._local_clips())
-        if name == WORKBOOK:
+        if name == part_name(GALLERY, part):
+            return local_page(content, self._local_clips(part))
+        if name == part_name(WORKBOOK, part):
             there = (clip for clip in self._clips.values() if clip.uri not in self.copied.missing)
             return local_workbook(content, {clip.key for clip in there})
         return content
@@ -218,7 +226,7 @@ class RunCopy:
         digest = hashlib.sha256(content).hexdigest()
         place = PurePosixPath(name)
         run = f"{place.stem}-{self._table.run_id}"
-        others = (f"{run}-{number}{place.suffix}" for number in count(2))
+        others = (f"{run}-{number}{place.suffix}" for number in numbers_from(2))
         for candidate in chain((name, f"{run}{place.suffix}"), others):
             there = self._digest(candidate)
             if there in {"", digest, written.get(candidate)}:
@@ -245,12 +253,13 @@ class RunCopy:
                 return {str(name): str(digest) for name, digest in record.items()}
         return {}
 
-    def _local_clips(self) -> dict[int, list[str]]:
-        """Row → addresses of its clips relative to the folder, where all of them are there."""
+    def _local_clips(self, part: int) -> dict[int, list[str]]:
+        """Row of the part → addresses of its clips relative to the folder, where all of them are there."""
+        here = rows_of(part)
         return {
-            position: [quote(clip.key) for clip in clips]
+            position - here.start: [quote(clip.key) for clip in clips]
             for position, clips in self._table.clips.items()
-            if not any(clip.uri in self.copied.missing for clip in clips)
+            if position in here and not any(clip.uri in self.copied.missing for clip in clips)
         }
 
 

@@ -73,7 +73,7 @@
   byId("save").addEventListener("click", () => {
     const file = el("a"), address = URL.createObjectURL(new Blob([review.csv()], { type: "text/csv" }));
     file.href = address;
-    file.download = "review-" + run + ".csv";
+    file.download = "review-" + run + (part > 1 ? "-" + part : "") + ".csv";
     byId("review").append(file);
     file.click();
     file.remove();

@@ -1,5 +1,5 @@
   // Everything shown comes from the JSON above by textContent; no string ever becomes markup.
-  const { rows, columns, roles, home, run, destination, expires, meanings } = JSON.parse(document.getElementById("data").textContent);
+  const { rows, columns, roles, home, run, destination, expires, meanings, part } = JSON.parse(document.getElementById("data").textContent);
   const STATUSES = Object.keys(meanings);
   const byId = (id) => document.getElementById(id);
   const grid = byId("grid"), search = byId("search"), detail = byId("detail"), stage = byId("d-stage"), side = byId("d-side");
@@ -47,6 +47,9 @@
   for (const row of rows) if (row.f) [row.v, row.alt] = location.protocol === "file:" || !row.v ? [row.f, row.v] : [row.v, row.f];
   const cell = (row, role) => (role === "prompt" && row.q ? row.q : role in roles ? row.c[roles[role]] : "");
   const expired = () => expires && Date.now() > expires * 1000;
+
+  // A page that lies beside the others leads to those; elsewhere a link is needed.
+  if (location.protocol !== "file:") for (const page of document.querySelectorAll(".pages [data-link]")) page.href = page.dataset.link || page.href;
 
   function safe(address) {
     try {

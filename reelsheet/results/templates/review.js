@@ -14,9 +14,9 @@
 
     return class {
       // `rows` as the page has them. A clip is an attempt of an identity: rows that share one are reviewed together.
-      constructor(run, destination, rows) {
+      constructor(run, part, destination, rows) {
         [this.run, this.destination, this.rows] = [run, destination, rows];
-        this.store = "reelsheet review " + run;
+        this.store = "reelsheet review " + run + (part > 1 ? " " + part : "");
         this.isKept = true;
         this.marks = new Map();
         this.places = new Map();
@@ -99,4 +99,4 @@
     };
   })();
 
-  const review = new Review(run, destination, rows);
+  const review = new Review(run, part, destination, rows);
