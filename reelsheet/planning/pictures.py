@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,7 @@ from reelsheet.images.preflight import ImageCheck, presigned_for_s
 from reelsheet.ledger import State
 from reelsheet.manifest import columns, picture_file
 from reelsheet.manifest.identity import identity_of
+from reelsheet.manifest.picture_file import PictureFile
 from reelsheet.manifest.rows import Manifest, Row
 from reelsheet.options import Options
 from reelsheet.outcomes import ErrorCode
@@ -68,28 +69,22 @@ async def settle(
 
 def _forget_renamed(manifest: Manifest, settings: Settings, reader: PaidCellsReader) -> Manifest:
     """A row of a results file that names another file now does not get what was uploaded for the one before."""
-    rows = {
-        row.position: (row, identity_of(row, settings))
+    uploaded = [
+        (row, row.picture, identity_of(row, settings), row.earlier.run_id)
         for row in manifest.rows
         if row.picture is not None and row.earlier is not None and not row.picture.folder
-    }
-    runs = {identity: [row.earlier.run_id] for row, identity in rows.values() if row.earlier is not None}
-    before = reader.find({identity: list(filter(None, names)) for identity, names in runs.items()}) if rows else {}
+    ]
+    before = reader.find({identity: [run_id] if run_id else [] for _, _, identity, run_id in uploaded})
     label = columns.label(manifest.columns, manifest.roles["image"])
     changed = {}
-    for position, (row, identity) in rows.items():
-        known = before.get(identity)
-        if known is not None and known.row.picture is not None and row.picture is not None:
-            was, now = known.row.picture.name, row.picture.name
-            if picture_file.comparable(was) != picture_file.comparable(now):
-                changed[position] = _renamed(row, was, label)
-    return (
-        replace(manifest, rows=tuple(changed.get(row.position, row) for row in manifest.rows)) if changed else manifest
-    )
+    for row, picture, identity, _ in uploaded:
+        was = before[identity].row.picture if identity in before else None
+        if was is not None and picture_file.comparable(was.name) != picture_file.comparable(picture.name):
+            changed[row.position] = _renamed(row, picture.name, was.name, label)
+    return replace(manifest, rows=tuple(changed.get(row.position, row) for row in manifest.rows))
 
 
-def _renamed(row: Row, was: str, label: str) -> Row:
-    name = row.picture.name if row.picture else ""
+def _renamed(row: Row, name: str, was: str, label: str) -> Row:
     problem = (
         f"Column {label}: there is no file {clean(name, limit=160)} here, and what was uploaded is"
         f" {clean(was, limit=160)}; name the folder with --pictures."
@@ -99,49 +94,45 @@ def _renamed(row: Row, was: str, label: str) -> Row:
     return replace(row, image="", picture=None, problems=problems, problem_code=code)
 
 
+def _files(groups: Iterable[RowGroup]) -> list[tuple[RowGroup, PictureFile]]:
+    """Those whose picture is a file."""
+    return [(group, group.row.picture) for group in groups if group.row.picture is not None]
+
+
 def mark_uploaded(plan: Plan, destination: Destination | None) -> None:
     """Note in each group where its picture is already.
 
     One listing, where there are such groups, and one look at each object that would be sent to the provider.
     """
-    groups = [group for group in plan.groups.values() if group.row.picture is not None]
-    is_listed = destination is not None and any(_is_at(group, destination) for group in groups)
+    files = _files(plan.groups.values())
+    is_listed = destination is not None and any(destination.key_of(picture.uri) is not None for _, picture in files)
     sizes = destination.listing(picture_file.FOLDER) if destination is not None and is_listed else {}
-    for group in groups:
-        picture = group.row.picture
-        assert picture is not None  # noqa: S101 - chosen so
+    for group, picture in files:
         if not picture.folder or (picture.uri and sizes.get(picture.key) == picture.size_bytes):
             group.image_input = picture.uri
     if destination is not None:
-        _forget_replaced([group for group in groups if group.row.picture and group.row.picture.folder], destination)
+        _forget_replaced([(group, picture) for group, picture in files if picture.folder], destination)
 
 
-def _forget_replaced(groups: Sequence[RowGroup], destination: Destination) -> None:
+def _forget_replaced(files: Iterable[tuple[RowGroup, PictureFile]], destination: Destination) -> None:
     """Objects that are named after their content, but hold other content of the same size, are uploaded again."""
-    found = [group for group in groups if group.image_input and group.is_chosen and _may_be_submitted(group)]
+    uploaded = [file for file in files if file[0].image_input and file[0].is_chosen and _may_be_submitted(file[0])]
 
-    def is_replaced(group: RowGroup) -> bool:
-        picture = group.row.picture
-        stored = destination.stat(picture.key) if picture is not None else None
-        return picture is None or stored is None or not stored.holds(picture.size_bytes, picture.sha256)
+    def is_there(file: tuple[RowGroup, PictureFile]) -> bool:
+        _, picture = file
+        stored = destination.stat(picture.key)
+        return stored is not None and stored.holds(picture.size_bytes, picture.sha256)
 
     with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
-        for group, replaced in zip(found, pool.map(is_replaced, found), strict=True):
-            if replaced:
+        for (group, _), there in zip(uploaded, pool.map(is_there, uploaded), strict=True):
+            if not there:
                 group.image_input = ""
-
-
-def _is_at(group: RowGroup, destination: Destination) -> bool:
-    return group.row.picture is not None and destination.key_of(group.row.picture.uri) is not None
 
 
 def to_upload(plan: Plan) -> list[RowGroup]:
     """The groups whose pictures must be uploaded before they can be submitted, in row order."""
-    return [
-        group
-        for group in plan.groups.values()
-        if group.row.picture is not None and not group.image_input and group.is_chosen and _may_be_submitted(group)
-    ]
+    groups = (group for group, _ in _files(plan.groups.values()) if not group.image_input)
+    return [group for group in groups if group.is_chosen and _may_be_submitted(group)]
 
 
 def _may_be_submitted(group: RowGroup) -> bool:
@@ -153,19 +144,19 @@ def _may_be_submitted(group: RowGroup) -> bool:
 def check(plan: Plan, destination: Destination | None, settings: Settings) -> None:
     """Note what is uploaded already. Raises ConfigurationError where the provider could not fetch the rest."""
     mark_uploaded(plan, destination)
-    groups = [group for group in plan.at_step(Step.SUBMIT) if group.row.picture is not None]
-    if not groups or destination is None:
+    files = _files(plan.at_step(Step.SUBMIT))
+    if not files or destination is None:
         return
-    if any(not group.image_input for group in groups) and not takes_pictures(destination):
+    if any(not group.image_input for group, _ in files) and not takes_pictures(destination):
         raise ConfigurationError(
-            f"{_are_files(groups)}, uploaded for the provider, so the destination must be in S3: give "
+            f"{_are_files(files)}, uploaded for the provider, so the destination must be in S3: give "
             f"--to s3://bucket/prefix instead of {clean(destination.address)}, or put the pictures online and write "
             "their addresses into the sheet. Nothing was spent."
         )
     endpoint, api = s3_client.endpoint(), settings.base_url
     if _is_private(endpoint) and not _is_private(api):
         raise ConfigurationError(
-            f"{_are_files(groups)}, but the provider at {api} cannot fetch them from {endpoint}, which is on this "
+            f"{_are_files(files)}, but the provider at {api} cannot fetch them from {endpoint}, which is on this "
             "machine or in a private network: use an S3 that the internet reaches, or put the pictures online and "
             "write their addresses into the sheet. Nothing was uploaded or spent."
         )
@@ -173,23 +164,22 @@ def check(plan: Plan, destination: Destination | None, settings: Settings) -> No
 
 def notes(plan: Plan, destination: Destination | None, options: Options, affordable: int) -> Iterator[str]:
     """What the plan says of uploads and of links that end too soon. `affordable`: how many clips the caps pay for."""
-    groups = [group for group in plan.at_step(Step.SUBMIT)[:affordable] if group.row.picture is not None]
-    if groups and destination is None:
-        yield f"{_are_files(groups)}, uploaded for the provider; that needs --to s3://bucket/prefix."
+    files = _files(plan.at_step(Step.SUBMIT)[:affordable])
+    if not files:
         return
-    pictures = [group.row.picture for group in groups if not group.image_input]
-    sizes = {picture.key: picture.size_bytes for picture in pictures if picture is not None}
-    if sizes and destination is not None:
+    if destination is None:
+        yield f"{_are_files(files)}, uploaded for the provider; that needs --to s3://bucket/prefix."
+        return
+    sizes = {picture.key: picture.size_bytes for group, picture in files if not group.image_input}
+    if sizes:
         what = f"{counted(len(sizes), 'picture')} ({sum(sizes.values()) / 1e6:,.1f} MB)"
         yield f"{what} will be uploaded to {destination.uri(picture_file.FOLDER)} before they are submitted."
-    if groups and destination is not None:
-        yield from _links_that_end(groups[0], destination, options)
+    yield from _links_that_end(files[0][1], destination, options)
 
 
-def _links_that_end(group: RowGroup, destination: Destination, options: Options) -> Iterator[str]:
+def _links_that_end(picture: PictureFile, destination: Destination, options: Options) -> Iterator[str]:
     """Where the credentials end before the provider must have fetched the picture."""
-    picture = group.row.picture
-    if picture is None or destination.key_of(picture.uri) is None:
+    if destination.key_of(picture.uri) is None:
         return
     try:
         link = destination.presign_get(picture.key, presigned_for_s(options.deadline_seconds))
@@ -204,9 +194,9 @@ def _links_that_end(group: RowGroup, destination: Destination, options: Options)
         )
 
 
-def _are_files(groups: Sequence[RowGroup]) -> str:
+def _are_files(files: Iterable[tuple[RowGroup, PictureFile]]) -> str:
     """Rows may share a file."""
-    count = len({group.row.picture.sha256 for group in groups if group.row.picture is not None})
+    count = len({picture.sha256 for _, picture in files})
     return "1 picture of the sheet is a file" if count == 1 else f"{count:,} pictures of the sheet are files"
 
 
