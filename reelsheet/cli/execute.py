@@ -11,7 +11,7 @@ import termios
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from reelsheet import messages, money, settings
@@ -85,13 +85,12 @@ async def _execute(
         print_message("Nothing was spent.")
         return 2
     if records:
-        ended = await _run_flow(prepared, await prefect.ready())
+        monitor, message = await _run_flow(prepared, await prefect.ready())
     else:
-        ended = await _publish(prepared)
-    monitor = ended.monitor
+        monitor, message = await _publish(prepared), ""
     summary = None if monitor is None else monitor.summary
     if monitor is None or summary is None:
-        print_message(ended.message or "The run could not start.")
+        print_message(message or "The run could not start.")
         return 3 if monitor is not None and monitor.has_started_rows else 2  # 2 says that no money can have moved
     if as_json:
         print_json(summary.as_json())
@@ -181,15 +180,8 @@ def _in_background(doing: Coroutine[Any, Any, T]) -> "asyncio.Future[T]":
     return task
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """How a flow ended: what is known of its run, if there was one, and the message of its state."""
-
-    monitor: "RunMonitor | None"
-    message: str = ""
-
-
-async def _run_flow(prepared: "Preparation", flow: Any) -> _Ended:
+async def _run_flow(prepared: "Preparation", flow: Any) -> "tuple[RunMonitor | None, str]":
+    """What is known of the flow's run, if there was one, and the message of its state."""
     from reelsheet.display import live
     from reelsheet.run import start
 
@@ -220,7 +212,7 @@ async def _run_flow(prepared: "Preparation", flow: Any) -> _Ended:
         finally:
             display_task.cancel()
             await asyncio.gather(display_task, return_exceptions=True)
-    return _Ended(handover.run.monitor if handover.run else None, message)
+    return handover.run.monitor if handover.run else None, message
 
 
 def _is_prefects_own(error: Exception) -> bool:
@@ -259,7 +251,7 @@ async def _end_in_time(flow_run: Awaitable[T], handover: "Handover") -> T | None
             return None
 
 
-async def _publish(prepared: "Preparation") -> _Ended:
+async def _publish(prepared: "Preparation") -> "RunMonitor":
     """A sheet that has nothing to poll or copy, nor to send under its caps: its results need no Prefect."""
     from flows.signals import stop_signals
     from reelsheet.planning.plan import Step
@@ -278,7 +270,7 @@ async def _publish(prepared: "Preparation") -> _Ended:
         finally:
             run.close()
             prepared.close()
-    return _Ended(run.monitor)
+    return run.monitor
 
 
 def _flow(verb: str) -> Any:
@@ -348,17 +340,14 @@ def show_plan(options: Options, *, strict: bool, as_json: bool) -> int:
 
 
 async def _show_plan(options: Options, current: settings.Settings, *, strict: bool, as_json: bool) -> int:
-    prepared = await _prepare(options, current, spending=False)
-    from reelsheet.display import plan_screen
+    with contextlib.closing(await _prepare(options, current, spending=False)) as prepared:
+        from reelsheet.display import plan_screen
 
-    try:
         if as_json:
             print_json(plan_screen.plan_json(prepared))
         else:
             plan_screen.show_plan(prepared, sys.stdout)
         return 1 if strict and prepared.plan.cannot_run else 0
-    finally:
-        prepared.close()
 
 
 def quiet_prefect() -> None:

@@ -62,9 +62,6 @@ def write_starter(folder: str, pictures: str | None = None) -> int:
     if pictures is None:
         contents |= {f"pictures/{path.name}": path.read_bytes() for path in samples.pictures()}
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        if pictures is None:
-            (home / "pictures").mkdir(exist_ok=True)
         written = {name: _write(home / name, content) for name, content in contents.items()}
         if _is_in_git(home):
             written[".gitignore"] = _write(home / ".gitignore", b".env\n")
@@ -91,6 +88,7 @@ def write_starter(folder: str, pictures: str | None = None) -> int:
 
 def _write(path: Path, content: bytes) -> bool:
     """Only where nothing has that name, not even a broken link."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     mode = 0o600 if path.name == ".env" else 0o666
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

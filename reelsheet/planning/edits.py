@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from reelsheet import messages
-from reelsheet.ledger import IdentityHistory, Ledger, State
+from reelsheet.ledger import Attempt, IdentityHistory, Ledger, State
 from reelsheet.manifest import columns
 from reelsheet.manifest.earlier import Earlier
 from reelsheet.manifest.identity import image_key_of, is_identity, is_of_api, prompt_key
@@ -108,15 +108,17 @@ class _Past:
         return self.status in PAID and not (self.history is not None and self.history.is_free)
 
     @property
+    def latest(self) -> Attempt | None:
+        return self.history.latest if self.history else None
+
+    @property
     def redo_refusal(self) -> str | None:
-        latest = self.history.latest if self.history else None
-        return redo.refusal(self.earlier, latest, is_edited=self.is_changed)
+        return redo.refusal(self.earlier, self.latest, is_edited=self.is_changed)
 
     @property
     def is_redone(self) -> bool:
-        latest = self.history.latest if self.history else None
         is_asked = redo.is_asked(self.earlier) and self.row.left_out is None
-        return is_asked and latest is not None and self.redo_refusal is None
+        return is_asked and self.latest is not None and self.redo_refusal is None
 
     @property
     def keeps_standing(self) -> bool:
@@ -316,13 +318,9 @@ class _Resolver:
         """What making these rows from their cells costs; what was paid for already is not paid for again."""
         asked = {self._asked[row.position] for row in rows if row.position in self._asked}
         free = {one for one in asked if (known := self._histories.get(one)) is None or known.is_free}
-        replaced = {one.position for one in rows} if kind == "redone" else set()
-        again = {self._asked[position] for position in replaced if self._is_unchanged(position)}
+        past = [(row.position, row.earlier.identity) for row in rows if row.earlier is not None and kind == "redone"]
+        again = {identity for position, identity in past if self._asked.get(position) == identity}
         return dollars(len(free | again) * self._settings.price_cents)
-
-    def _is_unchanged(self, position: int) -> bool:
-        row = self._manifest.rows[position]
-        return row.earlier is not None and self._asked.get(position) == row.earlier.identity
 
 
 def _unheard_reviews(manifest: Manifest) -> Iterator[str]:

@@ -95,14 +95,6 @@ class Preparation:
         return bool(self.affordable or self.plan.at_step(Step.POLL, Step.COPY))
 
 
-@dataclass(frozen=True, slots=True)
-class _Reached:
-    """What the destination holds and says."""
-
-    objects: frozenset[str] | None = None
-    notes: tuple[str, ...] = ()
-
-
 async def prepare(
     options: Options,
     settings: Settings,
@@ -148,7 +140,7 @@ async def _prepare(
     if spending and options.destination is None:
         raise UsageError("Where to? Name the destination with --to s3://bucket/prefix or --to FOLDER.")
     destination = None if options.destination is None else open_destination(options.destination)
-    manifest, reached = await asyncio.gather(
+    manifest, (objects, found) = await asyncio.gather(
         asyncio.to_thread(_read, given, settings, ledger),
         asyncio.to_thread(_reach, ledger, destination, spending=spending),
     )
@@ -159,7 +151,9 @@ async def _prepare(
     sheet = options.source if given.table is None else given.table.name
     settled = await pictures.settle(manifest, options, settings, reader, progress, sheet=sheet)
     options, manifest = settled.options, settled.manifest
-    identities = await asyncio.to_thread(_identities, manifest, settings)
+    identities = await asyncio.to_thread(
+        lambda: {row.position: identity_of(row, settings) for row in manifest.rows if not row.problems}
+    )
     command = permissions.command_key(options, destination.address if destination else "", manifest.tab)
     choice = await asyncio.to_thread(
         choose, manifest, identities, options=options, command=command, ledger=ledger, destination=destination
@@ -177,13 +171,13 @@ async def _prepare(
     may_repay = permissions.from_options(options, unfinished, manifest, held=resolved.held)
     plan = make_plan(
         manifest, identities, histories,
-        destination=destination.address if destination else "", objects=reached.objects,
+        destination=destination.address if destination else "", objects=objects,
         may_repay=may_repay, price_cents=settings.price_cents,
     )  # fmt: skip
-    plan = replace(plan, notes=(*given.notes, *choice.notes, *resolved.notes, *reached.notes))
+    plan = replace(plan, notes=(*given.notes, *choice.notes, *resolved.notes, *found))
     lengthen_shared_names(plan.groups.values(), lambda group: object_key(options, manifest, group, 1, 0))
-    if destination is not None and reached.objects:
-        await asyncio.to_thread(adopt_clips, plan, ledger, destination, reached.objects, options, may_repay)
+    if destination is not None and objects:
+        await asyncio.to_thread(adopt_clips, plan, ledger, destination, objects, options, may_repay)
     permissions.hold_back_undelivered(plan, options)
     for identity, outcome in resolved.held.items():
         plan.groups[identity].hold_back(outcome)
@@ -192,7 +186,7 @@ async def _prepare(
     await asyncio.to_thread(pictures.check, plan, destination, settings)
     plan = replace(plan, notes=(*plan.notes, *notes), image_checks=settled.checks)
     prepared = Preparation(
-        options, settings, manifest, ledger, destination, plan, identities, command=command, objects=reached.objects
+        options, settings, manifest, ledger, destination, plan, identities, command=command, objects=objects
     )
     await _check(prepared, progress, on_work, spending=spending)
     prepared.requests = permissions.requests_of(prepared.plan, options)
@@ -252,21 +246,19 @@ def _read(given: retry_source.RetrySource, settings: Settings, ledger: Ledger) -
     return replace(manifest, first_title=retry_source.first_title(manifest, ledger))
 
 
-def _reach(ledger: Ledger, destination: Destination | None, *, spending: bool) -> _Reached:
-    """Probe the destination, import what its tables say, list its clips."""
+def _reach(
+    ledger: Ledger, destination: Destination | None, *, spending: bool
+) -> tuple[frozenset[str] | None, tuple[str, ...]]:
+    """Probe the destination, import what its tables say; the keys of its clips, and what the plan says of it."""
     ledger.expire_dead_claims()  # a claim of a dead run is unknown, and may take the id that the destination knows
     if destination is None:
-        return _Reached()
+        return None, ()
     notes: tuple[str, ...] = ()
     if spending:
         notes = destination.probe()
         tidy(destination)
     earlier.import_from_destination(ledger, destination)
-    return _Reached(frozenset(destination.listing("videos/")), notes)
-
-
-def _identities(manifest: Manifest, settings: Settings) -> dict[int, str]:
-    return {row.position: identity_of(row, settings) for row in manifest.rows if not row.problems}
+    return frozenset(destination.listing("videos/")), notes
 
 
 def _try_surroundings(options: Options, settings: Settings, plan: Plan) -> None:
