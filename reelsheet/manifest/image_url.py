@@ -6,15 +6,13 @@ Only what needs no look-up is checked here; whether the picture is there is the 
 import ipaddress
 import re
 import socket
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from reelsheet.manifest.columns import INVISIBLE
 from reelsheet.redaction import clean, clean_url
 from reelsheet.web import addresses
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LONGEST: Final = 8_192  # characters
 LONGEST_PATH: Final = 1_024  # characters, of a file's
@@ -167,14 +165,9 @@ def _literal(host: str) -> addresses.IPAddress | None:
     """The IP address that a host stands for without a look-up, in any spelling that systems take; else None."""
     if host == "localhost" or host.endswith(".localhost"):
         return ipaddress.IPv4Address("127.0.0.1")
-    # the second takes 127.1, 0x7f000001, 2130706433 and 0177.0.0.1
-    readers: tuple[Callable[[], addresses.IPAddress], ...] = (
-        lambda: ipaddress.ip_address(host.partition("%")[0]),
-        lambda: ipaddress.IPv4Address(socket.inet_aton(host if _NUMERIC_HOST.fullmatch(host) else "")),
-    )
-    for reader in readers:
-        try:
-            return reader()
-        except (ValueError, OSError):
-            continue
+    with suppress(ValueError):
+        return ipaddress.ip_address(host.partition("%")[0])
+    if _NUMERIC_HOST.fullmatch(host):
+        with suppress(OSError):
+            return ipaddress.IPv4Address(socket.inet_aton(host))  # takes 127.1, 0x7f000001, 2130706433 and 0177.0.0.1
     return None

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
@@ -338,7 +339,8 @@ class _RowReader:
         reader, decoded = self._cells, self._raw.decoded
         guessed = NAMES[decoded.encoding].partition(" (")[0] if decoded is not None and decoded.is_guessed else ""
         for position, (line, cells) in enumerate(self._raw.records):
-            earlier, left_out = self._earlier(cells), self._left_out(line, cells)
+            earlier = Earlier.of(partial(self._result_cell, cells)) if self._block else None
+            left_out = self._left_out(line, cells)
             if position in self._miscounted:  # nothing can be said of the cells
                 yield Row(position, line, problems=(self._miscounted[position],), earlier=earlier, left_out=left_out)
                 continue
@@ -397,9 +399,6 @@ class _RowReader:
                 f"This row was cut to fit when it was first read (it {cut[0]}); check it, then blank its cell in the"
                 f" column {status}."
             )
-
-    def _earlier(self, cells: list[str]) -> Earlier | None:
-        return Earlier.of(lambda name: self._result_cell(cells, name)) if self._block else None
 
     def _left_out(self, line: int, cells: list[str]) -> ErrorCode | None:
         was_skipped = bool(self._block) and self._result_cell(cells, "status").casefold() == Status.SKIPPED

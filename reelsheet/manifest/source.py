@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from reelsheet import file_types
 from reelsheet.errors import ConfigurationError, ManifestError, ReelsheetError
 from reelsheet.manifest.table import LIMIT
 from reelsheet.paths import expanded
@@ -131,8 +132,8 @@ def _web_refusal(error: "FetchError", name: str, *, google: bool) -> str:
 def _is_sign_in(fetched: "Fetched", *, google: bool) -> bool:
     """True for a page that stands in front of the sheet: at a sign-in host, or any page from Google."""
     host = urlsplit(fetched.url).hostname or ""
-    page = fetched.content[:1024].lstrip().lower().startswith((b"<!doctype html", b"<html"))
-    return page and (google or host.startswith(("accounts.", "login.", "signin.", "auth.", "sso.")))
+    is_page = file_types.describe(fetched.content[:2048]) == file_types.WEB_PAGE
+    return is_page and (google or host.startswith(("accounts.", "login.", "signin.", "auth.", "sso.")))
 
 
 def _s3(source: str) -> Content:
