@@ -70,6 +70,12 @@ _SETTLE = (
 )
 
 
+SETTLE_UNKNOWN: Final = (
+    "Look for each in the provider's dashboard, and settle it with the id that is shown there, or with --abandon in "
+    "place of --id PREDICTION where the dashboard shows none."
+)
+
+
 def refused(http_status: int | None, words: str) -> str:
     """An answered 4xx that concerns this row alone."""
     reason = _after_colon(words)

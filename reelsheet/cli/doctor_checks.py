@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from reelsheet import settings
+from reelsheet import messages, settings
 from reelsheet.outcomes import utc
 from reelsheet.redaction import clean, clean_url, visible
 from reelsheet.surroundings import aws, machine, network, prefect_setup
@@ -225,12 +225,7 @@ def ledger(current: "Settings") -> Iterator[Finding]:
     yield fine("Ledger", f"{opened.shown} ({counted(counts.runs, 'run')}, {clips} that cost or may have cost money)")
     if unknown:
         message = f"{counted(len(unknown), 'clip')} may have been charged, but the answer was lost"
-        yield warning(
-            "Ledger",
-            message,
-            "Look for each in the provider's dashboard, and settle it with the id shown there, or with --abandon in "
-            "place of --id PREDICTION where there is none.",
-        )
+        yield warning("Ledger", message, messages.SETTLE_UNKNOWN)
         yield from (warning("Ledger", row.description, row.command) for row in unknown[:UNKNOWN_SHOWN])
         if len(unknown) > UNKNOWN_SHOWN:
             yield warning("Ledger", f"and {len(unknown) - UNKNOWN_SHOWN:,} more", "`reelsheet status --json` has all.")

@@ -97,9 +97,9 @@ def _lines(copied: "Copied", destination: "Destination", root: Path) -> Iterator
     from reelsheet.redaction import visible
     from reelsheet.results.run_copy import GALLERY, TABLE
 
-    there = copied.clips - copied.fetched - len(copied.missing)
     parts = [f"{copied.fetched:,} fetched ({copied.bytes / 1e6:,.1f} MB)"]
-    parts += [f"{there:,} there already"] * bool(there) + [f"{len(copied.missing):,} missing"] * bool(copied.missing)
+    parts += [f"{copied.present:,} there already"] * bool(copied.present)
+    parts += [f"{len(copied.missing):,} missing"] * bool(copied.missing)
     yield f"Run {copied.run_id} of {visible(destination.address)}"
     yield f"{counted(copied.clips, 'clip')}: {', '.join(parts)}"
     if copied.rows_without_clip:
@@ -128,7 +128,7 @@ def _json(copied: "Copied", destination: "Destination", root: Path) -> dict[str,
         "folder": str(root),
         "clips": copied.clips,
         "fetched": copied.fetched,
-        "present": copied.clips - copied.fetched - len(copied.missing),
+        "present": copied.present,
         "missing": copied.missing,
         "rows_without_clip": copied.rows_without_clip,
         "bytes": copied.bytes,

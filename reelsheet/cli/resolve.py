@@ -106,7 +106,6 @@ async def ask_provider(
 
     if current.api_key is None:
         raise ConfigurationError(messages.NO_KEY)
-    unknown = (Phase.MISSING, Phase.REJECTED)
     async with Provider(current) as provider:
         for pause_s in (*ASK_PAUSES_S, None):
             result = PollResult(Phase.BLIP, "no answer in time")
@@ -119,7 +118,7 @@ async def ask_provider(
                 break
             print_message(f"Asking the provider for {prediction_id} again in {pause_s:.0f} s ({result.message}).")
             await sleep(pause_s)
-    if result.phase in unknown:
+    if result.phase in {Phase.MISSING, Phase.REJECTED}:
         raise UsageError(
             f"The provider does not know the prediction {prediction_id} ({result.message}); copy the id from its "
             "dashboard as it is. Nothing was changed."

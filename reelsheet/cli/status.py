@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from reelsheet import settings
+from reelsheet import messages, settings
 from reelsheet.cli import print_json
 from reelsheet.errors import ReelsheetError, UsageError
 from reelsheet.money import dollars
@@ -217,9 +217,8 @@ def _unknown_lines(unknown: "Sequence[UnsettledRow]", record: "RunRecord") -> It
     if not unknown:
         return
     yield ""
-    yield f"{counted(len(unknown), 'row')} may have been charged. Look for each in the provider's dashboard, and"
-    yield "settle it with the id that is shown there, or with --abandon in place of --id"
-    yield "PREDICTION where the dashboard shows none:"
+    head = f"{counted(len(unknown), 'row')} may have been charged. {messages.SETTLE_UNKNOWN.rstrip('.')}:"
+    yield from textwrap.wrap(head, 80, break_on_hyphens=False)
     for row in unknown[:UNKNOWN_SHOWN]:
         yield f"  {row.description}" + (f", run {row.run_id}" if row.run_id != record.run_id else "")
         yield f"    {row.command}"

@@ -9,16 +9,16 @@ from typing import Final
 
 _LEADS: Final = r"(?=[=+\-@＝＋－＠])"  # noqa: RUF001 - the full-width forms start formulas too
 # Where a new cell would begin for a program that takes another separator, or breaks the text at its lines.
-_BEFORE: Final = re.compile(rf"(?<![;\s\"])(?=[;\s\"]*[;\t\r\n])([;\s\"]+)('*){_LEADS}|\A()('*){_LEADS}")
+_BEFORE: Final = re.compile(rf"((?<![;\s\"])(?=[;\s\"]*[;\t\r\n])[;\s\"]+|\A)('*){_LEADS}")
 _LONE_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 
 def to_cell(prompt: str) -> str:
     """With one more `'` before whatever would make a spreadsheet calculate it; without blanks around it."""
     text = _LONE_SURROGATE.sub("\ufffd", prompt.strip())
-    return _BEFORE.sub(lambda match: f"{match[1] or ''}'{match[2] or match[4] or ''}", text)
+    return _BEFORE.sub(r"\1'\2", text)
 
 
 def from_cell(cell: str) -> str:
     """The prompt that `to_cell` wrote."""
-    return _BEFORE.sub(lambda match: f"{match[1] or ''}{(match[2] or match[4] or '')[1:]}", cell.strip())
+    return _BEFORE.sub(lambda match: match[1] + match[2][1:], cell.strip())

@@ -79,6 +79,11 @@ class Copied:
     files: list[str] = field(default_factory=list)
     stopped_because: str = ""
 
+    @property
+    def present(self) -> int:
+        """Clips that were there already."""
+        return self.clips - self.fetched - len(self.missing)
+
 
 def usual_folder(address: str) -> str:
     """The folder that takes a destination's copy where nobody names one."""
