@@ -1,7 +1,6 @@
 """The plan: what a run would pay for, reuse and leave alone, for people on one screen and for scripts as one object."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
@@ -61,12 +60,9 @@ class Facts:
     unknown: int
     left_alone: int  # beside the failed and the unknown ones
     over_limit: int
-    left_out_rows: Counter[ErrorCode]
-    left_out_cents: Counter[ErrorCode]
     problems: list[Problem]
     warnings: list[WarningKind]
     affordable: int  # of `pay`, under the tighter of the two caps
-    day_left_cents: int | None
     pace: ObservedPace | None
     eta_s: float | None  # for what is affordable
     names: list[str]
@@ -97,12 +93,9 @@ def facts_of(prepared: "Preparation") -> Facts:
         unknown=unknown,
         left_alone=len(steps[Step.REPORT]) - failed - unknown,
         over_limit=over_limit,
-        left_out_rows=plan.left_out_rows,
-        left_out_cents=plan.left_out_cents,
         problems=sorted(problems, key=lambda problem: problem.row.position),
         warnings=list(_warning_kinds(prepared)),
         affordable=affordable,
-        day_left_cents=prepared.day_left_cents,
         pace=pace,
         eta_s=pace.estimate_s(affordable or len(pay), options.concurrency) if pace is not None else None,
         names=[object_key(options, plan.manifest, group, _next_attempt(group), 0) for group in pay[:EXAMPLES]],
@@ -133,7 +126,8 @@ def _next_attempt(group: RowGroup) -> int:
 
 def plan_json(prepared: "Preparation") -> dict[str, Any]:
     """The plan as one object; money in US dollars. pay to not_chosen add up to rows."""
-    plan, facts = prepared.plan, facts_of(prepared)
+    plan, facts, day_left_cents = prepared.plan, facts_of(prepared), prepared.day_left_cents
+    left_out_rows, left_out_cents = plan.left_out_rows, plan.left_out_cents
     return {
         "manifest": plan.manifest.source,
         "destination": prepared.destination.address if prepared.destination else None,
@@ -146,18 +140,18 @@ def plan_json(prepared: "Preparation") -> dict[str, Any]:
         "duplicates": plan.duplicates,
         "invalid": len(facts.problems),
         "limited": facts.over_limit,
-        "hidden": facts.left_out_rows[ErrorCode.HIDDEN],
-        "not_chosen": facts.left_out_rows[ErrorCode.NOT_CHOSEN],
+        "hidden": left_out_rows[ErrorCode.HIDDEN],
+        "not_chosen": left_out_rows[ErrorCode.NOT_CHOSEN],
         "where": list(prepared.options.where),
         "chosen": plan.chosen_rows,
         "failed": facts.failed,
         "unknown": facts.unknown,
         "price_usd": plan.price_cents / 100,
         "cost_usd": plan.cost_cents / 100,
-        "hidden_usd": facts.left_out_cents[ErrorCode.HIDDEN] / 100,
-        "not_chosen_usd": facts.left_out_cents[ErrorCode.NOT_CHOSEN] / 100,
+        "hidden_usd": left_out_cents[ErrorCode.HIDDEN] / 100,
+        "not_chosen_usd": left_out_cents[ErrorCode.NOT_CHOSEN] / 100,
         "cap_usd": prepared.cap_cents / 100,
-        "daily_cap_left_usd": None if facts.day_left_cents is None else facts.day_left_cents / 100,
+        "daily_cap_left_usd": None if day_left_cents is None else day_left_cents / 100,
         "left_out": facts.pay - facts.affordable,
         "eta_seconds": None if facts.eta_s is None else round(facts.eta_s, 1),
         "seconds_per_clip": None if facts.pace is None else round(facts.pace.prediction_s, 1),
@@ -236,6 +230,7 @@ def _continued_json(prepared: "Preparation") -> dict[str, Any] | None:
 
 def _counts(prepared: "Preparation", facts: Facts) -> Table:
     hidden, not_chosen = ErrorCode.HIDDEN, ErrorCode.NOT_CHOSEN
+    left_out_rows, left_out_cents = prepared.plan.left_out_rows, prepared.plan.left_out_cents
     lines = (
         (facts.pay, "to pay for", "bold", ""),
         (facts.poll, "paid for already, to be fetched", "", "no cost"),
@@ -246,10 +241,10 @@ def _counts(prepared: "Preparation", facts: Facts) -> Table:
         (facts.unknown, "may have been charged, left alone", "yellow", "`reelsheet resolve` settles it"),
         (facts.left_alone, "left alone", "", ""),
         (facts.over_limit, "left out", "", f"--limit {prepared.options.limit}"),
-        (facts.left_out_rows[hidden], "hidden, left out", "yellow",
-         f"{dollars(facts.left_out_cents[hidden])}; --include-hidden runs them"),
-        (facts.left_out_rows[not_chosen], "not chosen, left out", "",
-         f"{dollars(facts.left_out_cents[not_chosen])}; --where chooses rows"),
+        (left_out_rows[hidden], "hidden, left out", "yellow",
+         f"{dollars(left_out_cents[hidden])}; --include-hidden runs them"),
+        (left_out_rows[not_chosen], "not chosen, left out", "",
+         f"{dollars(left_out_cents[not_chosen])}; --where chooses rows"),
         (len(facts.problems), "cannot work", "red", "costs nothing"),
     )  # fmt: skip
     table = Table.grid(Column(justify="right"), Column(), Column(overflow="fold", style="dim"), padding=(0, 2))
@@ -304,7 +299,7 @@ def _list() -> Table:
 def _figures(prepared: "Preparation", facts: Facts) -> Table:
     table = Table.grid(Column(style="bold"), Column(overflow="fold"), padding=(0, 2))
     table.add_row("Cost", _cost(prepared, facts))
-    day_cap_cents, day_left_cents = prepared.settings.daily_cap_cents, facts.day_left_cents
+    day_cap_cents, day_left_cents = prepared.settings.daily_cap_cents, prepared.day_left_cents
     if day_cap_cents is not None and day_left_cents is not None:
         is_short = facts.pay and day_left_cents < prepared.plan.price_cents
         text = f"{dollars(day_left_cents)} left of the day's {dollars(day_cap_cents)}"

@@ -89,39 +89,26 @@ def apply_review(review: Review, content: bytes, table: str) -> tuple[bytes, lis
     places: dict[str, list[list[str]]] = defaultdict(list)
     for cells in records:
         places[unescaped(cells[block["identity"]])].append(cells)
-    answers = _Answers(review)
+    answers: dict[str, list[int]] = defaultdict(list)  # why lines are not followed, and which
     for mark in _agreed(review.marks, answers):
         rows = places.get(mark.identity, []) if mark.identity else []
         fitting = [cells for cells in rows if attempt_of(unescaped(cells[block["attempt"]])) == mark.attempt]
         if not rows:
-            answers.add(f"names no clip of run {review.run_id}", mark)
+            answers[f"names no clip of run {review.run_id}"].append(mark.line)
         elif not fitting:
-            answers.add(_other_attempt(mark, rows[0][block["attempt"]], review.run_id), mark)
+            answers[_other_attempt(mark, rows[0][block["attempt"]], review.run_id)].append(mark.line)
         for cells in fitting:
             if mark.review:
                 cells[review_at] = inert(mark.review)
             if mark.note:
                 cells[note_at] = inert(mark.note)
-    return records_csv(header, records), list(answers.sentences())
+    return records_csv(header, records), [
+        f"Line {listed(list(map(str, lines)), SHOWN)} of {review.name} {why}; it is not followed and pays nothing."
+        for why, lines in answers.items()
+    ]
 
 
-class _Answers:
-    """What is said of lines that are not followed, each kind once."""
-
-    def __init__(self, review: Review) -> None:
-        self._review = review
-        self._told: dict[str, list[int]] = defaultdict(list)
-
-    def add(self, words: str, mark: Mark) -> None:
-        self._told[words].append(mark.line)
-
-    def sentences(self) -> Iterator[str]:
-        for words, lines in self._told.items():
-            shown = listed(list(map(str, lines)), SHOWN)
-            yield f"Line {shown} of {self._review.name} {words}; it is not followed and pays nothing."
-
-
-def _agreed(marks: Sequence[Mark], answers: _Answers) -> Iterator[Mark]:
+def _agreed(marks: Sequence[Mark], answers: dict[str, list[int]]) -> Iterator[Mark]:
     """The marks that say something, one for each clip; where two say different words, neither."""
     by_clip: Mapping[tuple[str, int | None], list[Mark]] = defaultdict(list)
     for mark in marks:
@@ -132,8 +119,7 @@ def _agreed(marks: Sequence[Mark], answers: _Answers) -> Iterator[Mark]:
         if len(words) == 1:
             yield same[-1]
         else:
-            for mark in same:
-                answers.add("says something else of a clip than another line", mark)
+            answers["says something else of a clip than another line"] += [mark.line for mark in same]
 
 
 def _other_attempt(mark: Mark, has: str, run_id: str) -> str:
