@@ -62,14 +62,6 @@ class Condition:
         return any(_comparable(cell) == value for cell in cells)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The rows as they are chosen, and what the plan should say of the conditions."""
-
-    manifest: Manifest
-    notes: tuple[str, ...] = ()
-
-
 def choose(
     manifest: Manifest,
     identities: Mapping[int, str],
@@ -78,14 +70,15 @@ def choose(
     command: str,
     ledger: Ledger,
     destination: Destination | None,
-) -> Choice:
-    """`identities`: position → what the cells ask for, of each valid row. Raises UsageError.
+) -> tuple[Manifest, list[str]]:
+    """The rows as they are chosen, and what the plan should say of the conditions. Raises UsageError.
 
+    `identities`: position → what the cells ask for, of each valid row.
     Rows that a results file calls not chosen stay so unless --where chooses them. `command` is the key of the command.
     """
     conditions = [Condition.parse(text) for text in options.where]
     if not conditions:
-        return Choice(manifest)
+        return manifest, []
     notes: list[str] = []
     past = _Past(manifest, identities, options, command, ledger, destination)
     tests = [_test(condition, manifest, past, notes) for condition in conditions]
@@ -98,7 +91,7 @@ def choose(
     rows = tuple(
         row if (reason := left_out(row)) is row.left_out else replace(row, left_out=reason) for row in manifest.rows
     )
-    return Choice(replace(manifest, rows=rows), tuple(notes))
+    return replace(manifest, rows=rows), notes
 
 
 def _test(condition: Condition, manifest: Manifest, past: "_Past", notes: list[str]) -> IsChosen:

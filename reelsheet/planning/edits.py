@@ -22,8 +22,6 @@ from reelsheet.planning.damage import is_damaged
 from reelsheet.planning.paid_cells import MOST_RUNS, PaidCells, PaidCellsReader
 from reelsheet.planning.plan import RowOutcome
 from reelsheet.redaction import clean, clean_url
-from reelsheet.settings import Settings
-from reelsheet.storage.destination import Destination
 from reelsheet.words import counted, listed
 
 PAID = frozenset({Status.SUCCEEDED, Status.UNDELIVERED, Status.UNKNOWN})
@@ -53,20 +51,11 @@ class Resolved:
     notes: tuple[str, ...] = ()
 
 
-def resolve(
-    manifest: Manifest,
-    identities: Mapping[int, str],
-    *,
-    options: Options,
-    settings: Settings,
-    ledger: Ledger,
-    destination: Destination | None,
-) -> Resolved:
+def resolve(manifest: Manifest, identities: Mapping[int, str], reader: PaidCellsReader) -> Resolved:
     """`identities`: position → the identity of what the cells ask for, of each valid row."""
     if all(row.earlier is None for row in manifest.rows):
         return Resolved(manifest, dict(identities), notes=tuple(_unheard_reviews(manifest)))
-    resolver = _Resolver(manifest, identities, options, settings, ledger)
-    return resolver.resolve(PaidCellsReader(options, settings, ledger, destination))
+    return _Resolver(manifest, identities, reader).resolve()
 
 
 def demand_prompts(manifest: Manifest, options: Options, ledger: Ledger) -> Manifest:
@@ -129,11 +118,9 @@ class _Past:
 class _Resolver:
     """One table. `_told`: kind of note → the rows that it is about."""
 
-    def __init__(
-        self, manifest: Manifest, identities: Mapping[int, str], options: Options, settings: Settings, ledger: Ledger
-    ) -> None:
-        self._manifest, self._asked = manifest, identities
-        self._options, self._settings, self._ledger = options, settings, ledger
+    def __init__(self, manifest: Manifest, identities: Mapping[int, str], reader: PaidCellsReader) -> None:
+        self._manifest, self._asked, self._reader = manifest, identities, reader
+        self._options, self._settings, self._ledger = reader.options, reader.settings, reader.ledger
         self._rows = list(manifest.rows)
         self._identities = dict(identities)
         self._outcomes: dict[str, RowOutcome] = {}  # of identities under which a row stays
@@ -141,10 +128,10 @@ class _Resolver:
         self._foreign: set[int] = set()  # positions of rows whose results are another API's
         self._histories: Mapping[str, IdentityHistory] = {}
 
-    def resolve(self, reader: PaidCellsReader) -> Resolved:
+    def resolve(self) -> Resolved:
         past = self._past()
         owners = {one.named: one.row for one in reversed(past) if one.named and not one.is_changed}
-        paid = reader.find({one.named: self._runs(one) for one in past if one.is_changed})
+        paid = self._reader.find({one.named: self._runs(one) for one in past if one.is_changed})
         for one in past:
             self._answer_review(one)
             if one.is_changed:

@@ -25,16 +25,14 @@ _NAMED: Final = re.compile(r"\s*([^()\r\n]+\.\w{2,5})\s*\(\s*https?://")  # cup.
 _FILE: Final = re.compile(r"[^/]+\.\w{2,5}$")
 
 
-def warn_of_paid_rows(
-    plan: Plan, reader: PaidCellsReader, ledger: Ledger, destination: Destination | None
-) -> tuple[str, ...]:
+def warn_of_paid_rows(plan: Plan, reader: PaidCellsReader) -> tuple[str, ...]:
     """Warn the groups whose row was paid for under another address; a note for the plan, where there are some."""
     groups = [group for group in plan.at_step(Step.SUBMIT) if share_links.is_fleeting(group.row.image)]
     if not groups:
         return ()
     paid: dict[tuple[str, ...], str] = {}  # what makes two rows the same → the address that was paid for
-    for run_id in _runs(ledger, destination):
-        for manifest in reader.tables(run_id, ledger.run(run_id)):
+    for run_id in _runs(reader.ledger, reader.destination):
+        for manifest in reader.tables(run_id, reader.ledger.run(run_id)):
             for row in manifest.rows:
                 if row.earlier is not None and row.earlier.status in PAID:
                     for key in _keys(manifest, row):

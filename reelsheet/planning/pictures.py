@@ -46,14 +46,13 @@ class Settled:
 
 async def settle(
     manifest: Manifest,
-    options: Options,
-    settings: Settings,
     reader: PaidCellsReader,
     progress: Callable[[str, int, int], None] | None,
     *,
     sheet: str,
 ) -> Settled:
     """Find the files that rows name. `sheet`: where the rows were read. Raises UsageError for a wrong --pictures."""
+    options = reader.options
     folders = picture_rows.folders_of(options, sheet)
     settled = await picture_rows.settle(
         manifest,
@@ -61,16 +60,16 @@ async def settle(
         destination=reader.destination,
         on_progress=lambda done, of: progress("picture files", done, of) if progress else None,
     )
-    manifest = await asyncio.to_thread(_forget_renamed, settled.manifest, settings, reader)
+    manifest = await asyncio.to_thread(_forget_renamed, settled.manifest, reader)
     if any(row.picture is not None and row.picture.folder for row in manifest.rows):
         options = replace(options, pictures=str(folders[0]))  # for who continues the run, or retries its rows
     return Settled(options, manifest, settled.checks)
 
 
-def _forget_renamed(manifest: Manifest, settings: Settings, reader: PaidCellsReader) -> Manifest:
+def _forget_renamed(manifest: Manifest, reader: PaidCellsReader) -> Manifest:
     """A row of a results file that names another file now does not get what was uploaded for the one before."""
     uploaded = [
-        (row, row.picture, identity_of(row, settings), row.earlier.run_id)
+        (row, row.picture, identity_of(row, reader.settings), row.earlier.run_id)
         for row in manifest.rows
         if row.picture is not None and row.earlier is not None and not row.picture.folder
     ]

@@ -140,7 +140,7 @@ async def _prepare(
     if spending and options.destination is None:
         raise UsageError("Where to? Name the destination with --to s3://bucket/prefix or --to FOLDER.")
     destination = None if options.destination is None else open_destination(options.destination)
-    manifest, (objects, found) = await asyncio.gather(
+    manifest, (objects, destination_notes) = await asyncio.gather(
         asyncio.to_thread(_read, given, settings, ledger),
         asyncio.to_thread(_reach, ledger, destination, spending=spending),
     )
@@ -149,21 +149,18 @@ async def _prepare(
         Template.parse(options.name, manifest.columns, manifest.roles)
     reader = PaidCellsReader(options, settings, ledger, destination)
     sheet = options.source if given.table is None else given.table.name
-    settled = await pictures.settle(manifest, options, settings, reader, progress, sheet=sheet)
+    settled = await pictures.settle(manifest, reader, progress, sheet=sheet)
     options, manifest = settled.options, settled.manifest
     identities = await asyncio.to_thread(
         lambda: {row.position: identity_of(row, settings) for row in manifest.rows if not row.problems}
     )
     command = permissions.command_key(options, destination.address if destination else "", manifest.tab)
-    choice = await asyncio.to_thread(
+    manifest, choice_notes = await asyncio.to_thread(
         choose, manifest, identities, options=options, command=command, ledger=ledger, destination=destination
     )
     if any(row.earlier is not None for row in manifest.rows):
         await asyncio.to_thread(retry_source.import_table, ledger, options, settings, destination, given.table)
-    resolved = await asyncio.to_thread(
-        edits.resolve, choice.manifest, identities,
-        options=options, settings=settings, ledger=ledger, destination=destination,
-    )  # fmt: skip
+    resolved = await asyncio.to_thread(edits.resolve, manifest, identities, reader)
     manifest, identities = resolved.manifest, resolved.identities
     histories = await asyncio.to_thread(ledger.histories, identities.values())
     # Read after the histories: whatever run made an attempt in them is among these, or is finished.
@@ -174,7 +171,7 @@ async def _prepare(
         destination=destination.address if destination else "", objects=objects,
         may_repay=may_repay, price_cents=settings.price_cents,
     )  # fmt: skip
-    plan = replace(plan, notes=(*given.notes, *choice.notes, *resolved.notes, *found))
+    plan = replace(plan, notes=(*given.notes, *choice_notes, *resolved.notes, *destination_notes))
     lengthen_shared_names(plan.groups.values(), lambda group: object_key(options, manifest, group, 1, 0))
     if destination is not None and objects:
         await asyncio.to_thread(adopt_clips, plan, ledger, destination, objects, options, may_repay)
@@ -182,7 +179,7 @@ async def _prepare(
     for identity, outcome in resolved.held.items():
         plan.groups[identity].hold_back(outcome)
     permissions.answer_redo_left_out(plan)
-    notes = await asyncio.to_thread(warn_of_paid_rows, plan, reader, ledger, destination)
+    notes = await asyncio.to_thread(warn_of_paid_rows, plan, reader)
     await asyncio.to_thread(pictures.check, plan, destination, settings)
     plan = replace(plan, notes=(*plan.notes, *notes), image_checks=settled.checks)
     prepared = Preparation(
