@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 ATTEMPTS: Final = 8  # of one request, with botocore's backoff: about half a minute
-SILENT_ATTEMPTS: Final = 2  # of one to an S3 that has never answered this process; each waits READ_S
+SILENT_ATTEMPTS: Final = 2  # of one to an S3 that has never answered its method; each waits READ_S
 CONFLICT_ATTEMPTS: Final = 6  # of one that meets another request for the same object: about five seconds
 CONNECT_S: Final = 10
 READ_S: Final = 30  # for the next bytes, however many are to come
@@ -43,7 +43,7 @@ LONGEST_LINK_S: Final = 7 * 24 * 3600  # S3 signs for a week at most
 SESSION_S: Final = 12 * 3600  # the longest that a role's credentials last
 REGION_RETRY_S: Final = 60.0  # before a bucket's region is asked for again, where S3 was not reached
 _CREDENTIALS: Final[WeakKeyDictionary["S3Client", "Credentials"]] = WeakKeyDictionary()
-_ANSWERED: Final[set[str]] = set()  # endpoints
+_ANSWERED: Final[set[tuple[str, str]]] = set()  # endpoints and methods: some S3 answer GET and are silent to PUT
 _BUILDING: Final = threading.Lock()  # sessions are not safe to build in two threads at once
 _REGIONS: Final[dict[tuple[tuple[tuple[str, str], ...], str], tuple[str | None, float]]] = {}  # and until when
 
@@ -150,15 +150,21 @@ def _client(_environment: tuple[tuple[str, str], ...], region: str | None, attem
 
 
 def _give_up_on_silence(
-    response: object, endpoint: "Endpoint", attempts: int, caught_exception: Exception | None, **_: object
+    response: object,
+    endpoint: "Endpoint",
+    operation: "OperationModel",
+    attempts: int,
+    caught_exception: Exception | None,
+    **_: object,
 ) -> None:
     """For botocore's own repeats, which an S3 that takes connections and says nothing would draw out for minutes."""
+    asked = endpoint.host, operation.http["method"]
     if response is not None:
-        _ANSWERED.add(endpoint.host)
+        _ANSWERED.add(asked)
     elif (
         caught_exception is not None
         and attempts >= SILENT_ATTEMPTS
-        and endpoint.host not in _ANSWERED
+        and asked not in _ANSWERED
         and s3_errors.code_of(caught_exception) in s3_errors.SILENCE.split()
     ):
         raise caught_exception

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from reelsheet.redaction import clean
 from reelsheet.settings import tell_of_key
@@ -29,6 +29,10 @@ LIMIT_S: Final = 10.0  # for all questions to a server
 DATABASE_CONNECT_S: Final = 5.0
 BUILT_IN_PROFILES: Final = frozenset({"ephemeral", "local", "test", "cloud"})
 _SQLITE: Final = b"SQLite format 3\0"
+_REFUSALS: Final = ("28P01", "28000", "3D000")  # of a password, a login, a database
+_REFUSED: Final = re.compile(
+    "password|does not exist"
+)  # 28000 may also be a want of TLS, which has settings of its own
 _DATABASES: Final = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 
 
@@ -278,6 +282,33 @@ def embedded(profile: Profile) -> Iterator[Problem]:
         yield wrong.PREFECT_HOME(path=database, reason=reason(error))
 
 
+def _why_refused(address: SplitResult) -> str:
+    """PostgreSQL's words where it knows no such login or database; the embedded server would need half a minute."""
+    import asyncio
+
+    import asyncpg  # as Prefect's server does
+
+    async def connect() -> None:
+        connection = await asyncpg.connect(
+            host=address.hostname,
+            port=address.port,
+            user=unquote(address.username) if address.username else None,
+            password=unquote(address.password) if address.password else None,
+            database=unquote(address.path[1:]) or None,
+            timeout=DATABASE_CONNECT_S,
+        )
+        await connection.close()
+
+    try:
+        asyncio.run(connect())
+    except asyncpg.PostgresError as error:
+        if error.sqlstate in _REFUSALS and _REFUSED.search(str(error)):
+            return clean(str(error), limit=160)
+    except (OSError, ValueError, asyncpg.InterfaceError):  # the server meets it as well, and says so
+        pass
+    return ""
+
+
 def database_setting(profile: Profile) -> str:
     """The setting that names the database; "" where it is a file in PREFECT_HOME."""
     return next((name for name in _DATABASES if profile.value(name)), "")
@@ -296,6 +327,7 @@ def _why_unusable_database(url: str) -> str:
             socket.create_connection((host, port or 5432), DATABASE_CONNECT_S).close()
         except OSError as error:
             return reason(error)
+        return _why_refused(parts)
     file = Path(parts.path[1:])
     if parts.scheme.startswith("sqlite") and file.is_absolute() and not file.parent.is_dir():
         return "there is no such folder"

@@ -48,11 +48,14 @@ def test_an_s3_that_never_answers_is_given_up_after_two_tries_and_its_setting_na
 def test_an_s3_that_has_answered_before_is_waited_for_longer(monkeypatch):
     monkeypatch.setattr(s3, "_ANSWERED", set())
     endpoint, silence = SimpleNamespace(host="https://s3.test"), ReadTimeoutError(endpoint_url="https://s3.test")
-    s3._give_up_on_silence(None, endpoint, 1, silence)
+    get, put = SimpleNamespace(http={"method": "GET"}), SimpleNamespace(http={"method": "PUT"})
+    s3._give_up_on_silence(None, endpoint, get, 1, silence)
     with pytest.raises(ReadTimeoutError):
-        s3._give_up_on_silence(None, endpoint, 2, silence)
-    s3._give_up_on_silence((), endpoint, 1, None)
-    s3._give_up_on_silence(None, endpoint, 2, silence)
+        s3._give_up_on_silence(None, endpoint, get, 2, silence)
+    s3._give_up_on_silence((), endpoint, get, 1, None)
+    s3._give_up_on_silence(None, endpoint, get, 2, silence)
+    with pytest.raises(ReadTimeoutError):  # some answer GET and are silent to PUT
+        s3._give_up_on_silence(None, endpoint, put, 2, silence)
 
 
 def refusal(code: str, *, status: int = 403, headers: dict[str, str] | None = None, **more: str) -> ClientError:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from reelsheet import settings
 from reelsheet.surroundings import prefect_setup
@@ -230,6 +231,20 @@ def test_a_database_of_its_own_that_cannot_be_used_is_named(name, address, monke
     found = setting_problem()
     assert found.startswith(f"{name}: ")
     assert "hidden" not in found
+
+
+def test_a_login_or_database_that_postgresql_does_not_know_is_named_before_the_server_starts(postgresql, monkeypatch):
+    server = make_url(postgresql).set(drivername="postgresql+asyncpg")
+    name = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+    for wrong in (server.set(username="nobody_here", password="hidden"), server.set(database="nothing_here")):
+        monkeypatch.setenv(name, wrong.render_as_string(hide_password=False))
+        found = setting_problem()
+        assert found.startswith(f"{name}: postgresql+asyncpg://")
+        assert "_here" in found.partition("(")[2]
+        assert "hidden" not in found
+    for right in (server, server.update_query_dict({"what": "is this"})):  # the server itself says what is wrong
+        monkeypatch.setenv(name, right.render_as_string(hide_password=False))
+        assert setting_problem() == ""
 
 
 @pytest.mark.parametrize("content", [None, "a: [", "just words"])
