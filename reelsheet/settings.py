@@ -178,10 +178,11 @@ def is_loopback_url(url: str) -> bool:
 
 def load_dotenv(path: Path = DOTENV) -> None:
     """Add what `.env` says to the environment, where it is not set yet, so that boto3 and Prefect see it as well."""
-    new = {name: value for name, value in _dotenv(path).items() if name not in os.environ}
-    refused = [name for name in new if not DOTENV_NAMES.fullmatch(name)]
+    written = _dotenv(path)
+    refused = [name for name in refused_in_dotenv(path) if os.environ.get(name) != written[name]]
     if refused:
-        _warn(f"{path} cannot set {visible(', '.join(refused))}, only {DOTENV_RULE}")
+        _warn(f"{path} cannot set {visible(', '.join(refused))}. It can set only {DOTENV_RULE}")
+    new = {name: value for name, value in written.items() if name not in os.environ}
     for address, *keys in _SENT_TO:
         elsewhere = [key for key in keys if os.environ.get(key)]
         if address in new and elsewhere:
@@ -189,7 +190,7 @@ def load_dotenv(path: Path = DOTENV) -> None:
             _warn(
                 f"{address} comes from {path}: {clean_url(new[address])}. {names} from the environment is used there."
             )
-    os.environ.update({name: value for name, value in new.items() if name not in refused})
+    os.environ.update({name: value for name, value in new.items() if DOTENV_NAMES.fullmatch(name)})
     _from_dotenv.update(new)
 
 
@@ -234,11 +235,15 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = "; ".join(
-            f"{problem['loc'][0]}: {problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors(include_input=False, include_url=False)
-        )
-        raise ConfigurationError(f"The settings cannot be used: {problems}.") from None
+        problems = error.errors(include_input=False, include_url=False)
+        told = "; ".join(_problem(str(problem["loc"][0]), problem["msg"]) for problem in problems)
+        raise ConfigurationError(f"The settings cannot be used: {told}.") from None
+
+
+def _problem(name: str, words: str) -> str:
+    """What is wrong with one setting; our own sentences begin with its name."""
+    words = words.removeprefix("Value error, ")
+    return words if words.startswith(f"{name} ") else f"{name}: {words}"
 
 
 def env_names() -> frozenset[str]:

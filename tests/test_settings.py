@@ -69,10 +69,25 @@ def test_dotenv_sets_nothing_that_makes_programs_run_or_send_elsewhere(here, nam
     os.environ.pop(name, None)
     (here / ".env").write_text(f"{name}=secret-value\n")
     (warned,) = warnings_of()
-    assert warned.startswith(f".env cannot set {name}, only VIBEDREAM_*, REELSHEET_*, ")
+    assert warned.startswith(f".env cannot set {name}. It can set only VIBEDREAM_*, REELSHEET_*, ")
     assert "secret-value" not in warned
     assert name not in os.environ
     assert warnings_of() == [], "once"
+
+
+@pytest.mark.parametrize("name", ["PATH", "HOME", "PREFECT_HOME", "HTTPS_PROXY"])
+def test_a_name_that_dotenv_cannot_set_is_named_also_where_the_environment_has_another_value(here, name, warnings_of):
+    os.environ[name] = "/ours"
+    (here / ".env").write_text(f"{name}=/theirs\n")
+    (warned,) = warnings_of()
+    assert warned.startswith(f".env cannot set {name}. ")
+    assert os.environ[name] == "/ours"
+
+
+def test_a_name_that_has_the_same_value_in_the_environment_is_no_matter(here, warnings_of):
+    os.environ["PATH"] = "/ours"
+    (here / ".env").write_text("PATH=/ours\n")
+    assert warnings_of() == []
 
 
 @pytest.mark.parametrize(
@@ -179,6 +194,14 @@ def test_what_is_wrong_is_told_by_its_name(here, name, value):
     os.environ[name] = value
     with pytest.raises(ConfigurationError, match=f"The settings cannot be used: {name}: "):
         settings.load()
+
+
+@pytest.mark.parametrize("address", ["http://api.example.com", "https://api.vibedream.ai/api/v1", "https://"])
+def test_a_setting_is_named_once(here, address):
+    os.environ["VIBEDREAM_BASE_URL"] = address
+    with pytest.raises(ConfigurationError) as raised:
+        settings.load()
+    assert str(raised.value).count("VIBEDREAM_BASE_URL") == 1
 
 
 @pytest.mark.parametrize(
