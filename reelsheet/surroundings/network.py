@@ -119,17 +119,14 @@ def certificates() -> Iterator[Problem]:
     """The files of certificates that httpx trusts."""
     import httpx
 
-    found = False
-    for problem in (*_bundle("SSL_CERT_FILE"), *_folder("SSL_CERT_DIR")):
-        found = True
-        yield problem
-    if found:
+    if found := list(_folder("SSL_CERT_DIR")):
+        yield from found
         return
     try:
         httpx.create_ssl_context()
     except (OSError, ValueError) as error:
         name = next((name for name in wrong.TLS_SETUP.settings if os.environ.get(name)), "SSLKEYLOGFILE")
-        yield wrong.TLS_SETUP(name, reason=reason(error))
+        yield from list(_bundle("SSL_CERT_FILE")) or [wrong.TLS_SETUP(name, reason=reason(error))]
 
 
 def certificates_of_boto3() -> Iterator[Problem]:
