@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         end_on_signal()
     show_log()
+    _demand_folder()
     _keep_folder_out_of_imports()
     code = call(words)
     sys.stdout.flush()
@@ -68,6 +69,15 @@ def call(arguments: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last resort: a person gets a sentence, the traceback goes to a file
         return unexpected(error)
     return result if isinstance(result, int) else 0
+
+
+def _demand_folder() -> None:
+    """Exits where somebody has removed the working folder, which every path is relative to."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        print_message("The folder that you are in no longer exists: change to another one. Nothing was spent.")
+        sys.exit(2)
 
 
 def _keep_folder_out_of_imports() -> None:

@@ -16,6 +16,8 @@ from reelsheet.display.waiting import Waiting
 from reelsheet.errors import UsageError
 from reelsheet.money import dollars
 from reelsheet.options import Options
+from reelsheet.surroundings.machine import why_unusable
+from reelsheet.surroundings.network import reason
 
 if TYPE_CHECKING:
     from reelsheet.run.run import RunMonitor
@@ -37,7 +39,8 @@ def demonstrate(options: Options, *, retry: str | None, as_json: bool) -> int:
 
     if retry is not None:
         options = replace(options, verb="retry", source=retry or str(_marked_file()))
-    STATE.mkdir(parents=True, exist_ok=True)
+    if why := why_unusable(STATE):
+        raise _unwritable(why)
     lines: list[str] = []
     sys.stderr.write("Starting the sandbox: a stand-in for the provider, and a simulated S3. Nothing is charged.\n")
     with contextlib.ExitStack() as until_the_end:
@@ -49,7 +52,7 @@ def demonstrate(options: Options, *, retry: str | None, as_json: bool) -> int:
         os.environ["REELSHEET_LEDGER_URL"] = f"sqlite:///{(STATE / 'ledger.db').absolute()}"
         os.environ["REELSHEET_DAILY_CAP_USD"] = os.environ["REELSHEET_NOTIFY_URL"] = ""  # whatever .env says
         if retry is None:
-            Path(options.source).write_text(demo_manifest(sandbox.api), encoding="utf-8")
+            _write(Path(options.source), demo_manifest(sandbox.api).encode())
         options = replace(options, destination=f"s3://{sandbox.bucket}/{PREFIX}")
         home = OUT / sandbox.bucket / PREFIX
         files = _BucketFiles(sandbox.bucket)
@@ -112,14 +115,28 @@ class _BucketFiles:
                 stored = self._s3.get_object(Bucket=self._bucket, Key=item["Key"])
                 content = stored["Body"].read()
                 path = OUT / self._bucket / item["Key"]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
+                _write(path, content)
                 self._index[item["Key"]] = {
                     "sha256": _sha256(content),
                     "type": stored["ContentType"],
                     "metadata": stored["Metadata"],
                 }
-        self.INDEX.write_text(json.dumps(self._index))
+        _write(self.INDEX, json.dumps(self._index).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Raises UsageError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise _unwritable(f"{path.name}: {reason(error)}") from error
+
+
+def _unwritable(why: str) -> UsageError:
+    return UsageError(
+        f"./{OUT} cannot be written ({why}); make room or remove what is in its way, or use another folder."
+    )
 
 
 def _sha256(content: bytes) -> str:

@@ -187,6 +187,17 @@ def test_without_a_terminal_a_run_wants_consent_before_it_looks_at_anything(caps
     assert not Path("clips").exists()
 
 
+def test_a_working_folder_that_is_gone_is_told(tmp_path):
+    words = 'mkdir x; cd x; rmdir ../x; exec "$0" -P -c "from reelsheet.cli import main; main()" plan /a.csv --to clips'
+    done = subprocess.run(
+        ["/bin/sh", "-c", words, sys.executable], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "reelsheet: The folder that you are in no longer exists: change to another one. Nothing was spent.\n"
+    )
+
+
 def test_without_a_key_a_run_is_refused_before_prefect_is_started(capsys, monkeypatch):
     monkeypatch.setattr("subprocess.Popen", None)  # nothing may be started
     code, _, err = command(capsys, "run", "m.csv", "--to", "clips", "--yes")

@@ -38,6 +38,22 @@ def stored(s3, bucket, out):
     return again
 
 
+@pytest.mark.parametrize("is_in_its_way", ["out", "out/.sandbox"])
+def test_a_folder_that_cannot_be_written_is_told_before_anything_starts(is_in_its_way, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(is_in_its_way).parent.mkdir(exist_ok=True)
+    Path(is_in_its_way).touch()
+    with pytest.raises(UsageError, match=r"^\./out cannot be written \("):
+        verbs.demo()
+
+
+def test_a_clip_that_cannot_be_written_is_named(s3, bucket, out):
+    s3.put_object(Bucket=bucket, Key="demo/videos/a.mp4", Body=b"clip")
+    (out / bucket / "demo/videos/a.mp4").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"cannot be written \(a\.mp4: Is a directory\)"):
+        demo._BucketFiles(bucket).download()
+
+
 def test_every_object_is_a_file_and_comes_back_with_type_and_metadata(stored, out, bucket):
     assert (out / bucket / "demo/videos/a b.mp4").read_bytes() == b"clip"
     objects = stored()
