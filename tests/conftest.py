@@ -166,14 +166,14 @@ def new_ledgers(migrated: "Path", monkeypatch: pytest.MonkeyPatch) -> None:
 
     upgrade = Database._upgrade
 
-    def copy(database: Database, revision: str = "head") -> None:
-        if database.is_sqlite and revision == "head":
+    def copy(database: Database) -> None:
+        if database.is_sqlite:
             with database.write() as connection:
                 if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar() == 0:
                     for statement in statements_of(migrated):
                         connection.exec_driver_sql(statement)
                     return
-        upgrade(database, revision)
+        upgrade(database)
 
     monkeypatch.setattr(Database, "_upgrade", copy)
 

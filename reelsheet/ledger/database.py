@@ -130,7 +130,7 @@ class Database:
                 "Check REELSHEET_LEDGER_URL, its permissions and its disk."
             ) from error
 
-    def _upgrade(self, revision: str = "head") -> None:
+    def _upgrade(self) -> None:
         from alembic import command, util
         from alembic.config import Config
 
@@ -143,10 +143,11 @@ class Database:
                 raise LedgerError(f"The database at {self.shown} holds other tables named like a ledger's.")
             config.attributes["connection"] = connection
             try:
-                command.upgrade(config, revision)
+                command.upgrade(config, "head")
             except util.CommandError as error:
                 raise LedgerError(
-                    f"The ledger at {self.shown} was written by a newer reelsheet; upgrade this one. Nothing was spent."
+                    f"The ledger at {self.shown} was written by a newer reelsheet, or by one from before its first "
+                    "release; use that one. Nothing was spent."
                 ) from error
 
 

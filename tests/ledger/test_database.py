@@ -1,6 +1,5 @@
 """The database: migrated exactly, refused where it cannot be trusted, patient where it is only busy."""
 
-import json
 import re
 import sqlite3
 import threading
@@ -12,7 +11,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from reelsheet.errors import LedgerError
-from reelsheet.ledger import Ask, Ledger, schema
+from reelsheet.ledger import Ledger, schema
 from reelsheet.ledger import database as database_module
 from reelsheet.ledger.database import Database, newest_revision
 
@@ -36,65 +35,6 @@ def test_migrations_build_a_ledger_from_nothing_on_postgresql(postgresql_url):
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")
     Ledger.open(postgresql_url).close()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def at_revision_3(request, tmp_path):
-    """An address, and a ledger there as it was before it had an order of its own: runs, attempts, days, grants."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/old.db"
-    else:
-        import psycopg
-
-        url = request.getfixturevalue("postgresql_url")
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("DROP SCHEMA public CASCADE")
-            connection.execute("CREATE SCHEMA public")
-    database = Database(*database_module._engine(url))
-    database._upgrade("0003")
-    with database.write() as connection:
-        for number, (run_id, host, permit, started) in enumerate(
-            [("late", "127.0.0.1:8780", "late", 30.0), ("early", "api.vibedream.ai", "early", 10.0),
-             ("middle", "api.vibedream.ai", "early", 20.0)]
-        ):  # fmt: skip
-            options = json.dumps({"base_url": f"https://{host}", "fresh": True, "retry_unknown": False})
-            connection.execute(
-                text(
-                    "INSERT INTO runs (run_id, verb, source, destination, command, permit, owner, options, rows, "
-                    "confirmed_cents, reserved_cents, at_risk_cents, started_at, exit_code) "
-                    "VALUES (:run, 'retry', 's', 'd', 'c', :permit, 'o', :options, 1, 0, 0, 0, :started, :code)"
-                ),
-                {"run": run_id, "permit": permit, "options": options, "started": started, "code": number},
-            )
-            connection.execute(
-                text(
-                    "INSERT INTO attempts (identity, number, state, run_id, day, price_cents, quoted_cents, "
-                    "claimed_at, imported) VALUES (:run, 1, :state, :run, '2026-01-15', 54, :quote, 1, :no)"
-                ),
-                {"run": run_id, "state": ("failed", "submitted", "unknown")[number], "quote": (60, 54, None)[number],
-                 "no": False},
-            )  # fmt: skip
-        connection.execute(text("INSERT INTO days VALUES ('2026-01-15', 114, 0, 54)"))
-        connection.execute(text("INSERT INTO grants VALUES ('early', 'x', 1)"))
-    database.close()
-    return url
-
-
-def test_an_older_ledger_gets_its_order_its_grants_and_its_play_money_apart(at_revision_3):
-    ledger = Ledger.open(at_revision_3)
-    assert [run.run_id for run in ledger.recent_runs()] == ["late", "middle", "early"]
-    assert {run_id: list(ledger.permissions(run_id)) for run_id in ("early", "middle", "late")} == {
-        "early": ["x"], "middle": ["x"], "late": [],
-    }  # fmt: skip
-    [unfinished] = ledger.unfinished_runs("c")  # the others have ended with 0 and 1
-    assert (unfinished.run_id, unfinished.asks) == ("middle", {Ask.FRESH, Ask.FAILED})
-    [day] = ledger.days()
-    assert (day.confirmed_cents, day.reserved_cents, day.at_risk_cents) == (54, 0, 54)
-    [day] = ledger.days(is_play_money=True)
-    assert (day.confirmed_cents, day.reserved_cents, day.at_risk_cents) == (60, 0, 0)
-    numbers = [ledger.history(identity).latest.sequence for identity in ("late", "early", "middle")]
-    assert numbers == sorted(numbers)
-    ledger.close()
 
 
 def test_two_processes_that_open_a_new_ledger_at_once_both_can(tmp_path, at_once):
