@@ -60,6 +60,16 @@ class Refusal(StrEnum):
     NOTHING = "nothing"  # it proves nothing
 
 
+_OUTCOMES = {
+    Refusal.ROW: SubmitOutcome.REJECTED,
+    Refusal.KEY: SubmitOutcome.KEY_REFUSED,
+    Refusal.BALANCE: SubmitOutcome.NO_BALANCE,
+    Refusal.RATE: SubmitOutcome.THROTTLED,
+    Refusal.FIREWALL: SubmitOutcome.FIREWALL,
+    Refusal.NOTHING: SubmitOutcome.UNKNOWN,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class SubmitResult:
     """One submission's outcome, and what the answer says beside it."""
@@ -72,7 +82,7 @@ class SubmitResult:
     estimate: Any = None  # `estimatedTime` as it came
     message: str = ""  # the provider's own words, cleaned
     retry_after_s: float | None = None
-    moderated: bool = False
+    moderated: bool = False  # it speaks of content that is not allowed
     is_page: bool = False  # a web page said it, not the API
 
 
@@ -94,23 +104,13 @@ def classify_response(
             SubmitOutcome.ACCEPTED, status, prediction_id, price_cents, _shown(quote) if price_cents is None else "",
             data.get("estimatedTime"), message, retry_after_s,
         )  # fmt: skip
-    match refusal(status, error, retry_after_s):
-        case Refusal.ROW:
-            return SubmitResult(
-                SubmitOutcome.REJECTED, status, message=message, moderated=error.is_moderation, is_page=error.is_page
-            )
-        case Refusal.KEY:
-            return SubmitResult(SubmitOutcome.KEY_REFUSED, status, message=message)
-        case Refusal.BALANCE:
-            return SubmitResult(SubmitOutcome.NO_BALANCE, status, message=message)
-        case Refusal.RATE:
-            return SubmitResult(SubmitOutcome.THROTTLED, status, message=message, retry_after_s=retry_after_s)
-        case Refusal.FIREWALL:
-            return SubmitResult(SubmitOutcome.FIREWALL, status, message=message, is_page=True)
     if 300 <= status < 400 and headers.get("location"):
         target = excerpt(headers["location"].encode("utf-8", "replace"))
         message = f"a redirect to {target}, which is never followed"
-    return SubmitResult(SubmitOutcome.UNKNOWN, status, message=message)
+    return SubmitResult(
+        _OUTCOMES[refusal(status, error, retry_after_s)], status, message=message, retry_after_s=retry_after_s,
+        moderated=error.is_moderation, is_page=error.is_page,
+    )  # fmt: skip
 
 
 def refusal(status: int, error: ErrorBody, retry_after_s: float | None) -> Refusal:
