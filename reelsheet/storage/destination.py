@@ -13,7 +13,6 @@ complete and correct. All methods block (callers use threads) and may be called 
 StorageError; `probe` and `open_destination`, which run before any money is spent, raise ConfigurationError.
 """
 
-import hashlib
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -191,16 +190,12 @@ def _copy_bytes(
     """Through this machine, a part at a time; the size, and the sha256 where it is known, must agree."""
     upload = target.open_upload(key, "video/mp4", metadata)
     try:
-        digest, size_bytes = hashlib.sha256(), 0
-        for chunk in source.chunks(source_key):
-            digest.update(chunk)
-            size_bytes += len(chunk)
-            upload.part(chunk)
-        if size_bytes != original.size_bytes or (metadata.get("sha256") or digest.hexdigest()) != digest.hexdigest():
+        size_bytes, sha256 = measure(source.chunks(source_key), upload.part)
+        if size_bytes != original.size_bytes or (metadata.get("sha256") or sha256) != sha256:
             raise StorageError(
                 f"{source.uri(source_key)} does not hold what was stored there (its size or checksum differs), "
                 "so it is not copied; the clip is fetched from the provider again, if it still has it."
             )
-        return upload.complete(digest.hexdigest())
+        return upload.complete(sha256)
     finally:
         upload.abort()

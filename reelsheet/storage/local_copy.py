@@ -1,7 +1,6 @@
 """Copies of objects in a folder on this machine: only what is missing or differs, and nothing outside the folder."""
 
 import contextlib
-import hashlib
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -80,17 +79,17 @@ class LocalCopy:
     def _store(self, name: str, chunks: Iterable[bytes], expected: Content, shown: str) -> None:
         upload = self._folder.open_upload(name, "", {})
         self._uploads.add(upload)
+
+        def take(chunk: bytes) -> None:
+            upload.part(chunk)
+            if self._is_aborted:
+                raise StorageError("It was interrupted.")
+
         try:
-            digest, size_bytes = hashlib.sha256(), 0
-            for chunk in chunks:
-                digest.update(chunk)
-                size_bytes += len(chunk)
-                upload.part(chunk)
-                if self._is_aborted:
-                    raise StorageError("It was interrupted.")
-            if size_bytes != expected.size_bytes or digest.hexdigest() != (expected.sha256 or digest.hexdigest()):
+            size_bytes, sha256 = measure(chunks, take)
+            if (size_bytes, sha256) != (expected.size_bytes, expected.sha256 or sha256):
                 raise ObjectCorrupted(f"{shown} does not hold what was stored there (its size or checksum differs).")
-            upload.complete(digest.hexdigest())
+            upload.complete(sha256)
         finally:
             upload.abort()
             self._uploads.discard(upload)

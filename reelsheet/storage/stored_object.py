@@ -1,7 +1,7 @@
 """What all destinations share: stored objects, their content, keys and metadata."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -52,12 +52,13 @@ class Content(NamedTuple):
     sha256: str  # hex
 
 
-def measure(chunks: Iterable[bytes]) -> Content:
-    """The size and digest of all chunks together."""
+def measure(chunks: Iterable[bytes], take: Callable[[bytes], object] = lambda _chunk: None) -> Content:
+    """The size and digest of all chunks together; `take` gets each of them."""
     digest, size_bytes = hashlib.sha256(), 0
     for chunk in chunks:
         digest.update(chunk)
         size_bytes += len(chunk)
+        take(chunk)
     return Content(size_bytes, digest.hexdigest())
 
 
