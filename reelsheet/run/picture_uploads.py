@@ -20,7 +20,7 @@ from reelsheet.run.caps import Caps
 from reelsheet.run.context import RunContext
 from reelsheet.run.stop_control import StopControl
 from reelsheet.run.threads import Threads
-from reelsheet.storage.errors import ObjectExists, StorageError
+from reelsheet.storage.errors import StorageError
 
 log = logging.getLogger("reelsheet")
 
@@ -151,17 +151,5 @@ class PictureUploads:
     def _send(self, picture: PictureFile) -> None:
         folder = self._folders.setdefault(picture.folder, PictureFolder(Path(picture.folder)))
         content = folder.read(picture.path, picture.sha256)
-        destination, content_type = self._destination, CONTENT_TYPES[picture.ending]
-        proof = {"sha256": picture.sha256}  # large ones, which are sent in parts, get it at no other time
-        upload = destination.open_upload(picture.key, content_type, proof, new=destination.refuses_overwrite)
-        try:
-            upload.part(content)
-            upload.complete(picture.sha256)
-        except ObjectExists:
-            stored = destination.stat(picture.key)
-            if stored is None or not stored.holds(len(content), picture.sha256):  # not what it is named after
-                again = destination.open_upload(picture.key, content_type, proof)
-                again.part(content)
-                again.complete(picture.sha256)
-        finally:
-            upload.abort()
+        content_type = CONTENT_TYPES[picture.ending]
+        self._destination.write(picture.key, content, content_type, {"sha256": picture.sha256})

@@ -27,7 +27,7 @@ from reelsheet.run import picture_uploads, shards
 from reelsheet.run.resumption import resumed_preparation
 from reelsheet.run.start import start_run
 from reelsheet.storage.errors import StorageError
-from reelsheet.storage.s3_upload import S3Upload
+from reelsheet.storage.s3_destination import S3Destination
 from tests.faults.conftest import Bench, walk
 from tests.stand_in.faulty_sandbox import FaultySandbox
 
@@ -186,16 +186,16 @@ async def test_what_is_wrong_with_a_file_is_its_rows_alone(bench: Bench, shots: 
 async def test_an_upload_that_fails_costs_nothing_and_is_made_up_for(
     bench: Bench, shots: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
 ):
-    part = S3Upload.part
+    write = S3Destination.write
 
-    def refuse(self: S3Upload, *pieces: bytes) -> None:
-        if jpeg(20) in pieces:
+    def refuse(self: S3Destination, key: str, content: bytes, *about: Any) -> None:
+        if content == jpeg(20):
             raise StorageError("S3 refused s3:PutObject.")
-        part(self, *pieces)
+        write(self, key, content, *about)
 
     source = sheet(bench, "shots/cup.jpg", "shots/jug.jpg")
     with monkeypatch.context() as patch:
-        patch.setattr(S3Upload, "part", refuse)
+        patch.setattr(S3Destination, "write", refuse)
         first = await bench.deliver(source, destination=f"s3://{bucket}/c")
     assert (first.statuses(), first.codes()) == (["succeeded", "skipped"], ["", "storage"])
     assert "S3 refused s3:PutObject" in first.results[1].error
@@ -208,12 +208,16 @@ async def test_an_upload_that_fails_costs_nothing_and_is_made_up_for(
 async def test_five_uploads_that_fail_in_a_row_stop_the_run(
     bench: Bench, shots: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
 ):
-    def refuse(*_: object) -> None:
-        raise StorageError("S3 refused s3:PutObject.")
+    write = S3Destination.write
+
+    def refuse(self: S3Destination, key: str, *content: Any) -> None:
+        if key.startswith("inputs/"):
+            raise StorageError("S3 refused s3:PutObject.")
+        write(self, key, *content)
 
     for shade in range(40, 60):
         (shots / f"{shade}.jpg").write_bytes(jpeg(shade))
-    monkeypatch.setattr(S3Upload, "part", refuse)
+    monkeypatch.setattr(S3Destination, "write", refuse)
     done = await bench.deliver(sheet(bench, *[f"shots/{n}.jpg" for n in range(40, 60)]), destination=f"s3://{bucket}/c")
     assert set(done.codes()) == {"storage"}
     assert done.exit_code == 3
