@@ -36,6 +36,7 @@ from reelsheet.web.wide_reads import WideReads
 
 CONNECT_TIMEOUT_S: Final = 10.0
 IDLE_CONNECTIONS: Final = 10  # httpcore compares each of them with every other, twice a request
+MAX_REDIRECTS: Final = 5
 RATE_WINDOW_S: Final = 30.0  # over which the minimum rate is measured
 MIN_BYTES_PER_S: Final = 16_000
 _TRANSIENT: Final = frozenset({408, 425, 429})  # 4xx that may go away by themselves
@@ -119,7 +120,6 @@ async def open_url(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
-    max_redirects: int = 5,
     timeout_s: float | None = 60.0,
 ) -> AsyncIterator[httpx.Response]:
     """GET `url`, its body unread. Only 2xx is yielded; anything else raises FetchError.
@@ -127,7 +127,7 @@ async def open_url(
     Each redirect is judged like the first address; `timeout_s` is how long all of them may take until the last one's
     headers are there (None: the caller has a limit of its own).
     """
-    response = await _follow_redirects(client, url, headers or {}, max_redirects, timeout_s)
+    response = await _follow_redirects(client, url, headers or {}, timeout_s)
     try:
         if not response.is_success:
             raise await _status_error(response)
@@ -287,9 +287,6 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
                     raise
         raise httpcore.ConnectError("no address")
 
-    async def connect_unix_socket(self, *_args: object, **_options: object) -> httpcore.AsyncNetworkStream:
-        raise BlockedAddress("A socket of this machine is never opened.")
-
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
@@ -329,14 +326,14 @@ def _roots(*_cert_variables: str | None) -> ssl.SSLContext:
 
 
 async def _follow_redirects(
-    client: httpx.AsyncClient, url: str, headers: Mapping[str, str], max_redirects: int, timeout_s: float | None
+    client: httpx.AsyncClient, url: str, headers: Mapping[str, str], timeout_s: float | None
 ) -> httpx.Response:
     """The first response that is no redirect."""
     sent = {name: value for name, value in headers.items() if name.lower() not in _NEVER_SENT}
     target = _web_address(url)
     try:
         async with asyncio.timeout(timeout_s):
-            for _ in range(max_redirects + 1):
+            for _ in range(MAX_REDIRECTS + 1):
                 response = await _send(client, target, sent)
                 location = _location(response)
                 if location is None:
@@ -345,7 +342,7 @@ async def _follow_redirects(
                 target = _next_hop(response.url, location)
     except TimeoutError:
         raise FetchError(f"{_place(target)} did not answer within {timeout_s:,.4g} s.", Reason.TIMEOUT) from None
-    raise FetchError(f"{_place(url)} redirects more than {max_redirects} times.", Reason.REDIRECTS, permanent=True)
+    raise FetchError(f"{_place(url)} redirects more than {MAX_REDIRECTS} times.", Reason.REDIRECTS, permanent=True)
 
 
 async def _send(client: httpx.AsyncClient, target: httpx.URL, headers: Mapping[str, str]) -> httpx.Response:

@@ -432,12 +432,6 @@ async def test_a_name_server_that_hangs_is_a_timeout():
     assert caught.value.reason is Reason.TIMEOUT
 
 
-async def test_a_socket_of_this_machine_is_never_opened():
-    backend = guarded_http._GuardedBackend(allow_private=True, lookup=everywhere_loopback)
-    with pytest.raises(BlockedAddress):
-        await backend.connect_unix_socket("/run/docker.sock")
-
-
 async def test_every_connection_of_the_client_goes_through_the_guard():
     """The pool is put into httpx's transport from outside: this fails should httpx stop using it."""
     async with guarded_http.guarded_client(allow_private=False) as client:
