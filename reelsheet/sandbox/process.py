@@ -40,7 +40,9 @@ class SandboxProcess:
         self._configuration = configuration(**options, ends_with_stdin=True)
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: Any = None
-        self.addresses: dict[str, str] = {}
+        self.api = self.s3 = self.assets = ""  # addresses, once it runs
+        self.pictures = ""  # below it the sample pictures are served: `{pictures}/NAME.jpg`
+        self.key = self.bucket = ""
 
     def __enter__(self) -> Self:
         self.start()
@@ -50,31 +52,6 @@ class SandboxProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    @property
-    def api(self) -> str:
-        return self.addresses["api"]
-
-    @property
-    def s3(self) -> str:
-        return self.addresses["s3"]
-
-    @property
-    def assets(self) -> str:
-        return self.addresses["assets"]
-
-    @property
-    def key(self) -> str:
-        return self.addresses["key"]
-
-    @property
-    def bucket(self) -> str:
-        return self.addresses["bucket"]
-
-    @property
-    def pictures(self) -> str:
-        """Below it the sample pictures are served: `{pictures}/NAME.jpg`."""
-        return self.addresses["pictures"]
 
     @property
     def pid(self) -> int:
@@ -93,11 +70,13 @@ class SandboxProcess:
         )
         line = _first_line(self._process, START_S)
         try:
-            self.addresses = json.loads(line)
+            started = json.loads(line)
         except ValueError:
             error = self._last_error()
             self.close()
             raise ConfigurationError(f"The sandbox could not be started: {error}") from None
+        self.api, self.s3, self.assets = started["api"], started["s3"], started["assets"]
+        self.pictures, self.key, self.bucket = started["pictures"], started["key"], started["bucket"]
 
     def close(self) -> None:
         """End it; does nothing when it is over already."""

@@ -25,28 +25,29 @@ MODELS: Final = {
     "i2v-fast": "MiniMax Hailuo 2.3 Fast",  # a second one, so that clients can be tried with another
 }
 
-SUBMISSION: Final = {
-    "title": "GenerateInput",
-    "type": "object",
-    "required": ["image"],
-    "properties": {
-        "prompt": {"type": "string", "description": "A text prompt to guide motion, camera style, or lighting."},
-        "image": {
-            "type": "string",
-            "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://",
-            "description": "Public image URL of the scene or subject. Accepted: JPEG, PNG, GIF, WebP.",
+
+class Submission(BaseModel):
+    """What a generation is made from."""
+
+    model_config = ConfigDict(
+        strict=True,
+        json_schema_extra={
+            "example": {
+                "prompt": "A beautiful sunset over mountains with golden light",
+                "image": "https://example.com/your-image.jpg",
+                "enable_prompt_expansion": False,
+            }
         },
-        "enable_prompt_expansion": {
-            "type": "boolean",
-            "description": "Automatically optimizes the prompt; also activates the safety checker.",
-        },
-    },
-    "example": {
-        "prompt": "A beautiful sunset over mountains with golden light",
-        "image": "https://example.com/your-image.jpg",
-        "enable_prompt_expansion": False,
-    },
-}
+    )
+
+    prompt: str = Field("", description="A text prompt to guide motion, camera style, or lighting.")
+    image: str = Field(
+        pattern="^[Hh][Tt][Tt][Pp][Ss]?://",
+        description="Public image URL of the scene or subject. Accepted: JPEG, PNG, GIF, WebP.",
+    )
+    enable_prompt_expansion: bool = Field(
+        default=False, description="Automatically optimizes the prompt; also activates the safety checker."
+    )
 
 
 class Submitted(BaseModel):
@@ -185,7 +186,10 @@ def _stand_in(request: Request) -> StandIn:
     },
     openapi_extra={
         **KEY_IS_NEEDED,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": SUBMISSION}}},
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": Submission.model_json_schema()}},
+        },
     },
 )
 async def generate(
@@ -199,9 +203,13 @@ async def generate(
     if body is None:
         return problem(400, "invalid_body", "The body is no JSON object.")
     stand_in.predictions.count_post(body)
-    complaint = _complaint(model, body)
-    if complaint:
-        return complaint
+    if model not in MODELS:
+        return problem(404, "model_not_found", f"There is no model {model}.")
+    try:
+        Submission.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        return problem(400, f"invalid_{first['loc'][0]}", f"{first['loc'][0]}: {first['msg']}.")
     refusal = stand_in.predictions.refusal()
     if refusal:
         response = problem(429, "rate_limited", "Too many requests; try again later.")
@@ -337,19 +345,6 @@ def json_object(content: bytes) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return body if isinstance(body, dict) else None
-
-
-def _complaint(model: str, body: dict[str, Any]) -> Response | None:
-    if model not in MODELS:
-        return problem(404, "model_not_found", f"There is no model {model}.")
-    image = body.get("image")
-    if not isinstance(image, str) or not image.lower().startswith(("http://", "https://")):
-        return problem(400, "invalid_image", "image must be a public image URL.")
-    if not isinstance(body.get("prompt", ""), str):
-        return problem(400, "invalid_prompt", "prompt must be text.")
-    if not isinstance(body.get("enable_prompt_expansion", False), bool):
-        return problem(400, "invalid_enable_prompt_expansion", "enable_prompt_expansion must be true or false.")
-    return None
 
 
 def _in_range(request: Request, content: bytes, tag: str) -> Response:
