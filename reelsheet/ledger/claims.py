@@ -177,23 +177,15 @@ class Claims:
 
     def record_completed(self, attempt: Attempt, completed_at: float | None) -> Attempt:
         """The provider has the clip. `completed_at` None: now."""
-        return self._db.committed(self._conclude, attempt, State.COMPLETED, None, None, completed_at)
+        return self._db.committed(
+            self._settle, attempt, State.COMPLETED, completed_at=completed_at, error_code=None, error=None
+        )
 
     def record_failed(self, attempt: Attempt, error_code: str, error: str, completed_at: float | None) -> Attempt:
         """The provider's verdict; what it quoted stays confirmed. `completed_at` None: now."""
-        return self._db.committed(self._conclude, attempt, State.FAILED, error_code, error, completed_at)
-
-    def _conclude(
-        self,
-        connection: Connection,
-        attempt: Attempt,
-        state: State,
-        error_code: str | None,
-        error: str | None,
-        completed_at: float | None,
-    ) -> Attempt:
-        moment = completed_at or self._db.now(connection)
-        return self._settle(connection, attempt, state, completed_at=moment, error_code=error_code, error=error)
+        return self._db.committed(
+            self._settle, attempt, State.FAILED, completed_at=completed_at, error_code=error_code, error=error
+        )
 
     def _settle(self, connection: Connection, attempt: Attempt, state: State, /, **values: Any) -> Attempt:
         current = attempts.current(connection, attempt.id)
@@ -201,6 +193,8 @@ class Claims:
             return current  # a better answer came in the meantime, or another claim stands there now
         if state == State.REFUSED and current.state == State.CLAIMED and current.owner != attempt.owner:
             return current
+        if state in PAID:
+            values["completed_at"] = values["completed_at"] or self._db.now(connection)
         return attempts.move(connection, current, state, **values)
 
     def record_deliveries(self, attempt: Attempt, deliveries: Sequence[Delivery]) -> None:

@@ -196,21 +196,14 @@ def _keep_sheet(connection: Connection, run_id: str, sheet: Sheet | None) -> Non
 
 
 def _unpacked(content: bytes) -> Sheet:
-    stored = json.loads(zlib.decompress(content))
-    problems, warnings = (
-        {int(position): tuple(texts) for position, texts in stored.get(name, {}).items()}
-        for name in ("problems", "warnings")
-    )
-    left_out = {int(position): code for position, code in stored.get("left_out", {}).items()}
-    wanted = stored.get("wanted")
-    return Sheet(
-        tuple(stored["lines"]), tuple(stored["names"]), tuple(stored["identities"]), problems, warnings, left_out,
-        None if wanted is None else tuple(wanted),
-        {int(position): prompt for position, prompt in stored.get("prompts", {}).items()},
-        {int(position): fields for position, fields in stored.get("pictures", {}).items()},
-        {int(position): code for position, code in stored.get("problem_codes", {}).items()},
-        stored.get("title", ""),
-    )  # fmt: skip
+    return Sheet(**{name: _frozen(value) for name, value in json.loads(zlib.decompress(content)).items()})
+
+
+def _frozen(value: Any) -> Any:
+    """As it was packed: JSON has no tuples, and no numbers as keys."""
+    if isinstance(value, dict):
+        return {int(position): _frozen(inner) for position, inner in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _write_notes(connection: Connection, run_id: str, notes: Sequence[Note]) -> None:
