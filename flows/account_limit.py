@@ -26,16 +26,6 @@ LONGEST_WAIT_S = 2.0
 LOCKED = 423
 
 
-class Place:
-    """One prediction's place under the limit; `give_back` may be called once."""
-
-    def __init__(self, limit: "AccountLimit", lease: UUID | None = None) -> None:
-        self._limit, self._lease = limit, lease
-
-    async def give_back(self) -> None:
-        await self._limit.release(self._lease)
-
-
 class AccountLimit:
     """`take` waits for a place. One per process; leases are renewed together."""
 
@@ -59,8 +49,8 @@ class AccountLimit:
             finally:
                 await limit.close()
 
-    async def take(self, stops: StopControl) -> Place:
-        """Wait for a place, no longer than the run submits."""
+    async def take(self, stops: StopControl) -> UUID | None:
+        """Wait for a place, no longer than the run submits. Its lease, for `release`; None where nothing limits."""
         while self._client is not None and not stops.is_stopping:
             try:
                 answer = await self._client.increment_concurrency_slots_with_lease(
@@ -78,8 +68,8 @@ class AccountLimit:
             self._leases.add(lease)
             if self._renewing is None:
                 self._renewing = asyncio.create_task(self._renew(self._client))
-            return Place(self, lease)
-        return Place(self)
+            return lease
+        return None
 
     async def release(self, lease: UUID | None) -> None:
         if lease in self._leases and lease is not None and self._client is not None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from prefect.exceptions import Pause
@@ -32,11 +33,11 @@ async def process_rows(
                 rows.create_task(_continue(run, group, paid_places))
         for group in groups:
             if group.step is Step.SUBMIT and await run.uploads.ready(group):
-                place = await limit.take(run.stops)
+                lease = await limit.take(run.stops)
                 if not await run.admit(group):
-                    await place.give_back()
+                    await limit.release(lease)
                     break
-                rows.create_task(_submit(run, group, place.give_back))
+                rows.create_task(_submit(run, group, partial(limit.release, lease)))
         on_all_admitted()
 
 
