@@ -28,17 +28,9 @@ COMPLETED: Final = frozenset(
 # completed only if there is an output
 WITH_OUTPUTS: Final = frozenset({"ready", "available", "ok", "processed", "finalized"})
 MODERATED: Final = frozenset(
-    {
-        "nsfw",
-        "moderated",
-        "blocked",
-        "content_moderated",
-        "request_moderated",
-        "content_filtered",
-        "content_blocked",
-        "flagged",
-    }
-)
+    {"nsfw", "moderated", "blocked", "flagged", "content_moderated", "request_moderated", "content_filtered",
+     "content_blocked"}
+)  # fmt: skip
 FAILED: Final = MODERATED | {
     "failed", "fail", "failure", "error", "errored", "cancelled", "canceled", "cancel", "rejected", "expired",
     "timeout", "timed_out", "aborted", "unsuccessful", "terminated", "killed", "denied", "refused",
