@@ -123,15 +123,21 @@ class LedgerSession:
 
     async def write_deferred(self, identity: str) -> Attempt | None:
         """Write what was deferred for one identity; None where nothing was. Raises LedgerError."""
-        return await self._flush(identity) if identity in self._deferred else None
+        write = self._deferred.get(identity)
+        if write is None:
+            return None
+        attempt = await self.call(write)
+        if self._deferred.get(identity) is write:  # else another flush was faster
+            del self._deferred[identity]
+            self.unrecorded_ids.pop(identity, None)
+        return attempt
 
     async def record_verdict(
         self, record: Callable[..., Attempt], attempt: Attempt, *arguments: Any, to: State
     ) -> Attempt:
         """Write a verdict down. It is not lost where the ledger is down, for the provider can be asked again."""
         try:
-            if attempt.identity in self._deferred:
-                attempt = await self._flush(attempt.identity)
+            attempt = await self.write_deferred(attempt.identity) or attempt
             return await self.call(record, attempt, *arguments)
         except LedgerError as error:
             self.fail(error)
@@ -176,14 +182,6 @@ class LedgerSession:
 
     def close(self) -> None:
         self._threads.close()
-
-    async def _flush(self, identity: str) -> Attempt:
-        write = self._deferred[identity]
-        attempt = await self.call(write)
-        if self._deferred.get(identity) is write:  # else another flush was faster
-            del self._deferred[identity]
-            self.unrecorded_ids.pop(identity, None)
-        return attempt
 
 
 async def while_away(step: Callable[[], Awaitable[T]]) -> T:
