@@ -249,9 +249,8 @@ class _BodyTimer:
             return
         rate = self._bytes / self._waited_s
         if rate < self._min_bytes_per_s:
-            raise FetchError(
-                f"{_place(self._url)} sends only {rate:,.0f} bytes a second, too slow to wait for.", Reason.TOO_SLOW
-            )
+            slow = f"{_place(self._url)} sends only {rate:,.0f} bytes a second, too slow to wait for."
+            raise FetchError(slow, Reason.TOO_SLOW)
         self._waited_s, self._bytes = 0.0, 0
 
 
@@ -376,11 +375,14 @@ def _next_hop(here: httpx.URL, location: str) -> httpx.URL:
 def _web_address(url: str) -> httpx.URL:
     """`url` if it is one that may be asked for at all; its host is judged when it is connected to."""
     try:
-        parts = urlsplit(url)
-        target = httpx.URL(url)
+        parts, target = urlsplit(url), httpx.URL(url)
     except (ValueError, httpx.InvalidURL) as error:  # an IPv4 address in octal lands here as well
         raise _blocked(f"{_place(url)} is no address that can be opened.") from error
-    if target.scheme not in {"http", "https"} or not target.host:
+    try:
+        host = target.host
+    except ValueError as error:  # "xn--…" that httpx does not take, as of emoji; others may
+        raise FetchError(f"{_place(url)} has a host name that reelsheet cannot open.", Reason.DNS) from error
+    if target.scheme not in {"http", "https"} or not host:
         raise _blocked(f"{_place(url)} is no web address; only http:// and https:// are opened.")
     if target.userinfo or parts.username or parts.password:
         raise _blocked(f"{_place(url)} carries a user name or password; use a link without one.")
@@ -391,9 +393,8 @@ def _check_encoding(response: httpx.Response) -> None:
     labels = {label.strip().lower() for label in response.headers.get("content-encoding", "").split(",")}
     if not labels <= _UNENCODED:
         encoding = clean(", ".join(sorted(labels)), limit=40)
-        raise FetchError(
-            f"{_place(response.url)} sends its content compressed ({encoding}), though asked not to.", Reason.ENCODED
-        )
+        packed = f"{_place(response.url)} sends its content compressed ({encoding}), though asked not to."
+        raise FetchError(packed, Reason.ENCODED)
 
 
 async def _status_error(response: httpx.Response) -> FetchError:

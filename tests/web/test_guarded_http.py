@@ -243,6 +243,14 @@ async def test_what_is_no_web_address_is_never_opened(client, url):
     assert (await refused(client, url, Reason.BLOCKED)).permanent
 
 
+@pytest.mark.parametrize("host", ["xn--", "xn--a.test", "XN--0.test", "xn--ls8h.test", "xn--n3h.test"])
+async def test_a_host_name_that_only_others_can_open_is_an_error_like_any_other(server, client, host):
+    """Of emoji, for example: the provider may open it, so the picture is not refused for it."""
+    assert not (await refused(client, server.url("/a", host), Reason.DNS)).permanent
+    server.scripts["/a"] = redirect(f"http://{host}/b")
+    await refused(client, server.url("/a"), Reason.DNS)
+
+
 @pytest.mark.parametrize(
     ("status", "permanent"),
     [
