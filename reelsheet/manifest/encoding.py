@@ -210,8 +210,7 @@ def _codec(encoding: str) -> str:
 
 def _decoded_as(content: bytes, name: str, encoding: str) -> str:
     try:
-        codec = _codec(encoding)
-        return content.decode(codec)
+        return content.decode(_codec(encoding.replace("\0", "?")))
     except LookupError:
         known = ", ".join(NAMES)
         raise UsageError(

@@ -363,7 +363,7 @@ def _chosen(tabs: tuple[Tab, ...], name: str, sheet: str | None) -> Tab:
     for tab in tabs:
         if tab.name.strip().casefold() == loosely:
             return tab
-    if loosely.isdecimal() and 1 <= int(loosely) <= len(tabs):
+    if loosely.isdecimal() and len(loosely) < 10 and 1 <= int(loosely) <= len(tabs):
         return tabs[int(loosely) - 1]
     there = ", ".join(f"'{clean(tab.name)}'" for tab in tabs[:30])
     raise ManifestError(f"{name} has no sheet '{clean(sheet)}'; it has {there}.")

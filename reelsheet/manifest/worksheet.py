@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 from xml.parsers import expat
 
 from reelsheet.manifest.number_formats import NumberFormats
@@ -36,6 +36,14 @@ class Oddity(StrEnum):
 
 class SpreadsheetError(Exception):
     """The archive is damaged or oversized; a clause that ends a sentence."""
+
+
+class Formula(NamedTuple):
+    """What a formula says of a picture: see `link_of` and `link_source_of`."""
+
+    link: str = ""
+    source: str = ""
+    is_picture: bool = False  # one of WPS, in the cell
 
 
 class _TextReader:
@@ -144,7 +152,7 @@ class SheetReader(_TextReader):
         self.hyperlinks: list[tuple[str, str, str]] = []  # reference, relation, location
         self._strings, self._styles = strings, styles
         self._columns: dict[str, int] = {}
-        self._shared_formulas: dict[str, str] = {}
+        self._shared_formulas: dict[str, Formula] = {}
         self._row = self._column = 0
         self._is_hidden = False
         self._cells: dict[int, str] = {}
@@ -225,15 +233,18 @@ class SheetReader(_TextReader):
 
     def _end_odd_cell(self, place: Place, text: str) -> str:
         """The text of a cell that holds a formula or an error; what is to be known of it is noted."""
-        if self._shared and self._formula:
-            self._shared_formulas[self._shared] = self._formula
-        formula = self._formula or self._shared_formulas.get(self._shared, "")  # it may have been dragged down
-        if link := link_of(formula):
-            self.formula_links[place] = link
-            return text or link
-        if source := link_source_of(formula):
-            self.link_sources[place] = source
-        if PICTURE_FORMULA.match(formula) or (self._has_metadata and text == "#VALUE!"):
+        if self._formula:
+            formula = _read_formula(self._formula)
+            if self._shared:
+                self._shared_formulas[self._shared] = formula
+        else:  # it may have been dragged down
+            formula = self._shared_formulas.get(self._shared, Formula())
+        if formula.link:
+            self.formula_links[place] = formula.link
+            return text or formula.link
+        if formula.source:
+            self.link_sources[place] = formula.source
+        if formula.is_picture or (self._has_metadata and text == "#VALUE!"):
             self.odd[place] = Oddity.PICTURE
         elif self._kind == "e" and text:
             self.odd[place] = Oddity.FAILED
@@ -273,6 +284,10 @@ class SheetReader(_TextReader):
         elif kind == "d":
             return value.removesuffix("T00:00:00")
         return _unescaped(value)  # also a formula's text, or an error such as #REF!
+
+
+def _read_formula(text: str) -> Formula:
+    return Formula(link_of(text), link_source_of(text), PICTURE_FORMULA.match(text) is not None)
 
 
 def link_of(formula: str) -> str:

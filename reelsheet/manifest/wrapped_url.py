@@ -57,12 +57,12 @@ def _in_json(text: str) -> list[str]:
     except (ValueError, RecursionError):
         return []
     found: list[str] = []
-    while left:
-        value = left.pop(0)
+    while left:  # the next one is the last
+        value = left.pop()
         if isinstance(value, str) and is_address(value):
             found.append(value)
         elif isinstance(value, list | dict):
-            left[:0] = value.values() if isinstance(value, dict) else value
+            left.extend(reversed(value.values() if isinstance(value, dict) else value))
     return found
 
 

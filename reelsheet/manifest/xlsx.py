@@ -10,8 +10,8 @@ import posixpath
 import re
 import zipfile
 import zlib
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +19,6 @@ from xml.parsers import expat
 
 from reelsheet.manifest.number_formats import NumberFormats
 from reelsheet.manifest.worksheet import (
-    LAST_ROW,
     WIDEST,
     DrawingReader,
     Oddity,
@@ -32,8 +31,8 @@ from reelsheet.manifest.worksheet import (
     prefixed,
 )  # fmt: skip
 
-_XML_LIMIT: Final = 512 * 1024 * 1024  # bytes of one unpacked part
-_STRINGS_LIMIT: Final = 256 * 1024 * 1024
+_XML_LIMIT: Final = 512 * 1024 * 1024  # bytes that are unpacked in all
+_TEXT_LIMIT: Final = 256 * 1024 * 1024  # characters of a sheet's cells, which may share a text
 _LINK_LIMIT: Final = 2_000_000
 _CHUNK: Final = 1 << 20
 
@@ -91,6 +90,7 @@ class Workbook:
     @_explained()
     def __init__(self, content: bytes) -> None:
         self._archive = zipfile.ZipFile(io.BytesIO(content))
+        self._unpacked_bytes = 0
         self._parts = {item.filename.replace("\\", "/").lower(): item for item in self._archive.infolist()}
         documents = (relation.target for relation in self._relations("").values() if relation.kind == "officeDocument")
         main = next(documents, "xl/workbook.xml")
@@ -117,7 +117,7 @@ class Workbook:
         if self._contents is None:
             self._contents = self._shared_strings(), NumberFormats(self._formats(), epoch_1904=self._epoch_1904)
         reader = SheetReader(*self._contents)
-        for chunk in self._chunks(tab.part, _XML_LIMIT):
+        for chunk in self._chunks(tab.part):
             reader.feed(chunk)
             if rows is not None and len(reader.rows) >= rows:
                 break
@@ -125,20 +125,14 @@ class Workbook:
             reader.close()
         links = dict(reader.formula_links)
         relations = self._relations(tab.part) if reader.hyperlinks or reader.drawings else {}
-        for reference, relation_id, location in reader.hyperlinks:
-            relation = relations.get(relation_id)
-            if relation is not None and relation.is_external and relation.target:
-                target = relation.target
-                address = f"{target}#{location}" if location and "#" not in target else target
-                for place in _places(reference):
-                    links.setdefault(place, address)
-                    if len(links) > _LINK_LIMIT:
-                        raise SpreadsheetError("it has more links than can be read")
+        _add_links(links, reader, relations)
         odd = reader.odd
         for relation_id in reader.drawings:
             for place in self._pictures(relations.get(relation_id)):
                 odd.setdefault(place, Oddity.COVERED)
         _fill_merged(reader.rows, reader.merges, (links, reader.link_sources, odd))
+        if sum(sum(map(len, cells)) for _, cells in reader.rows) + sum(map(len, links.values())) > _TEXT_LIMIT:
+            raise SpreadsheetError("it has more text than can be read")
         return Grid(reader.rows, links, reader.link_sources, odd, reader.hidden)
 
     def _pictures(self, drawing: "_Relation | None") -> set[Place]:
@@ -146,17 +140,17 @@ class Workbook:
         if drawing is None or drawing.target not in self._parts:
             return set()
         reader = DrawingReader()
-        self._feed(reader, drawing.target, _XML_LIMIT)
+        self._feed(reader, drawing.target)
         return reader.places
 
     def _shared_strings(self) -> list[str]:
         reader = StringsReader()
         if self._strings_part in self._parts:
-            self._feed(reader, self._strings_part, _STRINGS_LIMIT)
+            self._feed(reader, self._strings_part)
         return reader.strings
 
-    def _feed(self, reader: StringsReader | DrawingReader, part: str, limit: int) -> None:
-        for chunk in self._chunks(part, limit):
+    def _feed(self, reader: StringsReader | DrawingReader, part: str) -> None:
+        for chunk in self._chunks(part):
             reader.feed(chunk)
         reader.close()
 
@@ -197,21 +191,41 @@ class Workbook:
         seen: list[tuple[str, dict[str, str]]] = []
         parser = new_parser()
         parser.StartElementHandler = lambda name, attributes: seen.append((name.rpartition(":")[2], attributes))
-        for chunk in self._chunks(part, _XML_LIMIT):
+        for chunk in self._chunks(part):
             parser.Parse(chunk, False)
             yield from seen
             seen.clear()
         parser.Parse(b"", True)
 
-    def _chunks(self, part: str, limit: int) -> Iterator[bytes]:
+    def _chunks(self, part: str) -> Iterator[bytes]:
         item = self._parts.get(part.lower())
         if item is None:
             raise SpreadsheetError(f"its part {part!r} is missing")
-        if item.file_size > limit:
-            raise SpreadsheetError(f"it unpacks to more than {limit >> 20} MB")
+        too_large = SpreadsheetError(f"it unpacks to more than {_XML_LIMIT >> 20} MB")
+        if item.file_size > _XML_LIMIT:
+            raise too_large
         with self._archive.open(item) as stream:
             while chunk := stream.read(_CHUNK):
+                self._unpacked_bytes += len(chunk)
+                if self._unpacked_bytes > _XML_LIMIT:  # parts may be named, and read, many times
+                    raise too_large
                 yield chunk
+
+
+def _add_links(links: dict[Place, str], reader: SheetReader, relations: Mapping[str, _Relation]) -> None:
+    """The hyperlinks of a sheet's cells; what a formula says of a cell stays."""
+    numbers, width = [number for number, _ in reader.rows], max((len(cells) for _, cells in reader.rows), default=0)
+    linked = 0
+    for reference, relation_id, location in reader.hyperlinks:
+        relation = relations.get(relation_id)
+        if relation is not None and relation.is_external and relation.target:
+            target = relation.target
+            address = f"{target}#{location}" if location and "#" not in target else target
+            for place in _places(reference, numbers, width):
+                links.setdefault(place, address)
+                linked += 1
+                if linked > _LINK_LIMIT:
+                    raise SpreadsheetError("it has more links than can be read")
 
 
 def _fill_merged(rows: list[tuple[int, list[str]]], merges: Sequence[str], notes: Sequence[dict[Place, Any]]) -> None:
@@ -241,12 +255,13 @@ def _fill_merged(rows: list[tuple[int, list[str]]], merges: Sequence[str], notes
                     noted[row, column] = noted[top, column]
 
 
-def _places(reference: str) -> Iterator[Place]:
-    """A1 or A1:B9 → every (row, column) in it."""
+def _places(reference: str, numbers: Sequence[int], width: int) -> Iterator[Place]:
+    """A1 or A1:B9 → every (row, column) in it, of rows with these numbers and, beside its own, so many columns."""
     match = _REFERENCE.fullmatch(reference)
     if match is None:
         return
     left, top, right, bottom = match.groups()
-    for row in range(int(top), min(int(bottom or top), LAST_ROW) + 1):
-        for column in range(column_number(left), column_number(right or left) + 1):
+    first = column_number(left)
+    for row in numbers[bisect_left(numbers, int(top)) : bisect_right(numbers, int(bottom or top))]:
+        for column in range(first, min(column_number(right or left) + 1, max(first + 1, width))):
             yield row, column

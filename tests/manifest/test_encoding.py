@@ -190,7 +190,7 @@ def test_the_encoding_that_is_named_is_used_without_a_warning(name, encoding):
 def test_an_encoding_that_does_not_exist_or_does_not_fit_is_refused():
     with pytest.raises(UsageError, match="no encoding 'klingon' for --encoding; use utf-8 or one of cp1252"):
         prompts(saved(["x"], "cp1252"), encoding="klingon")
-    for name in ("base64", "rot13", "hex"):
+    for name in ("base64", "rot13", "hex", "kling\0n", "", "../x"):
         with pytest.raises(UsageError, match="no encoding"):
             prompts(saved(["x"], "cp1252"), encoding=name)
     with pytest.raises(ManifestError, match=r"is not utf-8 text \(see its line 3\)"):

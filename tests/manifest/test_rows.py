@@ -412,6 +412,8 @@ def test_the_first_sheet_is_read_and_the_others_are_mentioned():
 def test_a_sheet_that_is_not_there_is_told_which_are():
     book = sheet_of(["image"], [CUP])
     book.create_sheet("Summer")
+    with pytest.raises(ManifestError, match="no sheet '9"):
+        read(xlsx(book), sheet="9" * 5000)  # more digits than Python reads
     with pytest.raises(ManifestError, match="no sheet 'Winter'; it has 'Sheet', 'Summer'"):
         read(xlsx(book), sheet="Winter")
 

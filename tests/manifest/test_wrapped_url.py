@@ -125,6 +125,12 @@ def test_a_cell_full_of_blanks_or_escapes_is_read_at_once(cell):
 
 
 @pytest.mark.timeout(10)
+def test_a_long_list_in_a_cell_is_read_at_once():
+    """Hours, where each element moves all those behind it."""
+    assert unwrapped(f"[{'1,' * 250_000}1]") == []
+
+
+@pytest.mark.timeout(10)
 def test_a_prompt_full_of_line_ends_is_read_at_once(tmp_path):
     sheet = tmp_path / "sheet.csv"
     sheet.write_text(f'image,prompt\n{A},"a{chr(10) * 100_000}x"\n', encoding="utf-8")

@@ -112,7 +112,8 @@ def test_blank_rows_and_columns_are_left_out_and_rows_keep_their_numbers():
 
 def test_hyperlinks_are_found_with_their_fragments_and_ranges():
     sheet = (
-        '<sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>one</t></is></c></row></sheetData><hyperlinks>'
+        '<sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>one</t></is></c></row>'
+        '<row r="2"><c r="B2"><v>1</v></c></row><row r="3"><c r="A3"><v>1</v></c></row></sheetData><hyperlinks>'
         '<hyperlink ref="A1" r:id="r1" location="page=2"/><hyperlink ref="A2:B3" r:id="r2"/>'
         '<hyperlink ref="A4" location="Sheet2!A1"/><hyperlink ref="A5" r:id="nowhere"/></hyperlinks>'
     )
@@ -362,9 +363,67 @@ def test_too_many_cells_and_links_are_refused(monkeypatch):
     with pytest.raises(SpreadsheetError, match="more cells"):
         grid(by_hand('<sheetData><row><c r="BZ1"><v>1</v></c></row><row><c r="BZ2"><v>1</v></c></row></sheetData>'))
     monkeypatch.setattr(xlsx, "_LINK_LIMIT", 100)
-    relations = f'<Relationship Id="r1" Type="{RELATIONS}/hyperlink" Target="https://a.example" TargetMode="External"/>'
     with pytest.raises(SpreadsheetError, match="more links"):
-        grid(by_hand('<hyperlinks><hyperlink ref="A1:XFD1048576" r:id="r1"/></hyperlinks>', relations=relations))
+        grid(linked('<hyperlink ref="A1:XFD1048576" r:id="r1"/>' * 21, rows=5))  # the same five cells, again and again
+
+
+def linked(links: str, *, rows: int) -> bytes:
+    """A workbook of so many rows with one cell each, and links to one address."""
+    relations = f'<Relationship Id="r1" Type="{RELATIONS}/hyperlink" Target="https://a.example" TargetMode="External"/>'
+    cells = "".join(f'<row r="{row}"><c r="A{row}"><v>1</v></c></row>' for row in range(1, rows + 1))
+    return by_hand(f"<sheetData>{cells}</sheetData><hyperlinks>{links}</hyperlinks>", relations=relations)
+
+
+def test_a_link_over_a_whole_column_costs_only_the_rows_that_are_there():
+    found = grid(linked('<hyperlink ref="A1:XFD1048576" r:id="r1"/>', rows=3))
+    assert found.links == {(row, 0): "https://a.example" for row in (1, 2, 3)}
+
+
+def test_a_long_formula_that_is_dragged_down_is_read_once(monkeypatch):
+    read = []
+    monkeypatch.setattr(worksheet, "link_of", lambda text: read.append(text) or "")
+    rows = "".join(f'<row r="{row}"><c r="A{row}"><f t="shared" si="0"/><v>1</v></c></row>' for row in range(2, 30))
+    first_row = '<row r="1"><c r="A1"><f t="shared" si="0">SUM(B1)</f><v>1</v></c></row>'
+    assert len(grid(by_hand(f"<sheetData>{first_row}{rows}</sheetData>")).rows) == 29
+    assert set(read) == {"SUM(B1)"}
+    assert len(read) < 3
+
+
+@pytest.mark.parametrize("way", ["shared text", "dragged link", "link to cells", "merged cell"])
+def test_one_long_text_in_endlessly_many_cells_is_refused(monkeypatch, way):
+    monkeypatch.setattr(xlsx, "_TEXT_LIMIT", 10_000)
+    text, rows = "https://a.example/" + "x" * 1000, range(2, 20)
+    cells = dict.fromkeys(rows, "<v>1</v>")
+    strings = relations = behind = ""
+    match way:
+        case "shared text":
+            strings = f"<si><t>{text}</t></si>"
+            body = "".join(f'<row r="{row}"><c r="A{row}" t="s"><v>0</v></c></row>' for row in rows)
+        case "dragged link":
+            cells = dict.fromkeys(rows, '<f t="shared" si="0"/>')
+            cells[2] = f'<f t="shared" si="0">HYPERLINK("{text}","x")</f>'
+            body = "".join(f'<row r="{row}"><c r="A{row}">{cell}</c></row>' for row, cell in cells.items())
+        case "link to cells":
+            body = "".join(f'<row r="{row}"><c r="A{row}"><v>1</v></c></row>' for row in rows)
+            behind = '<hyperlinks><hyperlink ref="A2:A20" r:id="r1"/></hyperlinks>'
+            relations = f'<Relationship Id="r1" Type="x/hyperlink" Target="{text}" TargetMode="External"/>'
+        case _:
+            body = "".join(f'<row r="{row}"><c r="B{row}"><v>1</v></c></row>' for row in rows)
+            body = body.replace('<c r="B2">', f'<c r="A2" t="str"><v>{text}</v></c><c r="B2">')
+            behind = '<mergeCells><mergeCell ref="A2:A20"/></mergeCells>'
+    head = '<row r="1"><c r="A1" t="str"><v>image</v></c></row>'
+    content = by_hand(f"<sheetData>{head}{body}</sheetData>{behind}", strings=strings, relations=relations)
+    assert len(content) < 5_000
+    with pytest.raises(SpreadsheetError, match="more text"):
+        grid(content)
+
+
+def test_parts_that_are_read_again_and_again_count_each_time(monkeypatch):
+    monkeypatch.setattr(xlsx, "_XML_LIMIT", 30_000)
+    book = Workbook(by_hand(" " * 10_000))
+    book.grid(book.tabs[0])
+    with pytest.raises(SpreadsheetError, match="unpacks to more than"):
+        [book.grid(book.tabs[0]) for _ in range(3)]
 
 
 def test_a_missing_part_is_named():
