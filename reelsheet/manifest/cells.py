@@ -75,7 +75,7 @@ class CellReader:
         is_bare = image_url.is_address(text) and not image_url.validation_error(several[0], allow_private=True)
         if not is_bare and (inside := wrapped_url.unwrapped(text)) and inside != several:
             self.warnings.append(f"{label}: the address was taken out of '{clean(text, limit=60)}'.")
-            several = inside
+            several = [one for address in inside for one in image_url.split_addresses(address)]
         if len(several) > 1:
             self.warnings.append(f"{label} holds {len(several)} addresses (several URLs); only the first is used.")
         address = wrapped_url.unescaped(several[0])

@@ -72,7 +72,13 @@ def test_the_picture_comes_before_its_link():
     assert row(f"[![cup]({A})](https://shop.example/7)").image == A
 
 
-@pytest.mark.parametrize("cell", [f"a.jpg ({A}),b.jpg ({B})", f'["{A}", "{B}"]', f"![]({A}) ![]({B})", f"<{A}>\n<{B}>"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *(f"a.jpg ({A}),b.jpg ({B})", f'["{A}", "{B}"]', f"![]({A}) ![]({B})", f"<{A}>\n<{B}>"),
+        *(f"[{A},{B}]", f"({A};{B})", f'["{A},{B}"]', f'<img src="{A}|{B}">'),
+    ],
+)
 def test_of_several_wrapped_addresses_the_first_is_used_and_both_are_told(cell):
     found = row(cell)
     assert found.image == A
