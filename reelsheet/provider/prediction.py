@@ -7,7 +7,7 @@ prediction's own id.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from reelsheet.outcomes import ErrorCode
 from reelsheet.provider.classification import ID_NAMES
-from reelsheet.provider.error_body import MODERATION, excerpt, read_error
+from reelsheet.provider.error_body import MODERATION, excerpt, read_error, whole_number
 from reelsheet.redaction import clean
 
 OUTPUTS_LIMIT: Final = 16
@@ -48,7 +48,7 @@ _ADDRESSES: Final = (
     "signed_url", "signedUrl", "file_url", "fileUrl", "file", "mp4",
 )  # fmt: skip
 _WEB: Final = re.compile(r"\s*https?://", re.IGNORECASE)
-_PREFIX: Final = re.compile(r"(?:(?:status|state|job|task|prediction)_)+")  # as enumerations write it
+_PREFIX: Final = re.compile(r"(?:(?:status|state|job|task|prediction|video|generation)_)+")  # as enumerations write it
 _FILM: Final = re.compile(r"\.(?:mp4|mov|m4v|webm)$", re.IGNORECASE)
 _STILL: Final = re.compile(r"\.(?:jpe?g|png|gif|webp|avif)$", re.IGNORECASE)
 
@@ -88,7 +88,7 @@ class PollResult:
 def read_prediction(prediction_id: str, body: bytes, link: Link) -> PollResult:
     """The body of a 200."""
     try:
-        data = json.loads(body)
+        data = json.loads(body, parse_int=whole_number)
     except (ValueError, RecursionError):
         return PollResult(Phase.BLIP, "an answer that is no JSON")
     if not isinstance(data, dict):
@@ -162,7 +162,8 @@ def _envelope_of(data: dict[str, Any], levels: list[Mapping[str, Any]]) -> str:
 
 
 def _word(status: str) -> str:
-    return _PREFIX.sub("", re.sub(r"[\s-]+", "_", status.casefold().strip(" \t\r\n.!")), count=1)
+    words = re.sub(r"[\s-]+|(?<=[a-z])(?=[A-Z])", "_", status.strip(" \t\r\n.!"))
+    return _PREFIX.sub("", words.casefold(), count=1)
 
 
 def _phase(status: str, links: list[str]) -> Phase | None:
@@ -180,8 +181,35 @@ def _outputs(levels: list[Mapping[str, Any]], link: Link) -> tuple[str, list[str
             texts = [text for text in _addresses(level.get(name)) if name == "outputs" or _WEB.match(text)]
             if links := [address for text in texts if (address := link(text))]:
                 has_objects = not (isinstance(level[name], list) and all(isinstance(one, str) for one in level[name]))
-                return f"{name} (in another form)" if name == "outputs" and has_objects else name, _films(links)
-    return "", []
+                return _named(name, is_odd=has_objects), _films(links)
+    return _only_film(levels, link)
+
+
+def _only_film(levels: list[Mapping[str, Any]], link: Link) -> tuple[str, list[str]]:
+    """Where the only address of a film in the answer is, under whatever name, and that address."""
+    ours = {_id_of(levels[0]), None}
+    found: dict[str, str] = {}  # address → the place where it was first
+    for place, value in ((place, value) for level in levels for place, value in level.items()):
+        for text in filter(_WEB.match, _texts(value, ours)):
+            if (address := link(text)) and _FILM.search(urlsplit(address).path):
+                found.setdefault(address, place)
+    if len(found) != 1:
+        return "", []
+    [(address, place)] = found.items()
+    return _named(place, is_odd=True), [address]
+
+
+def _named(place: str, *, is_odd: bool) -> str:
+    return f"{place} (in another form)" if place == "outputs" and is_odd else place
+
+
+def _texts(value: object, ours: Container[str | None], depth: int = 0) -> Iterator[str]:
+    """Every text in a value of JSON, but not in objects whose id is not among `ours`."""
+    if isinstance(value, str):
+        yield value
+    elif depth <= DEPTH_LIMIT and (isinstance(value, list) or (isinstance(value, dict) and _id_of(value) in ours)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one, ours, depth + 1)
 
 
 def _films(links: list[str]) -> list[str]:

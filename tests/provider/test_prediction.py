@@ -39,6 +39,8 @@ def test_an_answer_as_the_page_has_it_is_not_odd():
         "JOB_STATE_SUCCEEDED",
         "TASK_STATUS_COMPLETED",
         "processed",
+        "VIDEO_COMPLETED",
+        "GenerationCompleted",
     ],
 )
 def test_other_words_for_completed_are_named_in_a_warning(status):
@@ -49,7 +51,20 @@ def test_other_words_for_completed_are_named_in_a_warning(status):
 
 @pytest.mark.parametrize(
     "status",
-    ["fail", "FAILED", "failure", "Error", "cancelled", "CANCELED", "timed out", "aborted", "terminated", "Failed!"],
+    [
+        "fail",
+        "FAILED",
+        "failure",
+        "Error",
+        "cancelled",
+        "CANCELED",
+        "timed out",
+        "aborted",
+        "terminated",
+        "Failed!",
+        "TimedOut",
+        "generation_failed",
+    ],
 )
 def test_other_words_for_failed_are_named_in_a_warning(status):
     result = read({"id": "p-1", "status": status, "outputs": None, "error": "the picture is too small"})
@@ -64,7 +79,7 @@ def test_words_for_moderated_are_moderation(status):
 
 
 @pytest.mark.parametrize(
-    "status", ["Queueing", "IN_QUEUE", "in progress", "waiting", "submitted", "generating", "created"]
+    "status", ["Queueing", "IN_QUEUE", "in progress", "waiting", "submitted", "generating", "created", "InProgress"]
 )
 def test_other_words_for_processing_are_no_matter(status):
     assert read({"id": "p-1", "status": status}) == PollResult(Phase.RUNNING)
@@ -111,7 +126,7 @@ def test_outputs_elsewhere_are_found_and_named(outputs, place):
 
 @pytest.mark.parametrize(
     "outputs",
-    [{"output": "done"}, {"output": {"text": CLIP}}, {"url": "/relative.mp4"}, {"video": True}, {"result": [[[[[[CLIP]]]]]]},
+    [{"output": "done"}, {"url": "/relative.mp4"}, {"video": True}, {"result": [[[[[[CLIP]]]]]]},
      {"output": "ftp://example.com/0.mp4"}],
 )  # fmt: skip
 def test_what_is_no_output_is_none(outputs):
@@ -151,6 +166,34 @@ def test_why_it_failed_is_said_in_whatever_shape_it_came(error, words):
     assert read({"id": "p-1", "status": "failed", "outputs": None, "error": error}).message == words
 
 
+@pytest.mark.parametrize(
+    ("answer", "place"),
+    [
+        ({"assets": {"video": CLIP, "image": "https://cdn.example/a.jpg"}}, "assets"),
+        ({"task_result": {"videos": [{"address": CLIP}]}}, "task_result"),
+        ({"output": {"text": CLIP}}, "output"),
+        ({"outputs": None, "generated_video": CLIP, "webhook": "https://shop.example/hook"}, "generated_video"),
+        ({"outputs": {"0": {"content": CLIP}}}, "outputs (in another form)"),
+        ({"outputs": [], "creations": [{"a": CLIP}, {"b": CLIP}]}, "creations"),
+    ],
+)
+def test_the_only_film_of_an_answer_is_the_clip_wherever_it_stands(answer, place):
+    result = read({"id": "p-1", "status": "completed"} | answer)
+    assert (result.phase, result.outputs) == (Phase.COMPLETED, (CLIP,))
+    assert result.odd == f"the clip under {place!r}"
+
+
+def test_of_several_films_in_unknown_places_none_is_chosen():
+    other = CLIP.replace(".mp4", "-small.mp4")
+    result = read({"id": "p-1", "status": "completed", "outputs": None, "files": {"full": CLIP, "small": other}})
+    assert (result.phase, result.outputs) == (Phase.COMPLETED, ())
+
+
+def test_a_number_of_thousands_of_digits_hides_no_clip():
+    body = json.dumps(DONE)[:-1] + f', "seed": {"9" * 5000}}}'
+    assert read_prediction("p-1", body.encode(), str).outputs == (CLIP,)
+
+
 @pytest.mark.parametrize("envelope", ["data", "prediction", "result"])
 @pytest.mark.parametrize(
     "around", [{}, {"code": 200, "message": "success"}, {"status": "success"}, {"id": "request-7"}]
@@ -182,8 +225,9 @@ def test_an_answer_without_the_asked_id_in_one_place_is_not_believed(answer):
 
 
 def test_what_is_another_prediction_s_is_left_alone():
-    result = read({"id": "p-1", "status": "completed", "data": {"id": "p-2", "outputs": [CLIP]}})
-    assert result == PollResult(Phase.COMPLETED)
+    other = {"id": "p-2", "outputs": [CLIP]}
+    for beside in ({"data": other}, {"history": [other]}, {"batch": {"first": {"prediction_id": "p-2", "file": CLIP}}}):
+        assert read({"id": "p-1", "status": "completed"} | beside) == PollResult(Phase.COMPLETED)
 
 
 @pytest.mark.parametrize(("outer", "inner"), [("success", "processing"), ("completed", "failed"), ("failed", "done")])
