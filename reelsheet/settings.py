@@ -24,7 +24,7 @@ log = logging.getLogger("reelsheet")
 
 DOTENV = Path(".env")
 DOTENV_NAMES: Final = re.compile(
-    r"(VIBEDREAM|REELSHEET|PREFECT_API)_\w+"
+    r"(VIBEDREAM|REELSHEET)_\w+|PREFECT_API_(?!DATABASE_|SERVICES_)\w+"  # those are of Prefect's server
     r"|AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|(DEFAULT_)?(REGION|PROFILE)|ENDPOINT_URL(_\w+)?)"
 )
 DOTENV_RULE: Final = (
