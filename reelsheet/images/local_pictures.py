@@ -150,7 +150,10 @@ class PictureFolder:
         same_case = [name for name in alike if _composed(name) == _composed(part)]
         if len(same_case or alike) == 1:
             actual = (same_case or alike)[0]
-            return actual, os.stat(actual, dir_fd=folder, follow_symlinks=False)
+            try:
+                return actual, os.stat(actual, dir_fd=folder, follow_symlinks=False)
+            except OSError as error:  # it was there when the folder was listed
+                raise _unreadable(error, shown) from error
         if alike:
             there = " and ".join(f"'{_short(name)}'" for name in alike[:2])
             raise PictureError(

@@ -82,6 +82,15 @@ def test_blanks_and_capitals_in_a_files_own_name_do_not_hide_it(folder):
     assert "was read as the file 'Dress 01 .JPG'" in found.warnings[0]
 
 
+def test_a_file_that_goes_after_its_folder_was_listed_is_missing(folder):
+    pictures = PictureFolder(folder)
+    assert pictures.find("A.JPG").path == "a.jpg"
+    (folder / "a.jpg").unlink()
+    with pytest.raises(PictureError, match=r"There is no file .*A\.JPG") as caught:
+        pictures.find("A.JPG")
+    assert caught.value.code is ErrorCode.IMAGE_UNREACHABLE
+
+
 def test_a_name_that_fits_two_files_is_not_guessed(folder):
     for name in ("Mug.jpg", "MUG.jpg"):
         (folder / name).write_bytes(JPEG)
