@@ -4,6 +4,7 @@ The flags of the command line (`reelsheet.cli.verbs`) and the parameters of the 
 these fields. cyclopts is light: pydantic would take half of the time that `--help` may take.
 """
 
+import os
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -39,14 +40,22 @@ def _dollars(_: object, tokens: "Sequence[Token]") -> float:
 
 
 def _is_csv(_: object, path: str | None) -> None:
-    """A table under a workbook's name opens nowhere, and might overwrite the very sheet that was read."""
+    """A table under a workbook's name opens nowhere, and might overwrite the very sheet that was read.
+
+    What is no file (/dev/null) would be replaced by one.
+    """
     from reelsheet.errors import UsageError
 
-    if path is not None and path.lower().endswith((".xlsx", ".xlsm", ".xls", ".ods")):
+    if not path:
+        return
+    if path.lower().endswith((".xlsx", ".xlsm", ".xls", ".ods")):
         raise UsageError(
             f"--results writes a CSV table: give {visible(path)} a name that ends in .csv. "
             "A workbook, results.xlsx, is in the run's folder."
         )
+    place = os.path.expanduser(path)  # noqa: PTH111 - it may be an address, or a name that no disk takes
+    if os.path.exists(place) and not os.path.isfile(place):  # noqa: PTH110, PTH113
+        raise UsageError(f"--results writes a CSV table: {visible(path)} is no file. Name one, or leave --results out.")
 
 
 Results = Annotated[str | None, flag("Write the results table here as well.", OUTPUT, "FILE", validator=_is_csv)]

@@ -6,6 +6,7 @@ Each copy of the table and each page is written on its own: one that fails, or h
 import asyncio
 import json
 import logging
+import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -317,6 +318,8 @@ def _of_part(pictures: Mapping[int, bytes], part: Part) -> dict[int, bytes]:
 
 
 def _write_local(path: str, content: bytes) -> None:
-    """A file on this machine (or an s3:// object), completely or not at all."""
+    """A file on this machine (or an s3:// object), completely or not at all. A link stays: its target is written."""
+    if os.path.islink(path):  # noqa: PTH114 - it may be an address
+        path = os.path.realpath(path)
     parent, separator, name = path.rpartition("/")
     open_destination(parent or separator or ".").write(name, content, CSV)

@@ -163,7 +163,7 @@ class FolderDestination:
     def _refuse_others(self, path: Path, status: os.stat_result) -> None:
         """Raise ObjectConflict for what is no file of this folder."""
         if not stat.S_ISREG(status.st_mode):
-            raise ObjectConflict(f"{path} is not a file, but one should be there; move it and repeat the command.")
+            raise _no_file(path)
         if self._leads_out(path):
             raise ObjectConflict(
                 f"{path} is a link to a file outside {self.root}, which is not followed; "
@@ -214,6 +214,8 @@ class FolderUpload:
                     f"{self._path} has {size_bytes:,} bytes instead of {self._size_bytes:,}.", transient=True
                 )
             file.close()
+            if self._path.exists() and not self._path.is_file():
+                raise _no_file(self._path)
             self._temporary.replace(self._path)
             self._closed = True
             _sync_folder(self._path.parent)
@@ -269,6 +271,11 @@ def _storage_error(error: OSError, action: str, path: Path, root: Path) -> Stora
         case _:
             reason = error.strerror or type(error).__name__
             return StorageError(f"{action.capitalize()} {path} failed ({reason}); check the disk.", systemic=True)
+
+
+def _no_file(path: Path) -> ObjectConflict:
+    """A folder, pipe or device: root could replace even /dev/null by a file."""
+    return ObjectConflict(f"{path} is not a file, but one should be there; move it and repeat the command.")
 
 
 def _open_at_once(name: str, flags: int) -> int:

@@ -179,6 +179,13 @@ def test_a_table_is_not_written_under_a_workbook_s_name(capsys, tmp_path):
     assert sheet.read_bytes() == b"the sheet itself"
 
 
+def test_a_table_replaces_no_pipe_and_no_folder(capsys, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        code, _, err = command(capsys, "run", "a.csv", "--to", "out", "--yes", "--results", str(path))
+        assert (code, f"{path} is no file" in err) == (2, True)
+
+
 def test_without_a_terminal_a_run_wants_consent_before_it_looks_at_anything(capsys, monkeypatch):
     monkeypatch.setenv("VIBEDREAM_API_KEY", "a-key-of-some-length")
     code, out, err = command(capsys, "run", "there-is-no-such.csv", "--to", "clips")

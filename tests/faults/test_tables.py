@@ -98,6 +98,13 @@ def test_a_results_file_in_the_root_folder_is_not_written_elsewhere(monkeypatch)
     assert written == [("/", "mine.csv")]
 
 
+def test_a_link_as_a_results_file_stays_and_its_target_is_written(tmp_path):
+    (tmp_path / "link.csv").symlink_to(tmp_path / "target.csv")
+    publication._write_local(str(tmp_path / "link.csv"), b"id")
+    assert (tmp_path / "target.csv").read_bytes() == b"id"
+    assert (tmp_path / "link.csv").is_symlink()
+
+
 async def test_a_results_file_that_cannot_be_written_any_more_is_named_and_not_the_destination(bench, refuses, caplog):
     copy = bench.folder / "mine.csv"
     refuses(FULL, lambda path: path == str(copy))

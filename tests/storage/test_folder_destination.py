@@ -82,6 +82,14 @@ def test_a_folder_where_a_clip_should_be_is_a_conflict(in_folder):
         in_folder.stat("videos/a.mp4")
 
 
+def test_a_pipe_or_a_device_is_never_replaced_by_a_file(in_folder):
+    in_folder.root.mkdir()
+    os.mkfifo(in_folder.root / "clip.mp4")
+    with pytest.raises(ObjectConflict, match="is not a file, but one should be there"):
+        in_folder.write("clip.mp4", b"clip", "video/mp4")
+    assert [path.is_fifo() for path in in_folder.root.iterdir()] == [True]
+
+
 def test_hidden_files_are_no_part_of_a_folder_s_listing(in_folder):
     in_folder.write("videos/a.mp4", b"film", "video/mp4")
     (in_folder.root / "videos" / ".DS_Store").write_bytes(b"x")
