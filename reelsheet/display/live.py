@@ -133,7 +133,9 @@ class View:
         if schedule.typical is None or (waiting and not is_over and pace.window == math.inf):
             return None
         running = schedule.seconds_left()
-        return pace.seconds_left(waiting, running, schedule.typical, turn_s=self._turn_s)
+        turn_s = self._turn_s  # a machine that needs long for a row does not fill the places that there are
+        most = self._most_in_flight if turn_s else math.inf
+        return pace.seconds_left(waiting, running, schedule.typical, turn_s=turn_s, most=most)
 
     @property
     def _turn_s(self) -> float:

@@ -215,9 +215,9 @@ class CongestionWindow:
         """Until `waiting` rows that are still to be sent are done too, where one takes `typical_s`.
 
         `running` has the seconds left of each in flight. A place is free again after `turn_s`, if that is longer.
-        `most` are expected to fit while no limit was found; else they leave as fast as lately.
+        No more than `most` are expected at once. While neither they nor a limit are known, rows leave as lately.
         """
-        places = self.window if math.isfinite(self.window) else most
+        places = min(self.window, most)
         places = max(1.0, min(places, self.in_flight + waiting), self.in_flight)
         unanswered = [typical_s] * (self.in_flight - len(running))
         free_in = sorted([*running, *unanswered, *[0.0] * int(places - max(self.in_flight, len(running)))])

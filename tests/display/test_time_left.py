@@ -24,14 +24,22 @@ STEP_S = 0.25
 class Run:
     """Rows on an account with `places`, by a clock of its own; `slow_s` is what the machine needs for each row."""
 
-    def __init__(self, rows: int, places: int, *, slow_s: float = 0.0, expected: ObservedPace | None = None) -> None:
+    def __init__(
+        self,
+        rows: int,
+        places: int,
+        *,
+        slow_s: float = 0.0,
+        expected: ObservedPace | None = None,
+        ceiling: int | None = None,
+    ) -> None:
         self.now, self.places, self.slow_s = 1000.0, places, slow_s
         identities = [f"{n:064x}" for n in range(rows)]
         self.groups = [RowGroup(one, Row(n, n + 2), [n], step=Step.SUBMIT) for n, one in enumerate(identities)]
         sheet = Manifest("s.csv", text_frame(["image"], [[""]] * rows), tuple(g.row for g in self.groups), {"image": 0})
         plan = Plan(sheet, dict(zip(identities, self.groups, strict=True)), 54)
         rng = random.Random(7)
-        self.pace = CongestionWindow(clock=self.clock, rng=rng)
+        self.pace = CongestionWindow(ceiling=ceiling, clock=self.clock, rng=rng)
         self.schedule = PollSchedule(clock=self.clock, rng=rng)
         gate = Gate(self.pace)
         context = SimpleNamespace(plan=plan, run_id="20260115-120000-abcdef", record=SimpleNamespace(cap_cents=None))
@@ -112,3 +120,11 @@ def test_on_a_slow_machine_the_time_left_falls_as_time_passes():
     assert worst(told, seen[-1][0], spare_s=3) < 0.5
     every_20_s = [left for at, left in told if at % 20 == 0]
     assert every_20_s == sorted(every_20_s, reverse=True)
+
+
+@pytest.mark.parametrize(("ceiling", "slow_s"), [(30, 1.0), (300, 1.0), (300, 0.5)])
+def test_a_machine_that_cannot_fill_the_places_is_what_the_time_left_goes_by(ceiling, slow_s):
+    """With --concurrency 300 and 31 at once it said 20 s for 1,000 rows at 285 a minute."""
+    seen = Run(400, 400, slow_s=slow_s, ceiling=ceiling).go(lambda: 5.0)
+    told = [(at, left) for at, left, is_over in seen if is_over and at > 40]
+    assert worst(told, seen[-1][0], spare_s=6) < 0.3
