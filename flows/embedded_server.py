@@ -43,6 +43,7 @@ BATCHES = {
 QUIET = {
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_SERVER_API_BASE_PATH": "/api",  # a server of the user's own may have another, for all commands
     "PREFECT_UI_ENABLED": "0",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "0",
     "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
