@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from reelsheet import s3_extra_args
 from reelsheet.errors import ConfigurationError, ReelsheetError
 from reelsheet.money import cents
-from reelsheet.redaction import clean_url, visible
+from reelsheet.redaction import clean_url, register_secret, visible
 
 log = logging.getLogger("reelsheet")
 
@@ -233,11 +233,14 @@ def load() -> Settings:
     """Read them. Raises ConfigurationError, one sentence with everything that is wrong."""
     load_dotenv()
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False)
         told = "; ".join(_problem(str(problem["loc"][0]), problem["msg"]) for problem in problems)
         raise ConfigurationError(f"The settings cannot be used: {told}.") from None
+    if settings.api_key is not None:
+        register_secret(settings.api_key.get_secret_value())
+    return settings
 
 
 def _problem(name: str, words: str) -> str:

@@ -4,10 +4,10 @@ import asyncio
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from reelsheet import messages, money
-from reelsheet.errors import ConfigurationError, UsageError
+from reelsheet.errors import ConfigurationError, ManifestError, UsageError
 from reelsheet.images import preflight
 from reelsheet.ledger import Ledger, RepayRequest, UnfinishedRun
 from reelsheet.ledger.grants import continued
@@ -33,6 +33,7 @@ from reelsheet.planning.plan import (
     object_key,
 )
 from reelsheet.provider.client import KeyCheck, Provider
+from reelsheet.redaction import clean_url
 from reelsheet.results import earlier, notification
 from reelsheet.settings import Settings
 from reelsheet.storage import bucket_or_folder
@@ -43,6 +44,7 @@ from reelsheet.surroundings import machine
 from reelsheet.surroundings.problems import demand
 from reelsheet.surroundings.work import demand_for_work
 
+SHORTEST_KEY: Final = 16  # characters; a shorter one, as of a sandbox, may be a word of the sheet
 Progress = Callable[[str, int, int], None]  # what, done, of
 
 
@@ -240,7 +242,22 @@ def _read(given: retry_source.RetrySource, settings: Settings, ledger: Ledger) -
         manifest = rows.parse(given.table.content, given.table.name, **more)
     else:
         manifest = rows.read(options.source, sheet=options.sheet, encoding=options.encoding, **more)
+    _refuse_key(manifest, settings)
     return replace(manifest, first_title=retry_source.first_title(manifest, ledger))
+
+
+def _refuse_key(manifest: Manifest, settings: Settings) -> None:
+    """The results carry the sheet's cells on, also where the sheet is `.env` by mistake or by somebody's design."""
+    key = settings.api_key.get_secret_value() if settings.api_key else ""
+    if len(key) < SHORTEST_KEY:
+        return
+    lines = zip((1, *(row.line for row in manifest.rows)), (manifest.columns, *manifest.records()), strict=True)
+    for line, cells in lines:
+        if any(key in cell for cell in cells):
+            raise ManifestError(
+                f"Line {line} of {clean_url(manifest.source)} holds the API key, and a sheet's cells are copied into"
+                " the results; take it out. Nothing was spent."
+            )
 
 
 def _reach(
