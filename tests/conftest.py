@@ -1,14 +1,15 @@
 """Servers on loopback that tests share; nothing here leaves this machine."""
 
+import gc
 import logging
 import os
 import shutil
 import sqlite3
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from functools import cache
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -64,6 +65,24 @@ def servers_that_stop_at_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BaseServer.serve_forever, "__defaults__", (0.01,))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_disk() -> Iterator[None]:
+    """This process does not wait until the disk has what was written: no test cuts the power."""
+    from reelsheet.ledger import database as database_module
+
+    prepare = database_module._prepare_sqlite
+
+    @wraps(prepare)
+    def prepare_quickly(connection: Any, record: object) -> None:
+        prepare(connection, record)
+        connection.execute("PRAGMA synchronous=OFF")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(database_module, "_prepare_sqlite", prepare_quickly)
         yield
 
 
@@ -301,6 +320,17 @@ LONGEST_FIRST = (
     "tests/ledger/",
     "tests/results/",
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Modules and tests are never garbage: the garbage collector need not look at them again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,5 +1,7 @@
 """`doctor`: what a run needs, and how to fix what is missing."""
 
+import functools
+import importlib.metadata
 import json
 import os
 import threading
@@ -51,10 +53,14 @@ class Api:
         self.address = f"http://127.0.0.1:{self.server.server_port}"
 
 
+installed_packages = functools.cache(importlib.metadata.packages_distributions)  # 0.5 s to read
+
+
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Api]:
     """A provider with a good key set, in an empty folder, with a Prefect home of its own."""
     found = Api()
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", installed_packages)
     monkeypatch.setenv("VIBEDREAM_BASE_URL", found.address)
     monkeypatch.setenv("VIBEDREAM_API_KEY", KEY)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))

@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import func, select
 
 from reelsheet.ledger import Attempt, Claimed, Ledger, RunRecord, State
-from reelsheet.ledger import database as database_module
 from reelsheet.ledger import schema as s
 from reelsheet.ledger.records import Money
 
@@ -58,19 +57,7 @@ def new_ledgers() -> None:
 
 
 @pytest.fixture
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite in this process does not wait for the disk: these tests are about states, not about power failures."""
-    prepare = database_module._prepare_sqlite
-
-    def prepare_quickly(connection: Any, record: object) -> None:
-        prepare(connection, record)
-        connection.execute("PRAGMA synchronous=OFF")
-
-    monkeypatch.setattr(database_module, "_prepare_sqlite", prepare_quickly)
-
-
-@pytest.fixture
-def opened(opened: Callable[[], Ledger], quick_disk: None) -> Iterator[Callable[[], Ledger]]:
+def opened(opened: Callable[[], Ledger]) -> Iterator[Callable[[], Ledger]]:
     """Opens the ledger again, each time as another process. At the end of the test its sums must agree."""
     ledgers: list[Ledger] = []
 

@@ -212,8 +212,9 @@ def test_a_deadlock_is_tried_again(postgresql_url, registers, at_once):
     ledger.close()
 
 
-def test_a_commit_of_sqlite_is_on_the_disk_when_it_returns(sqlite_url):
+def test_a_commit_of_sqlite_is_on_the_disk_when_it_returns(sqlite_url, monkeypatch):
     """Full synchronisation of a write-ahead log: an id that was recorded outlives a power failure."""
+    monkeypatch.setattr(database_module, "_prepare_sqlite", database_module._prepare_sqlite.__wrapped__)
     database = Database.open(sqlite_url)
     with database.read() as connection:
         pragmas = [connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("synchronous", "journal_mode")]
