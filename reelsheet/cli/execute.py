@@ -97,6 +97,7 @@ async def _execute(
     else:
         (closing or closing_lines.show_closing)(monitor, summary.as_json())
     sys.stdout.flush()
+    _heed_late_signal(monitor)
     if summary.flow_run_id is not None and not interrupts.leaves_tasks:
         with Waiting("Saving the run in Prefect"):
             await interrupts.unless_interrupted(server.settled(summary.flow_run_id, monitor.task_runs))
@@ -104,6 +105,13 @@ async def _execute(
         return 128 + interrupts.number
     await asyncio.to_thread(_conclude, monitor)
     return int(summary.exit_code or 0)
+
+
+def _heed_late_signal(monitor: "RunMonitor") -> None:
+    """One that came when the exit code stood already, while the last files were written: it ends the command now."""
+    signal, summary = monitor.stops.signal, monitor.summary
+    if signal is not None and summary is not None and summary.exit_code != 128 + signal:
+        interrupts.end(signal)
 
 
 def _conclude(monitor: "RunMonitor") -> None:

@@ -46,10 +46,14 @@ class Interrupts:
         waiter.cancel()
         return await task if task.done() else None
 
+    def end(self, number: int) -> None:
+        """Everything is finished; what is still waited for is left."""
+        self.number, self.leaves_tasks = number, True
+        self._wake()
+
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.number is None and self.is_finished():
-            self.number, self.leaves_tasks = number, True
-            self._wake()
+            self.end(number)
             return
         new_line = "\n" if os.isatty(2) else ""  # the terminal has put ^C at the end of a line
         say_at_once(f"{new_line}reelsheet: {self.message}\n")

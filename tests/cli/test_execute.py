@@ -74,6 +74,17 @@ async def test_without_a_signal_rows_have_all_the_time_they_need(handover):
     assert handover.run.monitor.summary is None
 
 
+@pytest.mark.parametrize(("exit_code", "signal", "number"), [(0, 2, 2), (1, 15, 15), (130, 2, None), (0, None, None)])
+def test_a_signal_while_the_last_files_of_a_finished_run_are_written_ends_the_command(
+    monkeypatch, exit_code, signal, number
+):
+    monkeypatch.setattr(interrupts, "leaves_tasks", False)
+    monkeypatch.setattr(interrupts, "number", None)
+    summary, stops = SimpleNamespace(exit_code=exit_code), SimpleNamespace(signal=signal)
+    execute._heed_late_signal(SimpleNamespace(summary=summary, stops=stops))
+    assert (interrupts.number, interrupts.leaves_tasks) == (number, number is not None)
+
+
 def calls_inner() -> None:
     inner()  # noqa: F821 - a global of its copies
 
