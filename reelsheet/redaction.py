@@ -266,7 +266,9 @@ def unsigned(url: str) -> str:
 
 def _forms(secrets: Iterable[str]) -> set[str]:
     """Each secret as it is, and percent-encoded as in addresses."""
-    return {form for secret in secrets for form in (secret, quote(secret, safe=""), quote(secret))}
+    return {
+        form for secret in secrets for form in (secret, *(quote(secret, safe, errors="replace") for safe in ("", "/")))
+    }
 
 
 def _mask_secrets(text: str, more: Iterable[str] = ()) -> str:

@@ -35,7 +35,7 @@ def parse(text: str) -> dict[str, Any]:
     """Arguments of boto3's put_object. Raises ValueError, with a sentence."""
     try:
         given = json.loads(text, parse_constant=_no_constant)
-    except ValueError:
+    except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict):
         raise ValueError(f"{NAME} must be a JSON object like {_EXAMPLE}")  # noqa: TRY004 - pydantic takes ValueError

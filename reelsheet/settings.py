@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     def account(self) -> str:
         """A hash of the API's address and key: processes with the same one use the same account."""
         key = self.api_key.get_secret_value() if self.api_key else ""
-        return hashlib.sha256(f"{self.base_url} {key}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.base_url} {key}".encode("utf-8", "surrogatepass")).hexdigest()
 
     @field_validator("api_key", mode="before")
     @classmethod
@@ -219,6 +219,8 @@ def _dotenv(path: Path) -> dict[str, str]:
         values = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read ({error}); fix or remove it.") from error
+    if any("\0" in f"{name}{value}" for name, value in values.items()):
+        raise ConfigurationError(f"{path} is not UTF-8 text; save it as UTF-8, or remove it.")
     return {name: value for name, value in values.items() if value}
 
 

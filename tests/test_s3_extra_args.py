@@ -44,6 +44,7 @@ def test_arguments_of_put_object_are_taken(given):
         ('{"SSECustomerKey": "x"}', "under a key of your own"),
         ('{"acl": "private"}', "'acl', which is not one of: ACL"),
         ('{"ServerSideEncription": "AES256"}', "is not one of"),
+        ('{"a":' * 5000, "must be a JSON object"),
         ('{"ACL": 1}', "the value of ACL must be text"),
         ('{"ACL": ""}', "the value of ACL must be text"),
         ('{"ACL": null}', "the value of ACL must be text"),

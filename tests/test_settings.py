@@ -142,6 +142,14 @@ def test_a_dotenv_that_is_no_text_is_told(here):
     (here / ".env").write_bytes(b"\xff\xfeV\0I\0")
     with pytest.raises(ConfigurationError, match=r"\.env cannot be read"):
         settings.load()
+    (here / ".env").write_bytes("VIBEDREAM_API_KEY=x\n".encode("utf-16-le"))
+    with pytest.raises(ConfigurationError, match=r"\.env is not UTF-8 text"):
+        settings.load()
+
+
+def test_a_key_that_is_no_text_is_left_to_whoever_uses_it(here):
+    os.environ["VIBEDREAM_API_KEY"] = "of-another-encoding-\udcff"
+    assert settings.load().account
 
 
 @pytest.mark.parametrize(

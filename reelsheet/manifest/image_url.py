@@ -71,7 +71,7 @@ def may_be_file(text: str) -> bool:
 def split_addresses(text: str) -> list[str]:
     """The addresses in a cell, divided by commas (also `;`, `|`, blanks, line ends) that another address follows."""
     parts = _NEXT.split(text)
-    return [part.rstrip(",;| ") if is_address(part) else part for part in parts]
+    return [part.rstrip(",;| \t\r\n") if is_address(part) else part for part in parts]
 
 
 def strip_blanks(text: str) -> str:

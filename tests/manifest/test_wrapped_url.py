@@ -67,6 +67,10 @@ def test_a_bad_address_is_not_said_to_be_taken_out_of_itself(cell):
     assert found.warnings == ()
 
 
+def test_line_ends_before_a_last_comma_are_no_part_of_a_key():
+    assert row("s3://shop/a.jpg\n,").image == "s3://shop/a.jpg"
+
+
 def test_the_picture_comes_before_its_link():
     assert row(f'<a href="https://shop.example/7"><img src="{A}"></a>').image == A
     assert row(f"[![cup]({A})](https://shop.example/7)").image == A
