@@ -82,6 +82,7 @@ async def test_five_copies_in_a_row_that_fail_stop_submitting(bench, fails, erro
     assert "5 clips in a row" in done.results[-1].error
 
 
+@pytest.mark.usefixtures("one_by_one")
 async def test_a_clip_that_is_stored_between_resets_the_count(bench, fails):
     fails(KeyError("ETag"), 0, 1, 2, 3, 5, 6, 7, 8)
     done = await bench.deliver(bench.sheet(ROWS[:10]), concurrency=1)
@@ -102,18 +103,27 @@ async def test_what_is_wrong_with_the_clips_themselves_does_not_stop_submitting(
     assert done.exit_code == 1
 
 
-@pytest.fixture
-def keeps_up(monkeypatch):
-    """A row is paid for when at most three earlier ones are on their way, however slow this machine is."""
+def admit_behind(monkeypatch, most):
+    """A row is paid for when at most that many earlier ones are on their way, however slow this machine is."""
     admit = Submitter.admit
 
     async def later(self, group):
         groups = list(self._context.plan.groups.values())
-        while sum(one.step is not Step.DONE and one.outcome is None for one in groups[: groups.index(group)]) > 3:
+        while sum(one.step is not Step.DONE and one.outcome is None for one in groups[: groups.index(group)]) > most:
             await asyncio.sleep(0.01)
         return await admit(self, group)
 
     monkeypatch.setattr(Submitter, "admit", later)
+
+
+@pytest.fixture
+def keeps_up(monkeypatch):
+    admit_behind(monkeypatch, 3)
+
+
+@pytest.fixture
+def one_by_one(monkeypatch):
+    admit_behind(monkeypatch, 0)
 
 
 @pytest.mark.usefixtures("keeps_up")
