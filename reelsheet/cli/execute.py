@@ -311,7 +311,7 @@ def _with_clear_destination(options: Options) -> Options:
         bucket, folder = either.as_bucket(address), either.as_folder(address)
         sys.stderr.write(f"Is --to the bucket {bucket}, or a new folder, {folder}? [bucket/folder] ")
         sys.stderr.flush()
-        answer = sys.stdin.readline().strip().casefold()
+        answer = _answer()
         if answer in {"b", "bucket", "f", "folder"}:
             return replace(options, destination=bucket if answer[0] == "b" else folder)
     either.refuse_doubtful(address)
@@ -323,8 +323,14 @@ def _agreed(cents: int) -> bool:
         return False
     sys.stderr.write(f"Spend up to {money.dollars(cents)}? [y/N] ")
     sys.stderr.flush()
-    answer = sys.stdin.readline()
-    return answer.strip().casefold() in {"y", "yes", "j", "ja", "o", "oui", "s", "si"}
+    return _answer() in {"y", "yes", "j", "ja", "o", "oui", "s", "si"}
+
+
+def _answer() -> str:
+    """What a person types. A signal just before a read would be heard only after it, so nothing is read too early."""
+    while sys.stdin.isatty() and not select.select([sys.stdin], [], [], 0.2)[0]:
+        pass
+    return sys.stdin.readline().strip().casefold()
 
 
 def _forgets_typed_ahead() -> bool:

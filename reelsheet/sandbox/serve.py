@@ -40,16 +40,15 @@ def main(options: str, wrap: Wrap = lambda stand_in: stand_in.app) -> int:
 
     `wrap` may put an application of its own around the stand-in's.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # once the server has come to its end, as with SIGINT
+    for number in (signal.SIGINT, signal.SIGTERM):  # once the server has come to its end, or before it has begun
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     try:
         asyncio.run(_serve(Configuration.model_validate_json(options), wrap))
     except ReelsheetError as error:
         sys.stderr.write(f"reelsheet: {error}\n")
         return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except SystemExit:
-        return 143
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
     return 0
 
 

@@ -225,11 +225,15 @@ def test_ctrl_c_is_told_in_a_sentence(capsys, monkeypatch):
     assert "pays for nothing twice" in err
 
 
-def test_ctrl_c_at_the_question_ends_the_command():
+ONESELF = "threading.Timer(0.3, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()"
+
+
+@pytest.mark.parametrize("at_once", ["pass", ONESELF], ids=["while it waits", "where it interrupts no read"])
+def test_ctrl_c_at_the_question_ends_the_command(at_once):
     """asyncio alone would note the signal and go on waiting for an answer."""
     script = (
-        "import asyncio\nfrom reelsheet.cli import execute\nexecute.interrupts.install()\n"
-        "async def ask():\n    execute._agreed(100)\n"
+        "import asyncio, signal, threading\nfrom reelsheet.cli import execute\nexecute.interrupts.install()\n"
+        f"async def ask():\n    {at_once}\n    execute._agreed(100)\n"
         "asyncio.run(ask())\n"
     )
     ours, theirs = pty.openpty()
@@ -238,7 +242,8 @@ def test_ctrl_c_at_the_question_ends_the_command():
     shown = b""
     while b"[y/N]" not in shown:
         shown += os.read(ours, 1024)
-    process.send_signal(signal.SIGINT)
+    if at_once == "pass":
+        process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
     os.close(ours)
     assert b"Spend up to $1.00?" in shown
