@@ -21,6 +21,7 @@ from tests.faults.conftest import Bench, shorten_waits
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([__name__])
+ADDRESSES = ("api", "s3", "assets", "pictures", "key", "bucket")  # of a `SandboxProcess`
 
 
 class Stage(NamedTuple):
@@ -57,7 +58,8 @@ def start(bench: Bench, sheet: Path | str, stage: Stage | None = None, **options
     number = len(list(bench.folder.glob("child-*")))
     answer = bench.folder / f"child-{number}"
     answer.touch()
-    told = (dict(os.environ), bench.sandbox.addresses, bench.folder, str(sheet), options, stage, answer)
+    addresses = {name: getattr(bench.sandbox, name) for name in ADDRESSES}
+    told = (dict(os.environ), addresses, bench.folder, str(sheet), options, stage, answer)
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # for the process that the others are forked from
     process = FORKS.Process(target=deliver, args=told, daemon=True)
     try:
@@ -83,7 +85,8 @@ def deliver(
         arm(stage)
     shorten_waits(setattr)
     sandbox = SandboxProcess()
-    sandbox.addresses = addresses
+    for name, address in addresses.items():
+        setattr(sandbox, name, address)
     try:
         done = asyncio.run(Bench(sandbox, folder).deliver(sheet, **options))
     except BaseException:
