@@ -24,7 +24,8 @@ from reelsheet.provider.prediction import Phase, PollResult, read_prediction
 from reelsheet.redaction import clean, register_secret, silence_http_loggers
 from reelsheet.settings import Settings
 from reelsheet.surroundings import network
-from reelsheet.surroundings.problems import UnusableSurroundings
+from reelsheet.surroundings import problems as wrong
+from reelsheet.surroundings.problems import Problem, UnusableSurroundings
 from reelsheet.web.retry_after import retry_after
 
 BODY_LIMIT_BYTES = 1 << 20  # of a response that are read at the most, packed or unpacked
@@ -185,7 +186,7 @@ class Provider:
     async def check_key(self) -> KeyCheck:
         """Asks for a prediction that cannot exist: 401 refuses the key, 404 accepts it; costs nothing.
 
-        Raises UnusableSurroundings where a proxy refuses, or TLS trusts nobody on the way.
+        Raises UnusableSurroundings where a proxy refuses, TLS trusts nobody there, or the address is not the API's.
         """
         try:
             try:
@@ -200,12 +201,26 @@ class Provider:
             is_silent = isinstance(error, TimeoutError | httpx.ReadTimeout)
             return KeyCheck(KeyState.SILENT if is_silent else KeyState.UNTESTED, _describe(error))
         body, about = response.error()
+        if problem := self._wrong_address(response, body):
+            raise UnusableSurroundings([problem])
         if about is Refusal.KEY:
             return KeyCheck(KeyState.REFUSED, body.message)
         if response.status in {404, 200, 410} and not body.is_page:
             return KeyCheck(KeyState.GOOD)
         words = f", {body.message}" if body.is_page else ""
         return KeyCheck(KeyState.UNTESTED, f"HTTP {response.status}{words}")
+
+    def _wrong_address(self, response: _Response, body: ErrorBody) -> Problem | None:
+        """What proves that no POST, and no poll, could be understood there. An error may come in any shape."""
+        address = network.shown(self._base)
+        if 300 <= response.status < 400:
+            target = response.headers.get("location", "").partition("/api/v1/")[0]
+            return wrong.PROVIDER_REDIRECTS(
+                address=address, status=response.status, target=network.shown(target) or "no address"
+            )
+        if 200 <= response.status < 300 and body.is_page:
+            return wrong.PROVIDER_ELSEWHERE(address=address, page=body.message)
+        return None
 
     async def _get(self, prediction_id: str, limit_s: float = POLL_TIMEOUT_S + CONNECT_TIMEOUT_S) -> _Response:
         request = self._gets.build_request("GET", f"{self._base}/api/v1/predictions/{quote(prediction_id, safe='')}")

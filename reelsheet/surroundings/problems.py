@@ -200,6 +200,19 @@ CERTIFICATE_UNTRUSTED: Final = Kind(
     "else correct or unset it.",
 )
 
+# The provider
+
+PROVIDER_REDIRECTS: Final = Kind(
+    ("VIBEDREAM_BASE_URL",),
+    "{address} redirects to {target} (HTTP {status}), and no redirect is followed",
+    "Set it to the address of the API itself, or unset it.",
+)
+PROVIDER_ELSEWHERE: Final = Kind(
+    ("VIBEDREAM_BASE_URL",),
+    "{address} answers with {page}, and an API answers in JSON",
+    "Correct or unset it. If the page asks to sign in to this network, do that first.",
+)
+
 # AWS
 
 AWS_PROFILE: Final = Kind(

@@ -26,6 +26,7 @@ class Api:
 
     def __init__(self) -> None:
         self.skew = timedelta()
+        self.redirect = ""
         self.version = "3.9.1"
         self.asked: list[tuple[str, str]] = []
         outer = self
@@ -40,7 +41,10 @@ class Api:
                     status, body = 200, b"true"
                 if self.path == "/api/admin/version":
                     status, body = 200, json.dumps(outer.version).encode()
+                if outer.redirect and "predictions" in self.path:
+                    status = 301
                 self.send_response_only(status)
+                self.send_header("location", outer.redirect)
                 self.send_header("date", format_datetime(datetime.now(UTC) + outer.skew, usegmt=True))
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(body)))
@@ -127,6 +131,13 @@ def test_an_address_that_does_not_answer_is_broken(api, monkeypatch):
     monkeypatch.setenv("VIBEDREAM_BASE_URL", "http://127.0.0.1:9")
     assert worst("Provider").level is Level.BROKEN
     assert worst("API key").level is Level.WARNING
+
+
+def test_an_address_that_redirects_is_broken(api):
+    api.redirect = "https://api.test/api/v1/predictions/0"
+    found = worst("API key")
+    assert found.level is Level.BROKEN
+    assert found.message.startswith(f"VIBEDREAM_BASE_URL: {api.address} redirects to https://api.test (HTTP 301)")
 
 
 def test_a_sandbox_is_said_to_be_one(api):

@@ -308,6 +308,31 @@ async def test_money_that_is_released_by_a_refusal_lets_a_later_row_in(bench):
     assert done.statuses() == ["failed", "succeeded", "succeeded"]
 
 
+@pytest.mark.parametrize("verb", ["run", "retry"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"redirect": "https://api.test/", "answer": {"status": 301}},
+        {"redirect": "https://api.test/", "answer": {"status": 308}},
+        {"answer": {"status": 200, "headers": {"content-type": "text/html"}, "body": "<title>Welcome</title>"}},
+    ],
+)
+async def test_an_address_that_is_not_the_apis_is_refused_before_anything_is_sent(bench, verb, answer):
+    bench.sandbox.fault("submit", answer={"status": 422}, times=-1)
+    sheet = bench.sheet(["one", "two"])
+    done = await bench.deliver(sheet)
+    assert done.statuses() == ["failed"] * 2
+    posted = bench.posted()
+    bench.sandbox.clear_faults()
+    bench.sandbox.fault("poll", times=-1, **answer)
+    bench.sandbox.fault("submit", times=-1, **answer)
+    with pytest.raises(UnusableSurroundings, match="VIBEDREAM_BASE_URL: http://127") as caught:
+        await bench.deliver(done.destination if verb == "retry" else sheet, verb=verb)
+    assert str(caught.value).endswith("Nothing was spent.")
+    assert caught.value.exit_code == 2
+    assert bench.posted() == posted
+
+
 async def test_the_days_cap_holds_over_runs(bench, monkeypatch):
     monkeypatch.setenv("REELSHEET_DAILY_CAP_USD", "1.62")
     first = await bench.deliver(bench.sheet(["one", "two"]))

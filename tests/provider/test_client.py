@@ -420,6 +420,53 @@ class TestLooks:
         assert b"GET /api/v1/predictions/00000000-" in wire.heard[0]
 
     @pytest.mark.parametrize(
+        ("status", "headers", "body", "said"),
+        [
+            ("301 Moved", "location: https://api.test/api/v1/predictions/0?key=vdk-test-key", b"",
+             "redirects to https://api.test (HTTP 301)"),
+            ("302 Found", "location: /sign-in", b"<html>", "redirects to /sign-in (HTTP 302)"),
+            ("303 See Other", "location: http://[", b"", "(HTTP 303)"),
+            ("307 Temporary", "location: //elsewhere.test/vdk-test-key", b"", "elsewhere.test"),
+            ("308 Permanent", "x: y", b"{}", "redirects to no address (HTTP 308)"),
+            ("200 OK", "content-type: text/html", b"<title>Sign in to Hotel WLAN</title>", "Sign in to Hotel WLAN"),
+            ("203 From a proxy", "x: y", b"\n<!doctype html><p>Welcome", "answers with a web page"),
+        ],
+    )  # fmt: skip
+    async def test_an_address_that_is_not_the_apis_is_told_with_its_setting(self, status, headers, body, said):
+        async def handler(reader, writer, wire):
+            await wire.request(reader)
+            writer.write(response(body, status, headers))
+            await writer.drain()
+
+        async with served(handler) as wire, client(wire.url) as provider:
+            with pytest.raises(UnusableSurroundings, match="VIBEDREAM_BASE_URL: ") as caught:
+                await provider.check_key()
+        assert said in str(caught.value)
+        assert wire.url in str(caught.value)
+        assert "vdk-test-key" not in str(caught.value)
+        assert len(wire.heard) == 1
+
+    @pytest.mark.parametrize(
+        ("status", "headers", "body", "key"),
+        [
+            ("404 Not Found", "content-type: text/html", b"<h1>no such prediction</h1>", KeyState.UNTESTED),
+            ("404 Not Found", "content-type: text/plain", b"no such prediction", KeyState.GOOD),
+            ("403 Forbidden", "content-type: text/html", b"<title>Attention</title>", KeyState.UNTESTED),
+            ("503 Busy", "content-type: text/html", b"<h1>back soon</h1>", KeyState.UNTESTED),
+            ("200 OK", "content-type: text/html", b'{"error": "not found"}', KeyState.GOOD),
+            ("200 OK", "content-type: application/json", b"null", KeyState.GOOD),
+        ],
+    )
+    async def test_an_error_in_any_shape_may_be_the_apis(self, status, headers, body, key):
+        async def handler(reader, writer, wire):
+            await wire.request(reader)
+            writer.write(response(body, status, headers))
+            await writer.drain()
+
+        async with served(handler) as wire, client(wire.url) as provider:
+            assert (await provider.check_key()).state is key
+
+    @pytest.mark.parametrize(
         ("error", "key"),
         [
             (TimeoutError(), KeyState.SILENT),
