@@ -15,7 +15,7 @@ form               parameters of the flows, made from reelsheet.options
 bad_workers        names a worker that is not set up like the run, and passes it over
 health             automations that listen no more, runs that wait for nobody
 services           Prefect's background services, and their health check
-signals            SIGINT and SIGTERM
+signals            SIGINT, SIGTERM and SIGHUP
 job                the process of one run
 worker             a Prefect worker that stops politely
 prefect_settings   Prefect's settings, tried before anything is spent

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run in order; a second one at once."""
+"""SIGINT, SIGTERM and SIGHUP (the terminal is closed) end a run in order; a second one at once."""
 
 import asyncio
 import logging
@@ -7,12 +7,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 log = logging.getLogger("reelsheet")
 
 END_LIMIT_S = 56.0  # from a signal to the end of the process, whatever still hangs; whoever sent it waits for 60 s
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignals:
@@ -35,7 +34,9 @@ class StopSignals:
 
     def receive(self, number: int) -> None:
         if self.number is not None:
-            os._exit(128 + number)
+            if signal.SIGHUP not in {self.number, number}:  # a terminal's end comes twice, or with a SIGTERM
+                os._exit(128 + number)
+            return
         log.warning("Stopping: answers on their way are awaited, nothing new is sent. Once more stops at once.")
         self._end_late.start()
         with self._lock, suppress(RuntimeError):  # the loop has just ended
@@ -79,12 +80,12 @@ def stop_signals() -> Iterator[StopSignals]:
     signals = StopSignals()
 
     def install() -> None:
-        for number in STOP_SIGNALS:
+        for number in before:
             loop.add_signal_handler(number, signals.receive, int(number))
 
-    before: dict[int, Any] = {}
+    # What the caller ignores (nohup, a script's background) stays ignored.
+    before = {number: handler for number in STOP_SIGNALS if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
     try:
-        before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         install()
         _install_again = install
     except (ValueError, RuntimeError):  # not the main thread: whoever started us passes signals on

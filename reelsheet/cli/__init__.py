@@ -1,13 +1,12 @@
 """The command line: it reads flags, calls the flows, and says how it went.
 
-Nothing heavy is imported before a verb needs it, so that `--help` comes at once.
+Nothing heavy is imported before a verb needs it, so that `--help` comes at once, and nothing at all before signals
+are taken care of.
 """
 
-import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code. Bad usage and bad input never show a traceback."""
-    from reelsheet.cli import streams
-
-    streams.prepare()
     from reelsheet.cli.interrupts import interrupts
 
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -28,6 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from reelsheet.cli.worker import end_on_signal
 
         end_on_signal()
+    from reelsheet.cli import streams
+
+    streams.prepare()
+    from reelsheet.cli.log import show_log
+
     show_log()
     _demand_folder()
     _keep_folder_out_of_imports()
@@ -73,6 +74,8 @@ def call(arguments: list[str]) -> int:
 
 def _demand_folder() -> None:
     """Exits where somebody has removed the working folder, which every path is relative to."""
+    from pathlib import Path
+
     try:
         Path.cwd()
     except FileNotFoundError:
@@ -85,6 +88,8 @@ def _keep_folder_out_of_imports() -> None:
 
     Python looks there when it is started with -c, or where PYTHONPATH has an empty or relative part.
     """
+    from pathlib import Path
+
     named = os.environ.get("PYTHONPATH", "")
     parts = named.split(os.pathsep) if named else []
     absolute = [part for part in parts if Path(part).is_absolute()]
@@ -127,21 +132,6 @@ def unexpected(error: Exception) -> int:
         "Nothing is lost: run the same command again, and report the error if it comes back."
     )
     return 3
-
-
-def show_log() -> None:
-    """What the code below the command line logs stands on stderr."""
-    logger = logging.getLogger("reelsheet")
-    logger.setLevel(logging.WARNING)
-    logger.handlers = [_MessageHandler()]
-    logger.propagate = False
-
-
-class _MessageHandler(logging.Handler):
-    """Each record as one line on the present sys.stderr, which the live display replaces."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print_message(record.getMessage())
 
 
 def print_message(text: str) -> None:

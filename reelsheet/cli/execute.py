@@ -15,8 +15,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from reelsheet import messages, money, settings
-from reelsheet.cli import print_json, print_message, show_log
+from reelsheet.cli import print_json, print_message
 from reelsheet.cli.interrupts import interrupts
+from reelsheet.cli.log import show_log
 from reelsheet.display.waiting import Waiting
 from reelsheet.errors import ConfigurationError, UsageError
 from reelsheet.options import Options

@@ -1,14 +1,18 @@
-"""SIGINT and SIGTERM of a command: they end it at once, except where rows are under way (`flows.signals`)."""
+"""SIGINT, SIGTERM and SIGHUP of a command: they end it at once, except where rows are under way (`flows.signals`).
 
-import asyncio
+Nothing that takes long to import is imported here, so that `install` comes early.
+"""
+
 import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from types import FrameType
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from reelsheet.cli.streams import say_at_once
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 T = TypeVar("T")
 
@@ -31,12 +35,14 @@ class Interrupts:
 
     def install(self) -> None:
         """A signal that the caller has ignored (nohup) stays ignored."""
-        for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-            if signal.getsignal(number) is usual:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) in {signal.default_int_handler, signal.SIG_DFL}:
                 signal.signal(number, self._on_signal)
 
     async def unless_interrupted(self, awaitable: Awaitable[T]) -> T | None:
         """Await it, but no longer than until a signal; then None, and it is left to the end of the process."""
+        import asyncio
+
         loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
         self._wake = lambda: loop.call_soon_threadsafe(interrupted.set)
         task, waiter = asyncio.ensure_future(awaitable), asyncio.create_task(interrupted.wait())
@@ -51,7 +57,7 @@ class Interrupts:
         self.number, self.leaves_tasks = number, True
         self._wake()
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: "FrameType | None") -> None:
         if self.number is None and self.is_finished():
             self.end(number)
             return

@@ -7,7 +7,7 @@ from types import FrameType
 
 
 def end_on_signal() -> None:
-    """SIGTERM and SIGINT end the process at once, with 0, until the worker has its own handlers.
+    """SIGTERM, SIGINT and SIGHUP end the process at once, with 0, until the worker has its own handlers.
 
     Nothing runs yet. An exception would not do: libraries turn it into one of their own while they start.
     """
@@ -15,7 +15,7 @@ def end_on_signal() -> None:
     def end(_number: int, _frame: FrameType | None) -> None:
         os._exit(0)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end)
 

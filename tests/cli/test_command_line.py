@@ -228,6 +228,20 @@ def test_ctrl_c_is_told_in_a_sentence(capsys, monkeypatch):
 ONESELF = "threading.Timer(0.3, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_are_taken_care_of_before_anything_is_imported_that_takes_time(number):
+    script = (
+        "import os, sys\nfrom reelsheet.cli import main, streams\n"
+        "def prepare():\n    print({'asyncio', 'logging'} & set(sys.modules), flush=True)\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+        "streams.prepare = prepare\nmain(['run', 'm.csv', '--to', 'clips', '--yes'])\n"
+    )
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (process.returncode, process.stdout) == (128 + number, "set()\n")
+    assert process.stderr.startswith("reelsheet: Interrupted.")
+    assert process.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("at_once", ["pass", ONESELF], ids=["while it waits", "where it interrupts no read"])
 def test_ctrl_c_at_the_question_ends_the_command(at_once):
     """asyncio alone would note the signal and go on waiting for an answer."""

@@ -13,7 +13,7 @@ from flows import signals
 from flows.signals import StopSignals, stop_signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", signals.STOP_SIGNALS)
 async def test_a_signal_is_told_to_the_last_who_asked(number: signal.Signals) -> None:
     earlier: list[int] = []
     heard: asyncio.Queue[int] = asyncio.Queue()
@@ -42,6 +42,48 @@ async def test_the_handlers_of_whoever_calls_us_come_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+WAITS = """
+    import asyncio, signal
+    from flows import signals
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    async def main():
+        with signals.stop_signals() as stop:
+            done = asyncio.Event()
+            stop.tell(lambda number: done.set())
+            print("waits", flush=True)
+            await done.wait()
+            print("obeyed", stop.number, flush=True)
+            await asyncio.to_thread(input)
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(signal.SIGHUP, signal.SIGHUP), (signal.SIGHUP, signal.SIGTERM), (signal.SIGTERM, signal.SIGHUP)],
+)
+def test_the_end_of_a_terminal_may_be_told_twice(first: signal.Signals, second: signal.Signals) -> None:
+    """By the system and by the shell, or by a session's manager."""
+    with child(WAITS) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+        process.send_signal(first)
+        assert process.stdout.readline() == f"obeyed {int(first)}\n"
+        process.send_signal(second)
+        process.communicate("go on\n", timeout=30)
+    assert process.returncode == 0
+
+
+def test_a_signal_that_the_caller_ignores_stays_ignored() -> None:
+    with child(WAITS) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate("go on\n", timeout=30)
+    assert said == f"obeyed {int(signal.SIGTERM)}\n"
+
+
 def child(program: str) -> "subprocess.Popen[str]":
     words = [sys.executable, "-c", textwrap.dedent(program)]
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -49,7 +91,7 @@ def child(program: str) -> "subprocess.Popen[str]":
 
 HOLDS_BACK = """
     import signal
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     print("held back", flush=True)
     input()
     import asyncio
@@ -73,7 +115,7 @@ HANGS = """
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", signals.STOP_SIGNALS)
 def test_a_job_obeys_a_signal_that_came_while_it_was_starting_and_however_often(number: signal.Signals) -> None:
     with child(HOLDS_BACK + OBEYS) as process:
         assert process.stdout is not None
