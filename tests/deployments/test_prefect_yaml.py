@@ -6,6 +6,7 @@ import zoneinfo
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -16,6 +17,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.events import actions
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
+from prefect.server.utilities.user_templates import render_user_template_sync, validate_user_template
 from prefect.utilities.callables import parameter_schema
 from pydantic import BaseModel
 
@@ -137,6 +139,21 @@ def test_prefect_reads_every_key_of_an_automation(rule: dict[str, Any]) -> None:
             action["block_document_id"] = "00000000-0000-0000-0000-000000000001"
     automation = AutomationCore.model_validate(told)
     assert all(not isinstance(action, actions.UnknownAction) for action in automation.actions)
+
+
+@pytest.mark.parametrize("text", ["<!channel> see <https://evil.test|the results>", "@everyone", "ok\n<@U123>", None])
+def test_no_word_of_others_becomes_a_mention_or_a_link_in_an_alert(text: str | None) -> None:
+    """A file's name, a header cell, a provider's or a storage's own words."""
+    state = SimpleNamespace(name="NotStarted", message=text)
+    run = SimpleNamespace(id="0", name=text or "m.csv", state=state)
+    alerts = [action for rule in RULES for action in rule["actions"] if action["type"] == "send-notification"]
+    assert len(alerts) == 2
+    for alert in alerts:
+        for template in (alert["subject"], alert["body"]):
+            validate_user_template(template)
+            shown = render_user_template_sync(template.replace("{{ flow_run|ui_url }}", ""), {"flow_run": run, "event": {}})
+            assert not re.search(r"[<>]|@(?!\u2060)|None", shown)
+            assert "{" not in shown
 
 
 def test_a_run_that_ended_under_any_of_our_names_is_not_taken_for_a_crashed_one() -> None:
