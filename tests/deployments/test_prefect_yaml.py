@@ -151,7 +151,9 @@ def test_no_word_of_others_becomes_a_mention_or_a_link_in_an_alert(text: str | N
     for alert in alerts:
         for template in (alert["subject"], alert["body"]):
             validate_user_template(template)
-            shown = render_user_template_sync(template.replace("{{ flow_run|ui_url }}", ""), {"flow_run": run, "event": {}})
+            shown = render_user_template_sync(
+                template.replace("{{ flow_run|ui_url }}", ""), {"flow_run": run, "event": {}}
+            )
             assert not re.search(r"[<>]|@(?!\u2060)|None", shown)
             assert "{" not in shown
 
