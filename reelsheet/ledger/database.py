@@ -194,7 +194,10 @@ def _sqlite(path: Path) -> tuple[Engine, str]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LedgerError(f"The folder {path.parent} for the ledger cannot be made ({error.strerror}).") from error
+        raise LedgerError(
+            f"The folder {path.parent} for the ledger cannot be made ({error.strerror}); without it nothing is spent. "
+            "Set REELSHEET_LEDGER_URL to a place that can be written, or unset it."
+        ) from error
     engine = create_engine(
         URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}
     )

@@ -35,6 +35,7 @@ from reelsheet.planning.plan import (
 from reelsheet.provider.client import KeyCheck, Provider
 from reelsheet.redaction import clean_url
 from reelsheet.results import earlier, notification
+from reelsheet.results.publication import demand_writable
 from reelsheet.settings import Settings
 from reelsheet.storage import bucket_or_folder
 from reelsheet.storage.destination import Destination, open_destination, tidy
@@ -114,6 +115,8 @@ async def prepare(
         raise ConfigurationError(messages.NO_KEY)
     if settings.ledger_url is None:
         await asyncio.to_thread(lambda: demand(machine.state_folder()))
+    if spending and options.results:
+        await asyncio.to_thread(demand_writable, options.results)
     ledger = await asyncio.to_thread(Ledger.open, settings.ledger_url)
     try:
         return await _prepare(options, settings, ledger, progress, on_work, spending=spending)

@@ -15,18 +15,19 @@ from functools import cache, partial
 from typing import Any
 from urllib.parse import quote
 
-from reelsheet.errors import ReelsheetError
+from reelsheet.errors import ConfigurationError, ReelsheetError
 from reelsheet.images import thumbnails
 from reelsheet.ledger import Ledger
 from reelsheet.manifest.rows import Manifest
 from reelsheet.outcomes import RowResult, Status
-from reelsheet.redaction import clean
+from reelsheet.redaction import clean, visible
 from reelsheet.results import earlier, gallery, gallery_link, table, workbook
 from reelsheet.results.gallery_link import LINK_LIFE_S
 from reelsheet.results.parts import Part, count, part_name, parts
 from reelsheet.results.table import Summary
 from reelsheet.settings import state_home
 from reelsheet.storage.destination import Destination, open_destination
+from reelsheet.storage.folder_destination import FolderDestination
 from reelsheet.storage.stored_object import Link
 
 log = logging.getLogger("reelsheet")
@@ -317,9 +318,29 @@ def _of_part(pictures: Mapping[int, bytes], part: Part) -> dict[int, bytes]:
     return {position - part.first: picture for position, picture in pictures.items() if position in places}
 
 
+def demand_writable(path: str) -> None:
+    """Try the folder of --results; a file that is there stays. Raises ConfigurationError.
+
+    Not a bucket: one that takes objects may refuse everything else. The first table says so, before anything is paid.
+    """
+    folder, name = _place(path)
+    if isinstance(folder, FolderDestination):
+        try:
+            folder.probe()
+            folder.stat(name)
+        except ReelsheetError as error:
+            raise ConfigurationError(f"--results {visible(path)}: {error} Nothing was spent.") from error
+
+
 def _write_local(path: str, content: bytes) -> None:
-    """A file on this machine (or an s3:// object), completely or not at all. A link stays: its target is written."""
+    """A file on this machine (or an s3:// object), completely or not at all."""
+    folder, name = _place(path)
+    folder.write(name, content, CSV)
+
+
+def _place(path: str) -> tuple[Destination, str]:
+    """A file's folder and name. A link stays: its target is meant."""
     if os.path.islink(path):  # noqa: PTH114 - it may be an address
         path = os.path.realpath(path)
     parent, separator, name = path.rpartition("/")
-    open_destination(parent or separator or ".").write(name, content, CSV)
+    return open_destination(parent or separator or "."), name

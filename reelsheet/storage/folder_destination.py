@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import stat
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -46,7 +47,7 @@ class FolderDestination:
     refuses_overwrite = False  # looking at a file first costs nothing
 
     def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
+        self.root = Path(os.path.realpath(root))  # which, unlike Path.resolve, takes links in a circle
 
     @property
     def address(self) -> str:
@@ -56,6 +57,9 @@ class FolderDestination:
         """Make the folder; write, read, overwrite and delete a small file in it."""
         key = f"{PROBE_PREFIX}{secrets.token_hex(8)}"
         try:
+            with disk_errors("writing", self.root, self.root):  # which are about the folder, not about a file in it
+                self.root.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=self.root).close()
             for size in (1024, 1000):
                 content = secrets.token_bytes(size)
                 self.write(key, content, "application/octet-stream")
@@ -265,12 +269,17 @@ def _storage_error(error: OSError, action: str, path: Path, root: Path) -> Stora
                 systemic=True,
             )
         case errno.ENAMETOOLONG:
-            return StorageError(f"The name {path.name[:40]}… is too long for this disk; give a shorter --name.")
+            return StorageError(
+                f"The name {path.name[:40]}… is too long for this disk; give a shorter one, a clip's with --name."
+            )
         case errno.ENOTDIR | errno.EEXIST | errno.EISDIR:
             return ObjectConflict(f"{path} cannot be written: a file is where a folder should be, or vice versa.")
         case _:
             reason = error.strerror or type(error).__name__
-            return StorageError(f"{action.capitalize()} {path} failed ({reason}); check the disk.", systemic=True)
+            return StorageError(
+                f"{action.capitalize()} {path} failed ({reason}); check the disk, or choose another destination.",
+                systemic=True,
+            )
 
 
 def _no_file(path: Path) -> ObjectConflict:

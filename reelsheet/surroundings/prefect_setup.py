@@ -78,6 +78,8 @@ def active_profile() -> Profile:
     except (FileNotFoundError, NotADirectoryError):  # it need not exist; a home that is no folder is told elsewhere
         pass
     except (OSError, ValueError) as error:
+        if not os.environ.get("PREFECT_PROFILES_PATH") and (why := why_unusable(prefect_home())):
+            raise UnusableSurroundings([wrong.PREFECT_HOME(path=prefect_home(), reason=why)]) from None
         raise UnusableSurroundings([wrong.PROFILES_FILE(path=path, reason=reason(error))]) from None
     profiles = content.get("profiles", {})
     name = chosen or content.get("active", "") or "ephemeral"

@@ -98,7 +98,10 @@ def test_a_table_that_cannot_be_written_is_one_sentence_before_anything_is_paid(
     )
     _, told = ended(process)
     assert process.returncode == 2, told
-    assert told.strip().splitlines()[-1].startswith(f"reelsheet: {taken}/results.csv cannot be written"), told
+    assert told.strip().splitlines()[-1].startswith(f"reelsheet: --results {taken}/results.csv: {taken} cannot be"), (
+        told
+    )
+    assert "Prefect" not in told
     assert bench.sandbox.charges() == []
 
 

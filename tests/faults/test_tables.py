@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reelsheet.errors import ConfigurationError
 from reelsheet.ledger.claims import Claims
 from reelsheet.results import gallery, publication, workbook
 from reelsheet.storage.errors import StorageError
@@ -89,6 +90,29 @@ async def test_a_results_file_is_written_wherever_its_name_says(bench, monkeypat
     assert done.exit_code == 0
     (copy,) = bench.folder.rglob("mine.csv")
     assert copy.read_bytes() == Path(done.run.monitor.files.results).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["a-file/x.csv", "/proc/1/x.csv", "dangling.csv", "/dev/null/x.csv", "x" * 300])
+async def test_a_results_file_that_cannot_be_written_is_refused_before_there_is_a_run(bench, name):
+    (bench.folder / "a-file").touch()
+    (bench.folder / "dangling.csv").symlink_to("/proc/1/x.csv")
+    path = str(bench.folder / name)
+    with pytest.raises(ConfigurationError) as caught:
+        await bench.deliver(bench.sheet(["one"]), results=path)
+    assert str(caught.value).startswith(f"--results {path}: ")
+    assert str(caught.value).endswith("Nothing was spent.")
+    assert not bench.posted()
+    assert not bench.destination.exists()
+
+
+async def test_a_results_file_that_is_there_stays_as_it_is_until_there_is_a_run(bench, monkeypatch):
+    copy = bench.folder / "mine.csv"
+    copy.write_text("mine")
+    monkeypatch.setenv("REELSHEET_NOTIFY_URL", "nonsense")
+    with pytest.raises(ConfigurationError, match="REELSHEET_NOTIFY_URL"):
+        await bench.deliver(bench.sheet(["one"]), results=str(copy))
+    assert copy.read_text() == "mine"
+    assert sorted(path.name for path in bench.folder.iterdir()) == ["dest", "mine.csv", "sheet.csv"]
 
 
 def test_a_results_file_in_the_root_folder_is_not_written_elsewhere(monkeypatch):

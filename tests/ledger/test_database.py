@@ -89,7 +89,7 @@ def test_a_damaged_ledger_is_refused_with_a_sentence(sqlite_url, damage):
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(LedgerError, match="cannot be made"):
+    with pytest.raises(LedgerError, match=r"cannot be made \(Not a directory\).* Set REELSHEET_LEDGER_URL"):
         Ledger.open(f"sqlite:///{tmp_path}/file/below/ledger.db")
 
 

@@ -31,6 +31,17 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
         open_destination(str(tmp_path / "out")).probe()
 
 
+@pytest.mark.parametrize("place", ["/proc/1/out", "/dev/null/out", "a-file", "dangling", "loop", "x" * 300])
+def test_the_sentence_is_about_the_folder_and_not_about_a_file_that_nobody_knows(place, tmp_path):
+    (tmp_path / "a-file").touch()
+    (tmp_path / "dangling").symlink_to("/proc/1/out")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ConfigurationError) as caught:
+        open_destination(str(tmp_path / place)).probe()
+    assert Path(place).name[:40] in str(caught.value).replace("/proc/1/out", "/proc/1/out dangling")
+    assert ".reelsheet" not in str(caught.value)
+
+
 def test_a_nearly_full_disk_is_a_warning(in_folder, monkeypatch):
     real = os.statvfs
 
@@ -50,7 +61,7 @@ def test_a_nearly_full_disk_is_a_warning(in_folder, monkeypatch):
         (errno.EDQUOT, "is full; make room", True),
         (errno.EROFS, "not permitted", True),
         (errno.EIO, "check the disk", True),
-        (errno.ENAMETOOLONG, "shorter --name", False),
+        (errno.ENAMETOOLONG, "shorter one, a clip's with --name", False),
     ],
 )
 def test_a_disk_error_is_explained_and_leaves_no_file(in_folder, monkeypatch, number, message, systemic):

@@ -152,6 +152,11 @@ def test_a_login_of_the_profile_for_an_address_from_dotenv_is_said(name, serve, 
     assert caplog.messages == [f"PREFECT_API_URL comes from .env: {address}. {name} (profile team) is used there."]
 
 
+def test_a_home_that_cannot_be_used_is_not_blamed_on_the_file_of_profiles(monkeypatch, tmp_path):
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / ("x" * 300)))
+    assert setting_problem().startswith(f"PREFECT_HOME: {tmp_path}/xxx")
+
+
 @pytest.mark.parametrize("content", ["active = [", "active = 'x", "\0", "profiles = 3", "[profiles]\nephemeral = 4"])
 def test_a_broken_file_of_profiles_is_named(content, monkeypatch, tmp_path):
     file = tmp_path / "profiles.toml"
