@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from reelsheet import s3_extra_args
 from reelsheet.errors import ConfigurationError, ReelsheetError
-from reelsheet.money import cents
+from reelsheet.money import QUOTE_LIMIT_CENTS, cents
 from reelsheet.redaction import clean_url, register_secret, visible
 
 log = logging.getLogger("reelsheet")
@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     base_url: str = "https://api.vibedream.ai"
     model: str = Field("i2v-pro", pattern=r"^[\w.:-]+$")
     ledger_url: str | None = None
-    price_cents: int = Field(54, ge=0)
+    price_cents: int = Field(54, ge=1, le=QUOTE_LIMIT_CENTS)  # with a price of 0 no cap would hold before a quote
     daily_cap_cents: int | None = None
     submit_timeout: float = Field(60, gt=0)
     notify_url: SecretStr | None = None

@@ -196,6 +196,9 @@ def test_an_address_is_taken_in_one_spelling(here, address, meant):
     [
         ("REELSHEET_DAILY_CAP_USD", "a lot"),
         ("REELSHEET_PRICE_CENTS", "0.54"),
+        ("REELSHEET_PRICE_CENTS", "0"),
+        ("REELSHEET_PRICE_CENTS", "-54"),
+        ("REELSHEET_PRICE_CENTS", "9" * 20),
         ("REELSHEET_SUBMIT_TIMEOUT", "nan"),
         ("REELSHEET_ALLOW_PRIVATE_HOSTS", "perhaps"),
         ("REELSHEET_MODEL", "../other"),

@@ -87,8 +87,8 @@ class Preparation:
     def affordable(self) -> int:
         """How many of the clips to be paid for fit under the tighter of the two caps at the expected price."""
         pay, price_cents = len(self.plan.at_step(Step.SUBMIT)), self.plan.price_cents
-        if not pay or not price_cents:
-            return pay
+        if not pay:
+            return 0
         left_cents = [cents for cents in (self.cap_cents, self.day_left_cents) if cents is not None]
         return min(pay, min(left_cents) // price_cents)
 

@@ -106,12 +106,12 @@ def plain(text: str, limit: int = 200, secrets: Sequence[str] = ()) -> str:
 
 def services(addresses: str) -> list[str]:
     """The names of the services that Apprise finds in `addresses`; [] where it understands none."""
-    return [str(service.service_name) for service in _apprise(addresses)]
+    return [str(service.service_name) for service in _apprise(addresses)[0]]
 
 
 def problems(notify_url: SecretStr | None) -> Iterator[Problem]:
-    """Whether Apprise understands the address; it is not shown, since whoever has it may write to it."""
-    if notify_url is not None and not services(notify_url.get_secret_value()):
+    """Whether Apprise understands each address; none is shown, since whoever has it may write to it."""
+    if notify_url is not None and not _apprise(notify_url.get_secret_value())[1]:
         yield wrong.NOTIFICATION()
 
 
@@ -156,10 +156,12 @@ def _send(addresses: str, title: str, body: str, *, failed: bool) -> bool:
     from apprise import NotifyFormat, NotifyType
 
     kind = NotifyType.WARNING if failed else NotifyType.SUCCESS
-    return bool(_apprise(addresses).notify(body=body, title=title, notify_type=kind, body_format=NotifyFormat.TEXT))
+    services, _ = _apprise(addresses)
+    return bool(services.notify(body=body, title=title, notify_type=kind, body_format=NotifyFormat.TEXT))
 
 
-def _apprise(addresses: str) -> Any:
+def _apprise(addresses: str) -> tuple[Any, bool]:
+    """What sends to the addresses that are understood, and whether those are all."""
     # Apprise logs addresses, and whoever has such an address may write to it.
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     from apprise import Apprise, AppriseAsset, OverflowMode
@@ -167,8 +169,8 @@ def _apprise(addresses: str) -> Any:
     services = Apprise(
         asset=AppriseAsset(app_id="reelsheet", app_desc="reelsheet", async_mode=False, secure_logging=True)
     )
-    services.add(addresses)
+    are_all = bool(services.add(addresses))
     for service in services:
         if service.overflow_mode == OverflowMode.UPSTREAM:  # the address asks for nothing else
             service.overflow_mode = OverflowMode.SPLIT  # a service refuses what is too long; it is divided at lines
-    return services
+    return services, are_all

@@ -76,7 +76,7 @@ class Caps:
         if settings.daily_cap_cents is not None:
             today = await self._session.call(ledger.today, is_play_money=settings.is_play_money)
             caps.append((settings.daily_cap_cents - today.spent_cents, OverBudget("day", settings.daily_cap_cents)))
-        if not caps or not self._prices.price_cents:
+        if not caps:
             return None, None
         left_cents, over = min(caps, key=lambda cap: cap[0])
         return max(0, left_cents // self._prices.price_cents), over

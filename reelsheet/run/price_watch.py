@@ -33,4 +33,4 @@ class PriceWatch:
 
     def is_excessive(self, quoted_cents: int | None) -> bool:
         """Far above what was expected: a person must look at it before more is bought."""
-        return bool(self.expected_cents) and (quoted_cents or 0) > EXCESS * self.expected_cents
+        return (quoted_cents or 0) > EXCESS * self.expected_cents

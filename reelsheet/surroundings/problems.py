@@ -281,7 +281,7 @@ AWS_VALUE: Final = Kind(
 
 NOTIFICATION: Final = Kind(
     ("REELSHEET_NOTIFY_URL",),
-    "it is no address that Apprise understands",
+    "it is no address that Apprise understands, or one of several is none",
     "Write it like slack://…, mailto://… or json://host/path, or unset it.",
 )
 

@@ -189,3 +189,11 @@ def test_results_that_stayed_on_this_machine_are_named_with_their_path():
 def test_services_are_named_and_nothing_of_their_address():
     assert notification.services(f"json://127.0.0.1/{KEY}") == ["JSON"]
     assert notification.services("what?") == []
+
+
+@pytest.mark.parametrize(
+    ("addresses", "are_understood"),
+    [("json://h/x", True), ("json://h/x, jsons://g/y", True), ("what?", False), ("json://h/x, slack://T1", False)],
+)
+def test_each_address_must_be_understood(addresses, are_understood):
+    assert (list(notification.problems(SecretStr(addresses))) == []) is are_understood
