@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 from flows import working_folder
 from reelsheet.redaction import clean
 from reelsheet.surroundings import prefect_setup
+from reelsheet.surroundings.machine import why_unusable
 from reelsheet.surroundings.prefect_setup import prefect_home
 from reelsheet.surroundings.problems import UnusableSurroundings
 
@@ -57,6 +58,7 @@ class EmbeddedServer:
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
+        self._headers: dict[str, str] = {}  # of our own questions to it
         self._log_start = 0  # where this server's part of the log begins
         self.is_needed = self.needed()
         self.api_url = os.environ.get("PREFECT_API_URL", "")
@@ -83,6 +85,9 @@ class EmbeddedServer:
         if not self.is_needed or self._process is not None:
             return
         os.environ.update({name: os.environ.get(name, value) for name, value in BATCHES.items()})
+        if login := prefect_setup.active_profile().value("PREFECT_SERVER_API_AUTH_STRING"):
+            os.environ["PREFECT_API_AUTH_STRING"] = login  # this server asks for it too, whatever another one asks for
+            self._headers = prefect_setup.login_header(login)
         # Named protocol: without it asyncio leaves Nagle's delay on, 45 ms a request.
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.bind(("127.0.0.1", 0))
@@ -141,7 +146,7 @@ class EmbeddedServer:
                 await asyncio.sleep(0.05)
         from reelsheet.errors import ConfigurationError
 
-        log, why = prefect_home() / "reelsheet-server.log", self._last_words()
+        log, why = prefect_home() / "reelsheet-server.log", why_unusable(prefect_home()) or self._last_words()
         database = prefect_setup.database_setting(prefect_setup.active_profile())
         home = f"Correct {database}" if database else "Set PREFECT_HOME to another folder"
         raise ConfigurationError(
@@ -201,7 +206,7 @@ class EmbeddedServer:
             "task_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}},
         }
         try:
-            answer = await client.post(f"{self.api_url}/task_runs/count", json=body)
+            answer = await client.post(f"{self.api_url}/task_runs/count", json=body, headers=self._headers)
             return int(answer.text)
         except (httpx.HTTPError, ValueError):
             return -1

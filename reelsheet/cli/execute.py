@@ -23,6 +23,7 @@ from reelsheet.errors import ConfigurationError, UsageError
 from reelsheet.options import Options
 from reelsheet.redaction import clean
 from reelsheet.surroundings import network, prefect_setup
+from reelsheet.surroundings import problems as wrong
 from reelsheet.surroundings.problems import UnusableSurroundings, demand
 
 if TYPE_CHECKING:
@@ -209,6 +210,10 @@ async def _run_flow(prepared: "Preparation", flow: Any) -> "tuple[RunMonitor | N
         except Exception as error:
             if handover.run is None and _is_prefects_own(error):
                 why = clean(str(error) or type(error).__name__, limit=240).rstrip(".")
+                if type(error).__name__ == "ValueError" and "block document" in why:
+                    profile = prefect_setup.active_profile()
+                    name, block = prefect_setup.storage_block(profile)
+                    demand([wrong.PREFECT_STORAGE(profile.where(name), block=block, reason=why)] if name else [])
                 raise ConfigurationError(
                     f"Prefect could not begin the run ({why}); check Prefect's server and the PREFECT_… settings. "
                     "Nothing was spent."
@@ -369,6 +374,7 @@ def quiet_prefect() -> None:
     """Prefect writes to its own UI; stderr is reelsheet's. To be called before prefect is imported."""
     for name, value in {
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_HANDLERS_DEBUG_LEVEL": "CRITICAL",  # its internals, as what its threads could not send
         "PREFECT_LOGGING_EXTRA_LOGGERS": "reelsheet",
         "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",  # its state says how a row's task ended
         "PREFECT_SERVER_ANALYTICS_ENABLED": "0",

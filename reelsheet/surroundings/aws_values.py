@@ -26,6 +26,7 @@ CHOICES: Final = {  # as botocore names the settings
 }
 FALSE: Final = ("false", "0", "no", "off")  # botocore takes everything but "true" for it
 SECTIONS: Final = ("s3", "api_versions", "proxies_config")
+READ_DIRECTLY: Final = "AWS_EC2_METADATA_DISABLED"  # true or false; botocore has it in none of its tables
 _FILES: Final = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
 
 
@@ -52,6 +53,10 @@ def problems() -> Iterator[Problem]:
         setting = next((setting for setting in given if setting.name in names), None)
         if setting and setting.value and (why := _why_unusable(name, setting.value, convert)):
             yield wrong.AWS_VALUE(setting.place, reason=f"{setting.value} is {why}")
+
+    value = os.environ.get(READ_DIRECTLY, "")
+    if value and (why := _why_unusable("", value, bool)):
+        yield wrong.AWS_VALUE(READ_DIRECTLY, reason=f"{value} is {why}")
 
 
 def _why_unusable(name: str, value: str, convert: Callable[..., Any] | None) -> str:

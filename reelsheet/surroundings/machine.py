@@ -1,9 +1,10 @@
-"""This machine: folders, time zone, open files."""
+"""This machine: folders, time zone, memory, threads, open files."""
 
 import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ from reelsheet.surroundings.network import reason
 from reelsheet.surroundings.problems import Problem
 
 NEEDED_BYTES: Final = 5_000_000  # of a folder, for tables and databases
+ADDRESSES_NEEDED_BYTES: Final = 1_500_000_000  # a run of 40 rows has 1.45 GB of them
+THREADS_NEEDED: Final = 24  # as many has a run of 40 rows
 FILES_WANTED: Final = 4096
 FILES_OF_A_LARGE_RUN: Final = 256
 FILES_AT_REST: Final = 36
@@ -72,6 +75,34 @@ def time_zone() -> Iterator[Problem]:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         yield wrong.TIME_ZONE(zone=given)
+
+
+def memory() -> Iterator[Problem]:
+    """A limit of addresses that ends a run in the middle, wherever it happens to be."""
+    try:
+        import resource
+    except ImportError:  # pragma: no cover - Windows has no such limit
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < ADDRESSES_NEEDED_BYTES:
+        yield wrong.MEMORY(limit=f"{limit / 1e6:,.0f}", needed=f"{ADDRESSES_NEEDED_BYTES / 1e6:,.0f}")
+
+
+def threads() -> Iterator[Problem]:
+    """Try as many as a run has; what limits them may be a user's limit or a container's."""
+    end, started = threading.Event(), []
+    try:
+        for _ in range(THREADS_NEEDED):
+            thread = threading.Thread(target=end.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        pass
+    end.set()
+    for thread in started:
+        thread.join()
+    if len(started) < THREADS_NEEDED:
+        yield wrong.THREADS(limit=len(started), needed=THREADS_NEEDED)
 
 
 def open_files(rows: int) -> Iterator[Problem]:

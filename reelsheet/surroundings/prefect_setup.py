@@ -98,6 +98,9 @@ def settings() -> Iterator[Problem]:
     try:
         profile = active_profile()
         yield from _logging(profile)
+        name, block = storage_block(profile)
+        if block and not re.fullmatch("[^/]+/[^/]+", block):
+            yield wrong.PREFECT_STORAGE(profile.where(name), block=block, reason="its name is not TYPE/NAME")
         if not profile.value("PREFECT_API_URL"):
             yield from embedded(profile)
     except UnusableSurroundings as error:
@@ -125,6 +128,12 @@ def _logging(profile: Profile) -> Iterator[Problem]:
             yield wrong.PREFECT_LOGGING(profile.where(name), path=path, reason="it holds no configuration")
     except (OSError, ValueError, yaml.YAMLError) as error:
         yield wrong.PREFECT_LOGGING(profile.where(name), path=path, reason=reason(error))
+
+
+def storage_block(profile: Profile) -> tuple[str, str]:
+    """The setting that says where Prefect keeps results, and its value; "" for both without one."""
+    name = next((name for name in wrong.PREFECT_STORAGE.settings if profile.value(name)), "")
+    return name, name and profile.value(name)
 
 
 # A server that is configured
@@ -189,6 +198,12 @@ def _questions(client: "httpx.Client", url: str, profile: Profile) -> Iterator[P
             yield wrong.SERVER_ELSEWHERE(setting, address=address, reason="it does not say its version")
         elif running.partition(".")[0] != installed.partition(".")[0]:
             yield wrong.SERVER_VERSION(setting, address=address, running=running, installed=installed)
+            return
+        name, block = storage_block(profile)
+        block_type, _, block_name = block.partition("/")
+        place = f"{url}/block_types/slug/{block_type}/block_documents/name/{block_name}"
+        if name and client.get(place).status_code == 404:
+            yield wrong.PREFECT_STORAGE(profile.where(name), block=block, reason="HTTP 404")
 
 
 def server_version(profile: Profile) -> str:
@@ -230,10 +245,15 @@ def _headers(profile: Profile) -> dict[str, str]:
         headers |= {str(name): str(value) for name, value in given.items()} if isinstance(given, dict) else {}
     login, key = profile.value("PREFECT_API_AUTH_STRING"), profile.value("PREFECT_API_KEY")
     if login:
-        headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+        headers |= login_header(login)
     elif key:
         headers["Authorization"] = f"Bearer {key}"
     return headers
+
+
+def login_header(login: str) -> dict[str, str]:
+    """As Prefect's client sends a USER:PASSWORD."""
+    return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
 
 
 def _trust(profile: Profile) -> "ssl.SSLContext | bool":

@@ -150,6 +150,11 @@ PREFECT_LOGGING: Final = Kind(
     "{path} cannot be used ({reason})",
     "Correct it, or unset it.",
 )
+PREFECT_STORAGE: Final = Kind(
+    ("PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK", "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK"),
+    "Prefect's server has no block {block} ({reason})",
+    "Name one that it has as TYPE/NAME (`prefect block ls`), or unset it.",
+)
 PREFECT_VALUE: Final = Kind(
     ("PREFECT_*",),
     "Prefect does not accept its value ({reason})",
@@ -311,6 +316,16 @@ OPEN_FILES: Final = Kind(
     ("ulimit -n",),
     "this process may open {limit} files, and a run needs {needed}",
     "Raise the limit (`ulimit -n 1024`; LimitNOFILE in systemd, `ulimits` in Compose).",
+)
+MEMORY: Final = Kind(
+    ("ulimit -v",),
+    "this process may have {limit} MB of addresses, and a run needs {needed}, though it fills much less",
+    "Raise the limit (`ulimit -v unlimited`); to limit memory itself, use a control group or a container.",
+)
+THREADS: Final = Kind(
+    ("ulimit -u",),
+    "this process may start {limit} threads, and a run needs {needed}",
+    "Raise the limit (`ulimit -u`; TasksMax in systemd, `pids_limit` in Compose).",
 )
 
 KINDS: Final = tuple(value for value in globals().values() if isinstance(value, Kind))

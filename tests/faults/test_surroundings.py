@@ -34,6 +34,7 @@ def run(bench, tmp_path):
         ("PREFECT_HOME", "/dev/full"),
         ("PREFECT_PROFILE", "nobody"),
         ("PREFECT_LOGGING_LEVEL", "LOUD"),
+        ("PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK", "s3-bucket/nobody"),
         ("PREFECT_LOGGING_SETTINGS_PATH", "/nowhere/logging.yml"),
         ("ALL_PROXY", "socks5://127.0.0.1:1"),
         ("HTTPS_PROXY", "http://127.0.0.1:abc"),
@@ -66,3 +67,24 @@ def test_what_a_run_does_not_need_does_not_stop_it(run, bench):
     code, said = run(of_aws | {"HTTPS_PROXY": "http://127.0.0.1:9", "PREFECT_SERVER_API_BASE_PATH": "/elsewhere"})
     assert code == 0, said
     assert sum(bench.charged().values()) == 1
+
+
+def test_a_login_for_another_server_and_prefects_own_tests_change_nothing(run, bench):
+    logins = {"PREFECT_SERVER_API_AUTH_STRING": "admin:mine", "PREFECT_API_AUTH_STRING": "admin:of-another"}
+    code, said = run(logins | {"PREFECT_TEST_MODE": "1", "PREFECT_DEBUG_MODE": "1"})
+    assert code == 0, said
+    assert "prefect" not in said
+    assert sum(bench.charged().values()) == 1
+
+
+@pytest.mark.parametrize("megabytes", [1_200, 600, 300, 120])
+def test_a_small_limit_of_addresses_is_named(megabytes, bench, tmp_path):
+    command = f'ulimit -v {megabytes}000; exec "$0" -P -c "from reelsheet.cli import main; main()" "$@"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable, "run", bench.sheet(["one"]), "--to", bench.destination, "--yes"],
+        cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, timeout=150, check=False,
+    )  # fmt: skip
+    said = done.stderr.decode()
+    assert done.returncode == 2, said
+    assert said.splitlines()[-1].startswith("reelsheet: ulimit -v: this process may have ")
+    assert not bench.charged()

@@ -48,6 +48,7 @@ def refusal() -> str:
         ("AWS_MAX_ATTEMPTS", "0"),
         ("AWS_DEFAULTS_MODE", "junk"),
         ("AWS_USE_FIPS_ENDPOINT", "maybe"),
+        ("AWS_EC2_METADATA_DISABLED", "maybe"),
         ("AWS_USE_DUALSTACK_ENDPOINT", "1"),
         ("AWS_S3_USE_ARN_REGION", "maybe"),
         ("AWS_STS_REGIONAL_ENDPOINTS", "maybe"),

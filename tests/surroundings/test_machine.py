@@ -1,7 +1,8 @@
-"""This machine's folders, time zone and open files."""
+"""This machine's folders, time zone, memory, threads and open files."""
 
 import os
 import resource
+import threading
 
 import pytest
 
@@ -91,3 +92,27 @@ def test_a_limit_of_this_process_is_only_ever_raised():
     list(machine.open_files(1))
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= before[0]
     assert os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [(resource.RLIM_INFINITY, ""), (4_000_000_000, ""), (700_000_000, "ulimit -v: this process may have 700 MB of")],
+)
+def test_too_few_addresses_are_told(limit, told, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: {resource.RLIMIT_AS: (limit, limit)}[which])
+    assert said(machine.memory()).startswith(told)
+    assert bool(said(machine.memory())) is bool(told)
+
+
+def test_too_few_threads_are_told_and_none_of_them_stays(monkeypatch):
+    start, before, allowed = threading.Thread.start, threading.active_count(), iter(range(10))
+
+    def start_ten(thread: threading.Thread) -> None:
+        if next(allowed, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    assert said(machine.threads()) == ""
+    monkeypatch.setattr(threading.Thread, "start", start_ten)
+    assert said(machine.threads()).startswith("ulimit -u: this process may start 10 threads, and a run needs 24. Raise")
+    assert threading.active_count() == before

@@ -120,6 +120,18 @@ def test_a_login_that_is_refused_is_named_and_not_shown(name, value, login, serv
     assert {given for _, given in asked} == {login}
 
 
+@pytest.mark.parametrize("name", ["PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK", "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK"])
+def test_a_block_for_results_that_is_not_there_is_named(name, serve, monkeypatch):
+    block = {"/api/block_types/slug/s3-bucket/block_documents/name/mine": (200, b"{}")}
+    address = f"{serve(GOOD | block)}/api"
+    monkeypatch.setenv(name, "s3-bucket/mine")
+    assert server_problem(monkeypatch, address) == ""
+    monkeypatch.setenv(name, "s3-bucket/other")
+    assert server_problem(monkeypatch, address).startswith(f"{name}: Prefect's server has no block s3-bucket/other")
+    monkeypatch.setenv(name, "mine")
+    assert setting_problem().startswith(f"{name}: Prefect's server has no block mine (its name is not TYPE/NAME)")
+
+
 @pytest.mark.parametrize("key", ["pnu_hidden\n", "pnu_ schlüssel", "pnu_schlüssel"])
 def test_a_key_that_cannot_be_sent_is_named_and_not_shown(key, monkeypatch):
     monkeypatch.setenv("PREFECT_API_KEY", key)
