@@ -11,7 +11,8 @@ from reelsheet.manifest.number_formats import NumberFormats
 LAST_ROW: Final = 1_048_576
 LAST_COLUMN: Final = 16_384
 WIDEST: Final = 2_000  # columns in use; a cell beyond is a typing error, not a table
-_CELL_LIMIT: Final = 20_000_000
+_CELL_LIMIT: Final = 20_000_000  # and of texts that they share
+NOTE_LIMIT: Final = 2_000_000  # of each kind that is noted beside the cells: links, merged cells, styles, sheets
 
 _ESCAPE: Final = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _LINK_FORMULA: Final = re.compile(
@@ -102,6 +103,8 @@ class StringsReader(_TextReader):
             self._phonetic = False
         elif name == "si":
             self.strings.append(_unescaped(self._collected()))
+            if len(self.strings) > _CELL_LIMIT:
+                raise SpreadsheetError("it has more texts than can be read")
 
 
 class DrawingReader(_TextReader):
@@ -135,6 +138,8 @@ class DrawingReader(_TextReader):
             last = min(self._corners.get("to row", 0) + 1, first + _TALLEST, LAST_ROW)
             column = self._corners.get("from col", 0)
             self.places.update((row, column) for row in range(first, max(first, last) + 1))
+            if len(self.places) > NOTE_LIMIT:
+                raise SpreadsheetError("it has more pictures than can be read")
 
 
 class SheetReader(_TextReader):
@@ -192,6 +197,8 @@ class SheetReader(_TextReader):
             self.merges.append(attributes.get("ref", ""))
         elif name == "drawing":
             self.drawings.append(prefixed(attributes, "id"))
+        if max(len(self.hyperlinks), len(self.merges), len(self.drawings)) > NOTE_LIMIT:
+            raise SpreadsheetError("it has more links or merged cells than can be read")
 
     def _start_cell(self, attributes: dict[str, str]) -> None:
         letters = attributes.get("r", "").rstrip("0123456789")
@@ -202,11 +209,14 @@ class SheetReader(_TextReader):
             self._column = column
         else:
             self._column += 1
+            if self._column >= LAST_COLUMN:
+                raise SpreadsheetError(f"row {self._row} has more than {LAST_COLUMN} cells")
         self._kind = attributes.get("t", "n")
         self._style = attributes.get("s", "")
         self._value = self._formula = self._shared = ""
         self._has_formula = False
         self._has_metadata = "vm" in attributes
+        self._inline.clear()
 
     def _end(self, name: str) -> None:
         if ":" in name:
@@ -228,6 +238,8 @@ class SheetReader(_TextReader):
         text = self._text()
         if self._has_formula or self._kind == "e":
             text = self._end_odd_cell((self._row, self._column), text)
+            if max(len(self.odd), len(self.link_sources), len(self.formula_links)) > NOTE_LIMIT:
+                raise SpreadsheetError("it has more formulas without a value than can be read")
         if text:
             self._cells[self._column] = text
 

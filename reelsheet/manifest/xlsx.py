@@ -19,6 +19,7 @@ from xml.parsers import expat
 
 from reelsheet.manifest.number_formats import NumberFormats
 from reelsheet.manifest.worksheet import (
+    NOTE_LIMIT,
     WIDEST,
     DrawingReader,
     Oddity,
@@ -191,8 +192,12 @@ class Workbook:
         seen: list[tuple[str, dict[str, str]]] = []
         parser = new_parser()
         parser.StartElementHandler = lambda name, attributes: seen.append((name.rpartition(":")[2], attributes))
+        count = 0
         for chunk in self._chunks(part):
             parser.Parse(chunk, False)
+            count += len(seen)
+            if count > NOTE_LIMIT:
+                raise SpreadsheetError("it has more sheets, styles or links than can be read")
             yield from seen
             seen.clear()
         parser.Parse(b"", True)

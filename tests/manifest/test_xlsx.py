@@ -1,6 +1,7 @@
 """The XML of .xlsx, as libraries and Excel write it, and as nobody should."""
 
 import io
+import re
 import zipfile
 from datetime import date, datetime, time, timedelta
 
@@ -365,6 +366,61 @@ def test_too_many_cells_and_links_are_refused(monkeypatch):
     monkeypatch.setattr(xlsx, "_LINK_LIMIT", 100)
     with pytest.raises(SpreadsheetError, match="more links"):
         grid(linked('<hyperlink ref="A1:XFD1048576" r:id="r1"/>' * 21, rows=5))  # the same five cells, again and again
+
+
+FORMULAS = '<row><c r="A1"><f>{}</f></c><c r="B1"><f>{}</f></c></row>' * 60
+ODD_CELLS = {
+    "pictures": FORMULAS.replace("{}", "DISPIMG("),
+    "values that are not saved": FORMULAS.replace("{}", "A1"),
+    "links to cells": FORMULAS.replace("{}", "HYPERLINK(A1)"),
+    "links": FORMULAS.replace("{}", 'HYPERLINK("https://a.example")'),
+}
+
+
+@pytest.mark.parametrize("cells", ODD_CELLS)
+def test_endlessly_many_odd_cells_are_refused(monkeypatch, cells):
+    """Each is noted in memory, and a file of a few kilobytes can have millions of them."""
+    monkeypatch.setattr(worksheet, "NOTE_LIMIT", 100)
+    with pytest.raises(SpreadsheetError, match="more formulas"):
+        grid(by_hand(f"<sheetData>{ODD_CELLS[cells]}</sheetData>"))
+
+
+@pytest.mark.parametrize("element", ["<hyperlink/>", "<mergeCell/>", "<drawing/>"])
+def test_endlessly_many_notes_behind_the_cells_are_refused(monkeypatch, element):
+    monkeypatch.setattr(worksheet, "NOTE_LIMIT", 100)
+    with pytest.raises(SpreadsheetError, match="more links or merged cells"):
+        grid(by_hand(f"<sheetData/>{element * 101}"))
+
+
+@pytest.mark.parametrize(
+    ("part", "before", "element"),
+    [
+        ("xl/workbook.xml", "<sheets>", '<sheet name="a" r:id="r1"/>'),
+        ("xl/styles.xml", "<cellXfs>", "<xf/>"),
+        ("xl/_rels/workbook.xml.rels", "", "<Relationship/>"),
+    ],
+)
+def test_endlessly_many_sheets_styles_and_relations_are_refused(monkeypatch, part, before, element):
+    monkeypatch.setattr(xlsx, "NOTE_LIMIT", 100)
+    with zipfile.ZipFile(io.BytesIO(of_rows(["image"]))) as archive:
+        text = archive.read(part).decode()
+    start = re.search(f"{before[:-1]}[^>]*>" if before else "<Relationships[^>]*>", text)
+    content = _replaced(of_rows(["image"]), part, text.replace(start[0], start[0] + element * 101, 1))
+    with pytest.raises(SpreadsheetError, match="more sheets, styles or links"):
+        grid(content)
+
+
+def test_endlessly_many_texts_and_cells_without_a_name_are_refused(monkeypatch):
+    monkeypatch.setattr(worksheet, "_CELL_LIMIT", 100)
+    with pytest.raises(SpreadsheetError, match="more texts"):
+        grid(by_hand("<sheetData/>", strings="<si/>" * 101))
+    with pytest.raises(SpreadsheetError, match="row 1 has more than 16384 cells"):
+        grid(by_hand(f"<sheetData><row>{'<c/>' * 16_385}</row></sheetData>"))
+
+
+def test_a_text_that_no_cell_takes_is_not_put_into_the_next_one():
+    cells = '<c r="A1" t="n"><is><t>lost</t></is><v>1</v></c><c r="B1" t="inlineStr"><is><t>kept</t></is></c>'
+    assert grid(by_hand(f"<sheetData><row>{cells}</row></sheetData>")).rows == [(1, ["1", "kept"])]
 
 
 def linked(links: str, *, rows: int) -> bytes:
