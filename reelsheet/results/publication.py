@@ -326,7 +326,7 @@ def demand_writable(path: str) -> None:
     folder, name = _place(path)
     if isinstance(folder, FolderDestination):
         try:
-            folder.probe()
+            folder.try_folders()
             folder.stat(name)
         except ReelsheetError as error:
             raise ConfigurationError(f"--results {visible(path)}: {error} Nothing was spent.") from error

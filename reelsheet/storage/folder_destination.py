@@ -57,9 +57,7 @@ class FolderDestination:
         """Make the folder; write, read, overwrite and delete a small file in it."""
         key = f"{PROBE_PREFIX}{secrets.token_hex(8)}"
         try:
-            with disk_errors("writing", self.root, self.root):  # which are about the folder, not about a file in it
-                self.root.mkdir(parents=True, exist_ok=True)
-                tempfile.TemporaryFile(dir=self.root).close()
+            self.try_folders("videos", "runs")
             for size in (1024, 1000):
                 content = secrets.token_bytes(size)
                 self.write(key, content, "application/octet-stream")
@@ -74,6 +72,15 @@ class FolderDestination:
         if (free_bytes := disk.f_bavail * disk.f_frsize) < SCARCE_BYTES:
             return (f"Only {free_bytes / 10**6:,.0f} MB are free in {self.root}; a clip takes 1 to 8 MB.",)
         return ()
+
+    def try_folders(self, *names: str) -> None:
+        """Make the folder, and try it and those of `names` in it that are there. Raises StorageError."""
+        with disk_errors("writing", self.root, self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+        for folder in (self.root, *(self.root / name for name in names)):
+            if os.path.lexists(folder):
+                with disk_errors("writing", folder, self.root):
+                    tempfile.TemporaryFile(dir=folder).close()
 
     def uri(self, key: str) -> str:
         return str(self.path(key))
@@ -272,8 +279,10 @@ def _storage_error(error: OSError, action: str, path: Path, root: Path) -> Stora
             return StorageError(
                 f"The name {path.name[:40]}… is too long for this disk; give a shorter one, a clip's with --name."
             )
-        case errno.ENOTDIR | errno.EEXIST | errno.EISDIR:
-            return ObjectConflict(f"{path} cannot be written: a file is where a folder should be, or vice versa.")
+        case errno.ENOTDIR | errno.EEXIST:  # the next clip may meet it too
+            return StorageError(f"{path} cannot be written: a file is where a folder should be; move that file away.")
+        case errno.EISDIR:
+            return _no_file(path)
         case _:
             reason = error.strerror or type(error).__name__
             return StorageError(

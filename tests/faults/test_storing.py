@@ -82,6 +82,20 @@ async def test_five_copies_in_a_row_that_fail_stop_submitting(bench, fails, erro
     assert "5 clips in a row" in done.results[-1].error
 
 
+@pytest.mark.usefixtures("keeps_up")
+async def test_a_file_where_the_clips_folder_should_be_stops_submitting(bench):
+    (bench.destination / "videos").mkdir(parents=True)
+    (bench.destination / "videos" / "spring").touch()
+    done = await bench.deliver(bench.sheet(ROWS), name="spring/{sku}")
+    paid = done.statuses().count("undelivered")
+    assert delivery.FAILED_STREAK <= paid <= delivery.FAILED_STREAK + 3
+    assert (set(done.codes()), done.exit_code) == ({"storage"}, 3)
+    assert sum(bench.charged().values()) == paid
+    (bench.destination / "videos" / "spring").unlink()
+    again = await bench.deliver(bench.sheet(ROWS), name="spring/{sku}")
+    assert again.statuses() == ["succeeded"] * len(ROWS)
+
+
 @pytest.mark.usefixtures("one_by_one")
 async def test_a_clip_that_is_stored_between_resets_the_count(bench, fails):
     fails(KeyError("ETag"), 0, 1, 2, 3, 5, 6, 7, 8)

@@ -108,11 +108,12 @@ async def test_a_results_file_that_cannot_be_written_is_refused_before_there_is_
 async def test_a_results_file_that_is_there_stays_as_it_is_until_there_is_a_run(bench, monkeypatch):
     copy = bench.folder / "mine.csv"
     copy.write_text("mine")
+    (bench.folder / "videos").touch()  # it is nobody's business what else is there
     monkeypatch.setenv("REELSHEET_NOTIFY_URL", "nonsense")
     with pytest.raises(ConfigurationError, match="REELSHEET_NOTIFY_URL"):
         await bench.deliver(bench.sheet(["one"]), results=str(copy))
     assert copy.read_text() == "mine"
-    assert sorted(path.name for path in bench.folder.iterdir()) == ["dest", "mine.csv", "sheet.csv"]
+    assert sorted(path.name for path in bench.folder.iterdir()) == ["dest", "mine.csv", "sheet.csv", "videos"]
 
 
 def test_a_results_file_in_the_root_folder_is_not_written_elsewhere(monkeypatch):

@@ -42,6 +42,17 @@ def test_the_sentence_is_about_the_folder_and_not_about_a_file_that_nobody_knows
     assert ".reelsheet" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["videos", "runs"])
+@pytest.mark.parametrize("target", ["", "/proc/1/out"])
+def test_a_file_in_place_of_a_folder_that_a_run_fills_is_refused(in_folder, name, target):
+    path = in_folder.root / name
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(target) if target else path.touch()
+    with pytest.raises(ConfigurationError, match=f"{path}"):
+        in_folder.probe()
+    assert sorted(in_folder.root.iterdir()) == [path]
+
+
 def test_a_nearly_full_disk_is_a_warning(in_folder, monkeypatch):
     real = os.statvfs
 
