@@ -12,7 +12,7 @@ from reelsheet.money import dollars
 from reelsheet.outcomes import RowResult, Status
 from reelsheet.planning.plan import Step
 from reelsheet.planning.preparation import Preparation
-from reelsheet.redaction import clean
+from reelsheet.results import notification
 from reelsheet.results.table import Summary
 from reelsheet.run.publish import Published
 from reelsheet.run.run import RunMonitor
@@ -97,14 +97,15 @@ def console_link(gallery: str) -> str:
 
 
 def _table(missed: Sequence[tuple[Row, RowResult]]) -> list[dict[str, object]]:
+    """Prefect shows each text in it as Markdown on one of its pages, and as it stands on the other."""
     return [
         {
-            "row": clean(row.name, limit=80),
+            "row": notification.plain(row.name, 80),
             "line": row.line,
             "status": str(result.status),
             "why": str(result.error_code or ""),
-            "what to do": clean(result.error),
-            "prediction": clean(result.prediction_id, limit=80),
+            "what to do": notification.plain(result.error, 300),
+            "prediction": notification.plain(result.prediction_id, 80),
         }
         for row, result in missed[:MAX_TABLE_ROWS]
     ]

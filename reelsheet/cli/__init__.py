@@ -6,14 +6,16 @@ are taken care of.
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
     from cyclopts import App
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: "Sequence[str] | None" = None) -> None:
     """Run one command and exit with its code. Bad usage and bad input never show a traceback."""
     from reelsheet.cli.interrupts import interrupts
 
@@ -35,8 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code = call(words)
     sys.stdout.flush()
     sys.stderr.flush()
-    if code >= 128 or interrupts.leaves_tasks:
-        # Everything is written. A thread that still waits for a slow network must not delay the end.
+    if code >= 128 or interrupts.leaves_tasks or interrupts.is_finished():
+        # Everything is written. A thread that still waits for a slow network must not delay the end, and while Python
+        # takes its modules apart, for a third of a second after a run, a signal would end it without a code.
         os._exit(code)
     sys.exit(code)
 
@@ -141,7 +144,7 @@ def print_message(text: str) -> None:
     sys.stderr.write(f"reelsheet: {visible(text)}\n")
 
 
-def print_json(value: Mapping[str, Any]) -> None:
+def print_json(value: "Mapping[str, Any]") -> None:
     """One object on a line of stdout, for scripts."""
     import json
 

@@ -3,20 +3,20 @@
 Nothing that takes long to import is imported here, so that `install` comes early.
 """
 
-import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeVar
 
 from reelsheet.cli.streams import say_at_once
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from types import FrameType
+    from typing import Final, TypeVar
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
-MESSAGE: Final = "Interrupted. What was sent is in the ledger; the same command again pays for nothing twice."
+MESSAGE: "Final" = "Interrupted. What was sent is in the ledger; the same command again pays for nothing twice."
 
 
 class Interrupts:
@@ -39,7 +39,7 @@ class Interrupts:
             if signal.getsignal(number) in {signal.default_int_handler, signal.SIG_DFL}:
                 signal.signal(number, self._on_signal)
 
-    async def unless_interrupted(self, awaitable: Awaitable[T]) -> T | None:
+    async def unless_interrupted(self, awaitable: "Awaitable[T]") -> "T | None":
         """Await it, but no longer than until a signal; then None, and it is left to the end of the process."""
         import asyncio
 
@@ -63,9 +63,10 @@ class Interrupts:
             return
         new_line = "\n" if os.isatty(2) else ""  # the terminal has put ^C at the end of a line
         say_at_once(f"{new_line}reelsheet: {self.message}\n")
-        with contextlib.suppress(Exception):
+        try:
             self.tidy()
-        os._exit(128 + number)
+        finally:
+            os._exit(128 + number)  # also where it fails
 
 
-interrupts: Final = Interrupts()  # signals belong to the process, not to an object
+interrupts: "Final" = Interrupts()  # signals belong to the process, not to an object

@@ -4,14 +4,16 @@ import io
 import os
 import select
 import sys
-from typing import TYPE_CHECKING, Final, TextIO
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final, TextIO
+
     from typing_extensions import Buffer
 
-DESCRIPTORS: Final = {"stdin": 0, "stdout": 1, "stderr": 2}
-PATIENCE_S: Final = 1.0  # for a reader of stderr that does not read; then what it would read is dropped
-SAFE_BYTES: Final = 512  # a pipe that is ready takes so many without a wait, on every system
+DESCRIPTORS: "Final" = {"stdin": 0, "stdout": 1, "stderr": 2}
+PATIENCE_S: "Final" = 1.0  # for a reader of stderr that does not read; then what it would read is dropped
+SAFE_BYTES: "Final" = 512  # a pipe that is ready takes so many without a wait, on every system
 
 
 def prepare() -> None:
@@ -34,7 +36,7 @@ def _open_closed_descriptors() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number
 
 
-def _opened(name: str, descriptor: int, like: TextIO | None) -> TextIO:
+def _opened(name: str, descriptor: int, like: "TextIO | None") -> "TextIO":
     if name == "stdin":
         return os.fdopen(descriptor, encoding="utf-8")
     raw = _Forgiving(descriptor, PATIENCE_S if name == "stderr" else None)

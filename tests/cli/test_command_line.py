@@ -232,7 +232,7 @@ ONESELF = "threading.Timer(0.3, lambda: signal.pthread_kill(threading.get_ident(
 def test_signals_are_taken_care_of_before_anything_is_imported_that_takes_time(number):
     script = (
         "import os, sys\nfrom reelsheet.cli import main, streams\n"
-        "def prepare():\n    print({'asyncio', 'logging'} & set(sys.modules), flush=True)\n"
+        "def prepare():\n    print({'asyncio', 'logging', 'typing'} & set(sys.modules), flush=True)\n"
         f"    os.kill(os.getpid(), {int(number)})\n"
         "streams.prepare = prepare\nmain(['run', 'm.csv', '--to', 'clips', '--yes'])\n"
     )
@@ -240,6 +240,17 @@ def test_signals_are_taken_care_of_before_anything_is_imported_that_takes_time(n
     assert (process.returncode, process.stdout) == (128 + number, "set()\n")
     assert process.stderr.startswith("reelsheet: Interrupted.")
     assert process.stderr.count("\n") == 1
+
+
+def test_after_a_run_the_process_ends_without_an_interval_in_which_a_signal_would_change_its_code():
+    script = (
+        "import atexit, sys\nfrom reelsheet.cli import interrupts, main\n"
+        "interrupts.interrupts.is_finished = lambda: True\natexit.register(print, 'late')\nmain(['--version'])\n"
+    )
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode == 0
+    assert process.stdout.startswith("reelsheet ")
+    assert "late" not in process.stdout
 
 
 @pytest.mark.parametrize("at_once", ["pass", ONESELF], ids=["while it waits", "where it interrupts no read"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from reelsheet.cli import main, streams
+from reelsheet.cli.interrupts import interrupts
 from tests.stand_in.broken_streams import KINDS, drain, fill, started
 
 PROGRAM = [sys.executable, "-c", "from reelsheet.cli import main; main()"]
@@ -24,6 +25,7 @@ def run(words, **kinds):
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(interrupts, "is_finished", lambda: False)  # a run of another test would end this process
     Path("m.csv").write_text("image,prompt\nhttps://shop.test/a.jpg,a\n")
 
 

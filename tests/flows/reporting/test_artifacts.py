@@ -44,6 +44,23 @@ def test_the_usual_ways_in_are_closed(text: str) -> None:
     assert not re.search(r"(?<!\\)://", shown)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[here](https://evil.example)", "![](https://evil.example/x.png)", "<img src=x>", "**big**", "`code`", "~~a~~"],
+)
+def test_no_cell_of_the_table_of_missed_rows_becomes_markup(text: str) -> None:
+    """Prefect's page renders each of them as Markdown."""
+    from markdown_it import MarkdownIt
+
+    row: Any = SimpleNamespace(name=text, line=2)
+    result: Any = SimpleNamespace(status="failed", error_code="rejected", error=text, prediction_id=text)
+    (shown,) = pages._table([(row, result)])
+    for cell in ("row", "what to do", "prediction"):
+        tokens = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(str(shown[cell]))
+        kinds = {token.type for token in tokens} | {child.type for token in tokens for child in token.children or []}
+        assert kinds <= {"paragraph_open", "inline", "paragraph_close", "text"}, shown
+
+
 def test_an_address_to_copy_keeps_nothing_that_signs_it() -> None:
     told = names.code("https://clips.example/a.mp4?X-Amz-Signature=abc&X-Amz-Credential=def`")
     assert told == "`https://clips.example/a.mp4`"
