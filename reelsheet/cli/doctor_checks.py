@@ -154,7 +154,8 @@ def api_key(current: "Settings") -> Iterator[Finding]:
             "API key", f"{shown} could not be checked{reason}", "Check VIBEDREAM_BASE_URL, or try again later."
         )
     else:
-        yield warning("API key", f"{shown} could not be checked{reason}", "Run `reelsheet doctor` again.")
+        fix = "Check VIBEDREAM_BASE_URL, or run `reelsheet doctor` again."
+        yield warning("API key", f"{shown} could not be checked{reason}", fix)
 
 
 def masked(key: str) -> str:

@@ -285,10 +285,8 @@ def _storage_error(error: OSError, action: str, path: Path, root: Path) -> Stora
             return _no_file(path)
         case _:
             reason = error.strerror or type(error).__name__
-            return StorageError(
-                f"{action.capitalize()} {path} failed ({reason}); check the disk, or choose another destination.",
-                systemic=True,
-            )
+            advice = "check the disk, or choose another destination" if action == "writing" else "check the disk"
+            return StorageError(f"{action.capitalize()} {path} failed ({reason}); {advice}.", systemic=True)
 
 
 def _no_file(path: Path) -> ObjectConflict:
