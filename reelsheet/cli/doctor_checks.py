@@ -306,7 +306,7 @@ def network_settings(current: "Settings") -> Iterator[Finding]:
 
 def machine_settings() -> Iterator[Finding]:
     """Folders, time zone and open files."""
-    problems = [*machine.memory(), *machine.threads(), *machine.time_zone(), *machine.temporary_folder()]
+    problems = [*machine.limits(), *machine.threads(), *machine.time_zone(), *machine.temporary_folder()]
     problems += machine.open_files(machine.FILES_OF_A_LARGE_RUN)
     yield from _broken("Machine", problems)
     if not problems:

@@ -114,7 +114,7 @@ async def prepare(
     if spending and settings.api_key is None:
         raise ConfigurationError(messages.NO_KEY)
     if spending:
-        demand(machine.memory(), machine.threads())
+        demand(machine.limits(), machine.threads())
     if settings.ledger_url is None:
         await asyncio.to_thread(lambda: demand(machine.state_folder()))
     if spending and options.results:

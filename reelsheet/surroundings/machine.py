@@ -18,6 +18,7 @@ from reelsheet.surroundings.problems import Problem
 
 NEEDED_BYTES: Final = 5_000_000  # of a folder, for tables and databases
 ADDRESSES_NEEDED_BYTES: Final = 1_500_000_000  # a run of 40 rows has 1.45 GB of them
+FILE_NEEDED_BYTES: Final = 100_000_000  # a clip has up to 8 MB; the databases grow with every run
 THREADS_NEEDED: Final = 24  # as many has a run of 40 rows
 FILES_WANTED: Final = 4096
 FILES_OF_A_LARGE_RUN: Final = 256
@@ -77,15 +78,19 @@ def time_zone() -> Iterator[Problem]:
         yield wrong.TIME_ZONE(zone=given)
 
 
-def memory() -> Iterator[Problem]:
-    """A limit of addresses that ends a run in the middle, wherever it happens to be."""
+def limits() -> Iterator[Problem]:
+    """Of addresses and of a file's size: they would end a run in the middle, wherever it happens to be."""
     try:
         import resource
     except ImportError:  # pragma: no cover - Windows has no such limit
         return
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY and limit < ADDRESSES_NEEDED_BYTES:
-        yield wrong.MEMORY(limit=f"{limit / 1e6:,.0f}", needed=f"{ADDRESSES_NEEDED_BYTES / 1e6:,.0f}")
+    for kind, what, needed_bytes in (
+        (wrong.MEMORY, resource.RLIMIT_AS, ADDRESSES_NEEDED_BYTES),
+        (wrong.FILE_SIZE, resource.RLIMIT_FSIZE, FILE_NEEDED_BYTES),
+    ):
+        limit_bytes, _ = resource.getrlimit(what)
+        if limit_bytes != resource.RLIM_INFINITY and limit_bytes < needed_bytes:
+            yield kind(limit=f"{limit_bytes / 1e6:,.1f}", needed=f"{needed_bytes / 1e6:,.0f}")
 
 
 def threads() -> Iterator[Problem]:

@@ -322,6 +322,11 @@ MEMORY: Final = Kind(
     "this process may have {limit} MB of addresses, and a run needs {needed}, though it fills much less",
     "Raise the limit (`ulimit -v unlimited`); to limit memory itself, use a control group or a container.",
 )
+FILE_SIZE: Final = Kind(
+    ("ulimit -f",),
+    "this process may write {limit} MB into one file, and a run needs {needed}",
+    "Raise the limit (`ulimit -f unlimited`; LimitFSIZE in systemd).",
+)
 THREADS: Final = Kind(
     ("ulimit -u",),
     "this process may start {limit} threads, and a run needs {needed}",

@@ -14,7 +14,7 @@ def demand_for_work(settings: "Settings", *, at_once: int, asks_provider: bool =
 
     `at_once`: rows under way at the same time, at most. S3 is tried where its client is made, Prefect by the command.
     """
-    demand(machine.memory(), machine.threads())
+    demand(machine.limits(), machine.threads())
     demand(machine.time_zone(), machine.temporary_folder(), machine.open_files(at_once))
     if asks_provider:
         demand(network.certificates(), network.proxies())

@@ -95,13 +95,19 @@ def test_a_limit_of_this_process_is_only_ever_raised():
 
 
 @pytest.mark.parametrize(
-    ("limit", "told"),
-    [(resource.RLIM_INFINITY, ""), (4_000_000_000, ""), (700_000_000, "ulimit -v: this process may have 700 MB of")],
+    ("addresses", "file_size", "told"),
+    [
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, ""),
+        (4_000_000_000, 500_000_000, ""),
+        (700_000_000, 500_000_000, "ulimit -v: this process may have 700.0 MB of addresses, and a run needs 1,500"),
+        (4_000_000_000, 100_000, "ulimit -f: this process may write 0.1 MB into one file, and a run needs 100"),
+    ],
 )
-def test_too_few_addresses_are_told(limit, told, monkeypatch):
-    monkeypatch.setattr(resource, "getrlimit", lambda which: {resource.RLIMIT_AS: (limit, limit)}[which])
-    assert said(machine.memory()).startswith(told)
-    assert bool(said(machine.memory())) is bool(told)
+def test_limits_that_would_end_a_run_in_the_middle_are_told(addresses, file_size, told, monkeypatch):
+    values = {resource.RLIMIT_AS: addresses, resource.RLIMIT_FSIZE: file_size}
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (values[what], values[what]))
+    assert said(machine.limits()).startswith(told)
+    assert bool(said(machine.limits())) is bool(told)
 
 
 def test_too_few_threads_are_told_and_none_of_them_stays(monkeypatch):
