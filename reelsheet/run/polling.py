@@ -3,7 +3,8 @@
 Whatever the network or the provider say in between, nothing is submitted here.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from reelsheet import messages
 from reelsheet.ledger import Attempt, State
@@ -40,23 +41,8 @@ class _Polled:
     prediction_id: str
     submitted_at: float
     deadline_at: float | None = None  # counts from the first poll
-    polls: int = 0
-    without_output: int = 0
-    missing: int = 0
-    rejected: int = 0
+    answers: Counter[Phase] = field(default_factory=Counter)  # that were not final
     last_message: str = ""
-
-    def count(self, result: PollResult) -> None:
-        self.polls += 1
-        self.last_message = result.message or self.last_message
-        self.without_output += result.phase is Phase.COMPLETED
-        self.missing += result.phase is Phase.MISSING
-        self.rejected += result.phase is Phase.REJECTED
-
-    def pause_s(self, result: PollResult) -> float | None:
-        """Until the next poll, where this one says more than the schedule knows."""
-        tries = {Phase.COMPLETED: self.without_output, Phase.MISSING: self.missing}.get(result.phase)
-        return None if tries is None else min(LONGEST_PAUSE_S, 2.0 ** (tries - 1))
 
 
 class Poller:
@@ -94,7 +80,7 @@ class Poller:
             failed = result.phase is Phase.FAILED
             self._watch.done(prediction_id, self._age_s(polled), None if failed else result.generation_s)
             self._free(group)  # before the ledger is written, which may take a moment
-            await (self._failed if failed else self._completed)(group, attempt, result)
+            await self._settle(group, attempt, result)
         finally:
             self._schedule.gone(prediction_id)
             self._free(group)
@@ -122,13 +108,13 @@ class Poller:
                 return None
             if _is_final(result):
                 return result
-            pause_s = polled.pause_s(result)
-            if pause_s is None and by_schedule:
+            odd = result.phase in (Phase.COMPLETED, Phase.MISSING)  # says more than the schedule knows
+            if by_schedule and not odd:
                 again = self._watch.again(polled.prediction_id, self._age_s(polled))
                 await self._stops.bounded(again, self._left_s(polled))
                 continue
-            if pause_s is None:
-                pause_s = max(min(LONGEST_PAUSE_S, 2.0 ** (polled.polls - 1)), result.retry_after_s or 0.0)
+            tries = polled.answers[result.phase] if odd else polled.answers.total()
+            pause_s = max(min(LONGEST_PAUSE_S, 2.0 ** (tries - 1)), result.retry_after_s or 0.0)
             await self._stops.pause(min(pause_s, self._left_s(polled)))
         group.set_outcome(Status.UNDELIVERED, ErrorCode.INTERRUPTED, messages.INTERRUPTED_PAID)
         return None
@@ -152,9 +138,9 @@ class Poller:
         if result is None:
             return None
         if _is_final(result):
-            polled.polls += 1
             return result
-        polled.count(result)
+        polled.answers[result.phase] += 1
+        polled.last_message = result.message or polled.last_message
         if result.phase is Phase.THROTTLED:
             self._schedule.throttled(result.retry_after_s)
         return self._given_up(polled, result) or result
@@ -167,12 +153,12 @@ class Poller:
             return GivenUp(ErrorCode.AUTH, messages.KEY_REFUSED_PAID)
         if result.phase is Phase.NO_BALANCE:
             self._stops.stop(ErrorCode.NO_BALANCE, messages.no_balance(result.message))
-        if result.phase is Phase.COMPLETED and polled.without_output >= OUTPUT_TRIES:
+        if result.phase is Phase.COMPLETED and polled.answers[Phase.COMPLETED] >= OUTPUT_TRIES:
             return GivenUp(ErrorCode.NO_OUTPUT, messages.no_output(prediction_id))
         is_gone = result.gone or self._age_s(polled) > FRESH_S
-        if result.phase is Phase.MISSING and polled.missing >= MISSING_TRIES and is_gone:
+        if result.phase is Phase.MISSING and polled.answers[Phase.MISSING] >= MISSING_TRIES and is_gone:
             return GivenUp(ErrorCode.LOST, messages.lost(prediction_id))
-        if result.phase is Phase.REJECTED and polled.rejected >= REJECTED_TRIES:
+        if result.phase is Phase.REJECTED and polled.answers[Phase.REJECTED] >= REJECTED_TRIES:
             return GivenUp(ErrorCode.PROVIDER_DOWN, messages.poll_rejected(prediction_id, polled.last_message))
         if polled.deadline_at is not None and self._clock() >= polled.deadline_at:
             error = messages.deadline(prediction_id, self._context.options.deadline_seconds, polled.last_message)
@@ -186,32 +172,30 @@ class Poller:
             group.in_flight = False
             self._gate.finished()
 
-    async def _completed(self, group: RowGroup, attempt: Attempt, result: PollResult) -> None:
+    async def _settle(self, group: RowGroup, attempt: Attempt, result: PollResult) -> None:
+        """Writes the verdict down; a clip is to be copied, a failure is only reported."""
+        failed = result.phase is Phase.FAILED
+        self._finished += 1
+        self._generated += not failed
+        error = messages.generation_failed(result.message)
         moment = result.completed_at.timestamp() if result.completed_at else None
-        record = self._ledger.record_completed
-        group.add_attempt(await self._session.record_verdict(record, attempt, moment, to=State.COMPLETED))
-        group.links = result.outputs
+        ledger, record_verdict = self._ledger, self._session.record_verdict
+        if failed:
+            why = (result.error_code, error)
+            group.add_attempt(await record_verdict(ledger.record_failed, attempt, *why, moment, to=State.FAILED))
+        else:
+            group.add_attempt(await record_verdict(ledger.record_completed, attempt, moment, to=State.COMPLETED))
         if result.odd:
             group.warnings.append(messages.odd_answer(result.odd))
+        if failed:
+            group.leave(Step.REPORT, Status.FAILED, result.error_code, error)
+            if self._finished >= FAILED_STREAK and self._generated == 0:
+                self._stops.stop(ErrorCode.PROVIDER_DOWN, messages.all_failed(self._finished, error))
+            return
+        group.links = result.outputs
         if result.more_outputs:
             group.warnings.append(f"The provider made {result.more_outputs} more outputs than are copied.")
         group.advance(Step.COPY)
-        self._finished += 1
-        self._generated += 1
-
-    async def _failed(self, group: RowGroup, attempt: Attempt, result: PollResult) -> None:
-        moment = result.completed_at.timestamp() if result.completed_at else None
-        error = messages.generation_failed(result.message)
-        record = self._ledger.record_failed
-        group.add_attempt(
-            await self._session.record_verdict(record, attempt, result.error_code, error, moment, to=State.FAILED)
-        )
-        if result.odd:
-            group.warnings.append(messages.odd_answer(result.odd))
-        group.leave(Step.REPORT, Status.FAILED, result.error_code, error)
-        self._finished += 1
-        if self._finished >= FAILED_STREAK and self._generated == 0:
-            self._stops.stop(ErrorCode.PROVIDER_DOWN, messages.all_failed(self._finished, error))
 
 
 def _is_final(result: PollResult) -> bool:
