@@ -211,6 +211,7 @@ class Client:
     ceiling: int | None = None
     starts: float = 0.0
     trip: float = 0.03  # seconds there and back
+    jitter: float = 0.0  # seconds more each way, on average
     estimate: float | Callable[[float], float] | None = None  # what the provider tells of a latency
     told: bool = True  # the provider says when a prediction was done
     seed: int = 7
@@ -239,6 +240,7 @@ class Client:
     async def group(self, provider: Provider) -> None:
         clock = asyncio.get_running_loop().time
         rng = random.Random(self.seed)
+        self._jitter = random.Random(-self.seed)
         schedule = self.schedule(clock=clock, rng=rng)
         watch = Watch(schedule)
         self.pace = self.window(ceiling=self.ceiling, clock=clock, rng=rng)
@@ -267,10 +269,10 @@ class Client:
             self.first = min(self.first, sent)
             self.most = max(self.most, gate.pace.in_flight)
             self.windows.append((sent, gate.pace.in_flight, gate.pace.window))
-            await asyncio.sleep(self.trip / 2)
+            await self._travel()
             created = clock()
             done, told = provider.submit(created)
-            await asyncio.sleep(self.trip / 2)
+            await self._travel()
             if done is not None:
                 break
             gate.refused(told or None)
@@ -281,9 +283,9 @@ class Client:
         await watch.started(key, clock() - sent, estimate)
         while True:
             polls += 1
-            await asyncio.sleep(self.trip / 2)
+            await self._travel()
             seen = clock() >= done
-            await asyncio.sleep(self.trip / 2)
+            await self._travel()
             if seen:
                 break
             await watch.again(key, clock() - sent)
@@ -293,6 +295,9 @@ class Client:
         self.done += 1
         self.lateness.append(clock() - done)
         self.last = clock()
+
+    async def _travel(self) -> None:
+        await asyncio.sleep(self.trip / 2 + (self._jitter.expovariate(1 / self.jitter) if self.jitter else 0.0))
 
     def figures(self) -> str:
         """The run in a line."""

@@ -16,7 +16,7 @@ CANARY = 3  # are answered before the crowd follows
 AHEAD = 8  # may be unanswered where it is not known that they fit, and a sixteenth of what runs
 PATIENCE_S, LONGEST_PATIENCE_S = 0.5, 20.0  # without any event until one more is tried; doubles
 PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0  # after a refusal where the provider names none; doubles
-PATIENT_INTERVALS = 4  # without an acceptance, until refusals are about the places after all
+PATIENT_INTERVALS = 1.5  # without an acceptance, until refusals are about the places after all
 EVIDENCE = 3.0  # acceptances that only a limited rate explains
 
 
@@ -36,7 +36,8 @@ class CongestionWindow:
 
     It grows as fast as acceptances come, until the first refusal. From then on it holds the number in flight at the
     limit found, and tries one more now and then. Where an acceptance follows a refusal though nothing was done in
-    between, several times, it is not the places that are limited but the rate.
+    between, several times, the rate is limited. Submissions are then spaced as well, and a refusal of what left as soon
+    as that allowed says nothing of the places.
 
     `ceiling` bounds what is in flight.
     """
@@ -66,6 +67,7 @@ class CongestionWindow:
         self._until = -math.inf  # nothing leaves before
         self._pause_s = 0.0  # the latest
         self._refused_after_s = 0.0  # the latest refusal, after the latest acceptance
+        self._too_soon = False  # what was refused after it had left as soon as the rate allowed
         self._streak = 0  # refusals since the last acceptance
         self._since = 0.0  # the latest event
         self._patience = PATIENCE_S
@@ -107,14 +109,15 @@ class CongestionWindow:
         self._accepted += 1
         self._recent.append(now)
         self._burst = min(self._burst + 1, max(CANARY, self._limit))
-        if self._streak and self._rate.interval_s and not self._lowers:
+        if self._streak and self._too_soon and not self._lowers:
             self._rate.refused(self._refused_after_s, self._pause_s)
         self._rate.accepted()
-        if self._streak and not self._old and self._running > self._full_at and not self._rate.interval_s:
+        if self._streak and not self._old and self._running > self._full_at and math.isfinite(self._limit):
             self._evidence += 1
             if self._evidence >= EVIDENCE:
-                at, before = self._first_refusal
-                self._rate.begin(now, (now - at) / (self._accepted - before), self._refused_after_s)
+                if not self._rate.interval_s:
+                    at, before = self._first_refusal
+                    self._rate.begin(now, (now - at) / (self._accepted - before), self._refused_after_s)
                 self._limit, self._fitted = math.inf, self._running
         self._old = max(0, self._old - 1)
         self._streak = 0
@@ -122,7 +125,7 @@ class CongestionWindow:
             self._fitted = max(self._fitted, self._running)
         elif self._running > self._limit:  # more fit than was known
             self._limit = self._running
-            self._patience = max(0.8 * self._patience, PAUSE_S if self._evidence > 0 else PATIENCE_S)
+            self._patience = max(0.8 * self._patience, PAUSE_S)
         elif self.in_flight > self._limit - 1:
             self._credit += 1 / self._limit
 
@@ -147,6 +150,8 @@ class CongestionWindow:
         if not self._first_refusal[0]:
             self._first_refusal = now, self._accepted
         self._full_at = self._running
+        if self._streak == 1:
+            self._too_soon = self._rate.paced
         self._pause_s = retry_after_s or self._backoff_s()
         if retry_after_s is None:
             self._until = max(self._until, now + self._pause_s * self._rng.uniform(1.0, 1.25))
@@ -165,7 +170,6 @@ class CongestionWindow:
         self._turnover -= 1
         self._full_at = math.inf
         self._evidence = max(0.0, self._evidence - 0.5)
-        self._rate.finished()
 
     def adopted(self) -> None:
         """A prediction of an earlier run is polled: it has a place already."""
@@ -246,23 +250,19 @@ class CongestionWindow:
         self._lowers = True
         if known > self._limit:  # one more than fits was tried
             self._credit = 0.0
-            self._patience = max(
-                min((1 if retry_after_s and self._streak == 1 else 2) * self._patience, LONGEST_PATIENCE_S),
-                retry_after_s,
-            )
-        elif self._rate.interval_s and self._refused_after_s < PATIENT_INTERVALS * self._rate.interval_s:
+            longer_s = (1 if retry_after_s and self._streak == 1 else 2) * self._patience
+            self._patience = max(PATIENCE_S, min(longer_s, LONGEST_PATIENCE_S), retry_after_s)
+        elif self._refused_after_s < PATIENT_INTERVALS * self._rate.interval_s:
             self._lowers = False
         else:
-            if math.isinf(self._limit) and self._rate.interval_s:  # it was not the rate, or not alone
-                self._rate.interval_s, self._evidence = 0.0, 1.0
             if math.isinf(self._limit):
                 self._patience = max(self._patience, retry_after_s)
             self._limit = max(1.0, known - 1.0)
 
     def _backoff_s(self) -> float:
         """Seconds after a refusal where the provider names none: longer each time, and by what is known of the rate."""
-        pause_s = min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** min(self._streak - 1, 20))
-        return max(min(pause_s, self._rate.interval_s), self._rate.retry_s) if self._rate.interval_s else pause_s
+        shortest_s = max(PAUSE_S, self._rate.interval_s / 20)
+        return min(self._rate.interval_s or LONGEST_PAUSE_S, shortest_s * 2.0 ** min(self._streak - 1, 20))
 
     def _per_second(self, now: float) -> float:
         """Acceptances lately."""

@@ -422,6 +422,27 @@ def test_places_and_a_rate_together_are_used_up():
     assert client.refusals <= 150
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_few_places_and_a_rate_together_are_used_up_for_long(told):
+    """Two clips that are done at once are no reason to hold fewer places."""
+    limit = sim.Both(sim.Places(10), sim.TokenBucket(60, told=told))
+    provider, client = sim.Provider(limit, sim.log_normal(20, 0.25), seed=2), sim.Client(3000, seed=2)
+    sim.simulate(provider, client, until=1500)
+    assert sum(at > 300 for at in client.accepted_at) >= 0.9 * 1200 / 20.6 * 10
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "jitter", "most"), [(60, 0.01, 1.1), pytest.param(600, 0.005, 1.5, marks=pytest.mark.slow)]
+)
+def test_a_rate_is_used_where_the_network_is_not_even(per_minute, jitter, most):
+    """Submissions that left evenly do not arrive evenly, and each that is refused costs a second."""
+    provider = sim.Provider(sim.TokenBucket(per_minute), sim.constant(20), seed=2)
+    client = sim.Client(5 * per_minute, jitter=jitter, seed=2)
+    sim.simulate(provider, client)
+    assert client.seconds <= most * (300 + 20)
+    assert client.refusals <= 0.06 * 5 * per_minute
+
+
 @pytest.mark.parametrize("limit", [sim.Places(10, 4.0), sim.TokenBucket(30, burst=10), sim.FixedWindow(20)])
 def test_nothing_arrives_before_a_retry_after_has_passed(limit):
     """But for what had left before the refusal was known."""
