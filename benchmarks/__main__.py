@@ -27,6 +27,7 @@ FULL: Benchmarks = {
     "finished": lambda stage: start.finished_again(stage, 10),
     "pace": lambda stage: pace.known(stage, rows=600, latency=5, places=60, sigmas=(0.0, 0.25, 0.5)),
     "unknown": lambda stage: pace.unknown(stage, rows=450, latency=3, capacity=30),
+    "minute": lambda stage: pace.by_the_minute(stage, rows=110, latency=20, per_minute=60, burst=1),
     "cost": lambda stage: cost.of_a_row(stage, rows=300, latency=2, places=50),
     "real": lambda stage: cost.of_a_row(stage, rows=300, latency=6, places=50, clip_bytes=cost.REAL_CLIP_BYTES),
     "plan": lambda stage: scale.planning(stage, 100_000),

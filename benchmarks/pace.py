@@ -48,6 +48,18 @@ def _figures(
     yield Figure(f"{name}: refusals a row", course.refusals, 0.1, digits=3)
 
 
+def by_the_minute(stage: Stage, *, rows: int, latency: float, per_minute: int, burst: int) -> Iterator[Figure]:
+    """An account that limits submissions a minute, which nobody has told; Retry-After in whole seconds."""
+    with stage.sandbox(latency=latency, per_minute=per_minute, burst=burst, seed=7) as sandbox:
+        stage.run(sandbox, stage.sheet(sandbox, rows))
+        course = Course.of(sandbox.activity())
+    ideal = (rows - burst) * 60 / per_minute + latency
+    name = f"{rows} x {latency:g} s, {per_minute} a minute, burst {burst}"
+    note = f"{course.span:.1f} s of {ideal:.1f} s"
+    yield Figure(f"{name}: first submission → last answer / ideal", course.span / ideal, 1.05, note=note)
+    yield Figure(f"{name}: refusals a row", course.refusals, 0.1, digits=3)
+
+
 def unknown(stage: Stage, *, rows: int, latency: float, capacity: int) -> Iterator[Figure]:
     """A capacity that nobody has told; then one that changes when a third of the ideal time is over."""
     name = f"{rows} x {latency:g} s, unknown capacity {capacity}"

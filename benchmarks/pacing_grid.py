@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from benchmarks.pacing_simulation import (
@@ -155,17 +154,22 @@ class Result:
     refusals: float
 
 
-def by_rate(per_minute: float, burst: int, clip_s: float, *, told: bool, design: dict[str, Any]) -> Result:
-    """A token bucket, after five minutes and a clip."""
+def by_rate(
+    per_minute: float, burst: int, clip_s: float, *, told: bool, jitter: float = 0.0, design: dict[str, Any]
+) -> Result:
+    """A token bucket, after five minutes and a clip. Three runs."""
     interval_s = 60 / per_minute
     learnt = 300 + clip_s
     until = learnt + max(200, 60 * interval_s)
-    provider = Provider(TokenBucket(per_minute, burst, told), log_normal(clip_s, 0.25))
-    client = Client(int(until / interval_s) + burst + 50, **design)
-    simulate(provider, client, until=until)
-    steady = sum(at >= learnt for at in client.accepted_at)
-    refused = sum(at >= learnt for at, _ in provider.refusals)
-    return Result(steady * interval_s / (until - learnt), refused / max(1, steady))
+    used, refusals = [], []
+    for seed in (1, 2, 3):
+        provider = Provider(TokenBucket(per_minute, burst, told), log_normal(clip_s, 0.25), seed=seed)
+        client = Client(int(until / interval_s) + burst + 50, jitter=jitter, seed=10 + seed, **design)
+        simulate(provider, client, until=until)
+        steady = sum(at >= learnt for at in client.accepted_at)
+        used.append(steady * interval_s / (until - learnt))
+        refusals.append(sum(at >= learnt for at, _ in provider.refusals) / max(1, steady))
+    return Result(statistics.mean(used), statistics.mean(refusals))
 
 
 def by_places(
@@ -182,14 +186,29 @@ def by_places(
     return Result(statistics.mean(used), statistics.mean(refusals))
 
 
-def shared(limit: Limit, clip_s: float, starts: tuple[float, ...], until: float, *, design: dict[str, Any]) -> Result:
-    """Several processes on one account, in the second half; `used` is the smallest share, 1.0 being fair."""
+def by_both(places: int, per_minute: float, clip_s: float, *, told: bool, design: dict[str, Any]) -> Result:
+    """So many places and a token bucket, for half an hour after the first five minutes. Three runs."""
+    used, refusals = [], []
+    for seed in (1, 2, 3):
+        provider = Provider(Both(Places(places), TokenBucket(per_minute, told=told)), log_normal(clip_s, 0.25), seed)
+        client = Client(5000, seed=30 + seed, **design)
+        simulate(provider, client, until=2100)
+        allowed = 1800 * min(per_minute / 60, places / statistics.mean(provider.latencies))
+        used.append(sum(at >= 300 for at in client.accepted_at) / allowed)
+        refusals.append(len(provider.refusals) / len(provider.latencies))
+    return Result(statistics.mean(used), statistics.mean(refusals))
+
+
+def shared(
+    limit: Limit, clip_s: float, starts: tuple[float, ...], until: float, *, per_s: float, design: dict[str, Any]
+) -> Result:
+    """Several processes on one account of `per_s`, in the second half: the smallest share, 1.0 being fair and all."""
     shares, refusals = [], []
     for seed in (1, 2, 3):
         clients = [Client(2500, starts=at, seed=100 * seed + n, **design) for n, at in enumerate(starts)]
         simulate(Provider(deepcopy(limit), log_normal(clip_s, 0.25), seed=seed), *clients, until=until)
         taken = [sum(at >= until / 2 for at in client.accepted_at) for client in clients]
-        shares.append(min(taken) * len(taken) / sum(taken))
+        shares.append(min(taken) * len(taken) / (per_s * until / 2))
         refusals.append(sum(client.refusals for client in clients) / sum(len(c.accepted_at) for c in clients))
     return Result(statistics.mean(shares), statistics.mean(refusals))
 
@@ -208,14 +227,31 @@ def changed(before: int, after: int, clip_s: float, *, told: float | None, desig
     return Result(statistics.mean(used), statistics.mean(refusals))
 
 
-def cases() -> Iterator[tuple[str, Callable[[dict[str, Any]], Result]]]:
+Cases = Iterator[tuple[str, Callable[[dict[str, Any]], Result]]]
+
+
+def cases() -> Cases:
     """Names and what to run."""
+    yield from _limited_by_rate()
+    yield from _limited_by_places()
+    yield from _limited_by_both()
+    yield from _of_several()
+
+
+def _limited_by_rate() -> Cases:
     for per_minute in (5, 20, 60, 600):
         for burst in (1, 3, 10):
             for clip_s in (20, 60):
                 for told in (True, False):
                     name = f"{per_minute} a minute, burst {burst}, {clip_s} s clips{', Retry-After' if told else ''}"
-                    yield name, partial(_by_rate, per_minute, burst, clip_s, told)
+                    yield name, lambda d, a=(per_minute, burst, clip_s), t=told: by_rate(*a, told=t, design=d)
+    for per_minute in (5, 60, 600):
+        for told in (True, False):
+            name = f"{per_minute} a minute, burst 1, 60 s clips{', Retry-After' if told else ''}, 20 ms jitter"
+            yield name, lambda d, p=per_minute, t=told: by_rate(p, 1, 60, told=t, jitter=0.01, design=d)
+
+
+def _limited_by_places() -> Cases:
     for places, clip_s, sigma, rows in (
         (30, 3, 0.0, 450),
         (60, 5, 0.25, 600),
@@ -232,19 +268,28 @@ def cases() -> Iterator[tuple[str, Callable[[dict[str, Any]], Result]]]:
     for before, after_change in ((60, 30), (30, 60), (10, 5), (5, 10)):
         name = f"{before} places become {after_change}, 30 s clips"
         yield name, lambda d, b=before, a=after_change: changed(b, a, 30, told=0.0, design=d)
-    for name, limit, clip_s, starts, until in (
-        ("2 processes, 30 places, 3 s clips", Places(30), 3, (0, 20), 140),
-        ("3 processes, 30 places, 30 s clips", Places(30), 30, (0, 60, 120), 1500),
-        ("5 processes, 60 places, 3 s clips", Places(60), 3, (0, 5, 10, 15, 20), 150),
-        ("2 processes, 60 a minute, burst 1, 20 s clips", TokenBucket(60), 20, (0, 100), 1200),
-        ("2 processes, 60 a minute, burst 10, 60 s clips", TokenBucket(60, 10), 60, (0, 100), 1200),
-        ("2 processes, 10 places and 60 a minute, 20 s clips", Both(Places(10), TokenBucket(60)), 20, (0, 100), 1200),
-    ):
-        yield name, lambda d, a=(limit, clip_s, starts, until): shared(*a, design=d)
 
 
-def _by_rate(per_minute: float, burst: int, clip_s: float, told: bool, design: dict[str, Any]) -> Result:
-    return by_rate(per_minute, burst, clip_s, told=told, design=design)
+def _limited_by_both() -> Cases:
+    for places, per_minute, clip_s in ((10, 60, 20), (18, 60, 20), (30, 20, 60)):
+        for told in (True, False):
+            name = f"{places} places and {per_minute} a minute, {clip_s} s clips{', Retry-After' if told else ''}"
+            yield name, lambda d, a=(places, per_minute, clip_s), t=told: by_both(*a, told=t, design=d)
+
+
+def _of_several() -> Cases:
+    for name, limit, clip_s, starts, until, per_s in (
+        ("2 processes, 30 places, 3 s clips", Places(30), 3, (0, 20), 140, 9.7),
+        ("3 processes, 30 places, 30 s clips", Places(30), 30, (0, 60, 120), 1500, 0.97),
+        ("5 processes, 60 places, 3 s clips", Places(60), 3, (0, 5, 10, 15, 20), 150, 19.4),
+        ("2 processes, 60 a minute, burst 1, 20 s clips", TokenBucket(60), 20, (0, 100), 1200, 1),
+        ("2 processes, 60 a minute, burst 10, 60 s clips", TokenBucket(60, 10), 60, (0, 100), 1200, 1),
+        (
+            "2 processes, 10 places and 60 a minute, 20 s clips",
+            Both(Places(10), TokenBucket(60)), 20, (0, 100), 1200, 0.485,
+        ),
+    ):  # fmt: skip
+        yield name, lambda d, a=(limit, clip_s, starts, until), p=per_s: shared(*a, per_s=p, design=d)
 
 
 def main() -> None:
