@@ -9,6 +9,7 @@ Every input cell is written as text: never as a formula or a number, and as a li
 import html
 import io
 import re
+import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -21,6 +22,7 @@ from urllib.parse import quote, unquote, urlsplit
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 
 import xlsxwriter
+from xlsxwriter.exceptions import FileCreateError
 
 from reelsheet.manifest.columns import result_columns
 from reelsheet.manifest.rows import Manifest, Row
@@ -36,6 +38,8 @@ from reelsheet.outcomes import (
     iso,
 )
 from reelsheet.results.table import MONEY, NUMBERS, Summary, result_cells
+from reelsheet.storage.errors import StorageError
+from reelsheet.surroundings.network import reason
 
 _RELATIONS: Final = re.compile(r"xl/worksheets/_rels/[^/]+\.rels")
 _RELATION_TARGET: Final = re.compile(r'(?<=\bTarget=")[^"]*(?=")')
@@ -91,6 +95,7 @@ def results_xlsx(
 
     A link is relative to the workbook or http(s). `expires_at` is when presigned ones end. What Excel cannot hold is
     left out (a link too long or too many) or cut (a cell of more than 32,767 characters): results.csv has all of it.
+    Raises StorageError where temporary files cannot be written.
     """
     buffer = io.BytesIO()
     options = {
@@ -99,10 +104,14 @@ def results_xlsx(
         "strings_to_numbers": False,
         "strings_to_urls": False,
     }
-    with xlsxwriter.Workbook(buffer, options) as book:
-        book.set_properties({"title": f"reelsheet {summary.run_id}", "comments": "Made by reelsheet"})
-        _ResultsSheet(book, manifest, thumbnails or {}, links or {}).write(results)
-        _write_totals(book, summary, expires_at if links else None)
+    try:
+        with xlsxwriter.Workbook(buffer, options) as book:
+            book.set_properties({"title": f"reelsheet {summary.run_id}", "comments": "Made by reelsheet"})
+            _ResultsSheet(book, manifest, thumbnails or {}, links or {}).write(results)
+            _write_totals(book, summary, expires_at if links else None)
+    except (OSError, FileCreateError) as error:  # its rows are in temporary files meanwhile
+        folder = tempfile.gettempdir()
+        raise StorageError(f"The folder for temporary files, {folder}, does not take it: {reason(error)}.") from error
     return buffer.getvalue()
 
 

@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import subprocess
+import tempfile
 import tracemalloc
 import zipfile
 from dataclasses import replace
@@ -24,6 +25,7 @@ from reelsheet.outcomes import CLIP, RESULT_COLUMNS, WORKBOOK_COLUMNS, ErrorCode
 from reelsheet.results import earlier, workbook
 from reelsheet.results.table import header, results_frame, summarise
 from reelsheet.results.workbook import results_xlsx
+from reelsheet.storage.errors import StorageError
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 IMAGE = "https://x.invalid/a.jpg?width=2&x=%20"
@@ -403,3 +405,10 @@ def test_a_workbook_that_unpacks_to_far_more_than_it_has_takes_little_memory(par
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
         tracemalloc.stop()
+
+
+def test_a_folder_for_temporary_files_that_takes_nothing_is_named(tmp_path, monkeypatch):
+    """A disk that fills in mid-run; the other files of the run are written all the same."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(StorageError, match=r"temporary files, .*/gone, does not take it: No such file"):
+        made([DELIVERED])
