@@ -2,7 +2,10 @@
 
 import csv
 import os
+import pty
+import select
 import signal
+import subprocess
 import sys
 import time
 
@@ -92,3 +95,30 @@ def test_a_signal_is_answered_where_nobody_can_be_told(bench, words):
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 143
     assert (bench.destination / "results.csv").exists()
+
+
+@pytest.mark.parametrize("is_ignored", [False, True], ids=["", "nohup"])
+def test_a_terminal_that_is_closed_in_the_middle(bench, words, is_ignored):
+    """As when its window is shut: a signal, and nothing can be written. Answers on their way are recorded first."""
+    bench.sandbox.fault("submit", delay=3)
+    ours, theirs = pty.openpty()
+
+    # The first terminal that a session's leader opens is its own.
+    ignoring = "trap '' HUP; " * is_ignored
+    shell = ["/bin/sh", "-c", f'{ignoring}exec "$@" <>{os.ttyname(theirs)} >&0 2>&0', "sh"]
+    process = subprocess.Popen([*shell, *words], start_new_session=True)
+    while not select.select([ours], [], [], 0.05)[0]:
+        assert process.poll() is None
+    os.close(theirs)
+    until = time.monotonic() + 200
+    while not bench.sandbox.activity()["posts"]:
+        assert time.monotonic() < until
+        if select.select([ours], [], [], 0.05)[0]:
+            os.read(ours, 65536)
+    os.close(ours)
+    assert process.wait(200) == (1 if is_ignored else 129)
+    if is_ignored:
+        assert_done(bench)
+    else:
+        with (bench.destination / "results.csv").open(newline="", encoding="utf-8") as file:
+            assert "unknown" not in {row["status"] for row in csv.DictReader(file)}
