@@ -32,6 +32,7 @@ BODY_LIMIT_BYTES = 1 << 20  # of a response that are read at the most, packed or
 LINK_LIMIT = 8192  # characters of an output's address
 CONNECT_TIMEOUT_S = 10.0
 POLL_TIMEOUT_S = 30.0
+KEY_PAUSES_S = (0.0, 0.5, 1.0)  # before each question about the key, until the API itself answers
 _NO_PREDICTION = "00000000-0000-0000-0000-000000000000"
 IDLE_CONNECTIONS = 10  # kept; httpcore looks at each of them for each request, and at each request for each of them
 IDLE_POST_S = 2.0  # a kept connection that the server closes just then makes a POST ambiguous
@@ -188,6 +189,17 @@ class Provider:
 
         Raises UnusableSurroundings where a proxy refuses, TLS trusts nobody there, or the address is not the API's.
         """
+        problems = []
+        for pause_s in KEY_PAUSES_S:
+            await asyncio.sleep(pause_s)
+            answer = await self._ask_about_key()
+            if isinstance(answer, KeyCheck):
+                return answer
+            problems = [answer]
+        raise UnusableSurroundings(problems)
+
+    async def _ask_about_key(self) -> KeyCheck | Problem:
+        """A problem is an answer that is not the API's, which a gateway may give for a moment."""
         try:
             try:
                 response = await self._get(_NO_PREDICTION, CONNECT_TIMEOUT_S)
@@ -202,7 +214,7 @@ class Provider:
             return KeyCheck(KeyState.SILENT if is_silent else KeyState.UNTESTED, _describe(error))
         body, about = response.error()
         if problem := self._wrong_address(response, body):
-            raise UnusableSurroundings([problem])
+            return problem
         if about is Refusal.KEY:
             return KeyCheck(KeyState.REFUSED, body.message)
         if response.status in {404, 200, 410} and not body.is_page:

@@ -34,9 +34,11 @@ BLIPS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("also_before", [True, False])
 @pytest.mark.parametrize("case", BLIPS)
-async def test_blips_while_polling_are_absorbed(bench, case):
-    times = {} if "status" in BLIPS[case] else {"times": 2}
+async def test_blips_while_polling_are_absorbed(bench, case, also_before):
+    """`also_before`: the free question about the key, which comes first, meets them too."""
+    times = {} if "status" in BLIPS[case] else {"times": 2} if also_before else {"times": 2, "nth": [2, 3]}
     bench.sandbox.fault("poll", **times, **BLIPS[case])
     done = await bench.deliver(bench.sheet([ODD]))
     assert done.statuses() == ["succeeded"], done.results[0].error
