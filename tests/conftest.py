@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from botocore.client import BaseClient
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from tests.stand_in.faulty_sandbox import FaultySandbox
 
 KEY = "vdk-4f9cQ7Zb1mXw8rTn2LpK6sYd3HgJ5vEa"  # of the sandbox: distinctive, in no shape that a mask could guess
+
+# How long an example takes says nothing on a busy machine. What hypothesis chose for CI stays.
+settings.register_profile("at any speed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("at any speed")
 
 
 @pytest.fixture(autouse=True)

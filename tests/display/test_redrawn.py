@@ -119,7 +119,7 @@ def on_terminal(columns: int = 80, lines: int = 24):
 SIZES = st.tuples(st.integers(2, 120), st.integers(2, 40))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(SIZES, st.integers(1, 8), st.booleans()), max_size=6))
 def test_nothing_is_left_behind_however_the_window_is_resized(steps):
     with on_terminal() as terminal:

@@ -11,7 +11,7 @@ from tests.hunt.simulation import simulated
 @pytest.mark.timeout(1800)
 def test_no_order_of_events_costs_more_than_people_permitted(hunt):
     quick = settings(
-        max_examples=25, stateful_step_count=12, deadline=None, derandomize=True, database=None,
+        max_examples=25, stateful_step_count=12, derandomize=True, database=None,
         suppress_health_check=list(HealthCheck), print_blob=False,
     )  # fmt: skip
     with simulated():

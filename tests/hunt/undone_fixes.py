@@ -66,7 +66,7 @@ UNDONE: dict[Undo, tuple[int, str]] = {  # a seed that comes upon it soon, and w
 @pytest.mark.parametrize("undo", UNDONE, ids=lambda undo: undo.__name__)
 def test_a_fix_that_is_taken_out_is_found(undo, hunt, monkeypatch):
     quick = settings(
-        max_examples=150, stateful_step_count=12, deadline=None, database=None, print_blob=False,
+        max_examples=150, stateful_step_count=12, database=None, print_blob=False,
         suppress_health_check=list(HealthCheck), phases=[Phase.generate], report_multiple_bugs=False,
     )  # fmt: skip
     undo(monkeypatch)

@@ -214,7 +214,7 @@ def test_a_picture_that_changed_since_the_plan_is_not_read(folder):
         here.read(found.path, found.sha256)
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.sampled_from(["..", ".", "", "/", "\\\\", "a.jpg", "up", "spring", "~", "%2e%2e", "\x00", "é"]), min_size=1

@@ -185,7 +185,7 @@ class Processes(RuleBasedStateMachine):
 @pytest.mark.parametrize("examples", [25, pytest.param(400, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_the_ledger_keeps_its_promises_in_every_order(ledger_url, adds_up, examples):
     quick = settings(
-        max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck),
+        max_examples=examples, stateful_step_count=25, suppress_health_check=list(HealthCheck),
         print_blob=True,
     )  # fmt: skip
     database = Database.open(ledger_url)

@@ -29,7 +29,7 @@ def test_only_what_would_be_calculated_is_marked(prompt, cell):
     assert from_cell(cell) == prompt
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.text(st.sampled_from(f"{LEADS};;\"'' \n\r\tab"), max_size=14) | st.text(max_size=20))
 def test_every_prompt_comes_back(prompt):
     cell = to_cell(prompt)

@@ -782,7 +782,7 @@ headers = st.lists(
 
 
 @given(headers, st.data())
-@settings(max_examples=60, deadline=None)  # the first example imports pandas
+@settings(max_examples=60)
 def test_results_come_back_as_they_were_written(extra, data):
     header = ["image", "note", *extra]
     records = data.draw(st.lists(st.lists(texts, min_size=len(header), max_size=len(header)), min_size=1, max_size=5))

@@ -288,7 +288,7 @@ def test_the_pace_can_be_told():
 EVENTS = ("send", "accept", "refuse", "refuse later", "unsend", "finish", "adopt", "hold", "release", "wait")
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.lists(st.sampled_from(EVENTS), max_size=120), st.one_of(st.none(), st.integers(1, 9)))
 def test_whatever_happens_the_ceiling_holds_and_the_pace_goes_on(  # noqa: C901, PLR0912 - one arm an event
     events, ceiling
@@ -665,7 +665,7 @@ def test_while_held_nobody_passes():
     sim.jump(main())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

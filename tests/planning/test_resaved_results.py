@@ -29,7 +29,7 @@ STATUSES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["run", "retry"]))
 def test_no_row_is_paid_for_a_second_time(desk, seed, verb):
     if not desk.destination.exists():

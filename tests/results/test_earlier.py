@@ -190,7 +190,7 @@ ANYTHING = st.text(st.characters(), max_size=40) | st.sampled_from(
 
 
 @given(rows=st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(RESULT_COLUMNS, ANYTHING)), max_size=4))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_stands_in_a_table_is_read_or_left_out(ledger, place, rows):
     rows = [row | {"identity": A} if n % 2 else row for n, row in enumerate(rows)]
     out = io.StringIO(newline="")

@@ -110,7 +110,7 @@ def test_nothing_in_the_page_comes_from_outside():
     assert "url(" not in page.contents("style")[0]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(*[st.text(max_size=40)] * 3), min_size=1, max_size=3), st.text(max_size=60))
 def test_whatever_a_cell_or_the_provider_says_stays_data(cells, said):
     hostile = said + "</script><img src=x onerror=alert(1)><!--" + said

@@ -52,7 +52,7 @@ def table(records: list[dict[str, str]]) -> bytes:
     return out.getvalue().encode("utf-8", "replace")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(rows, min_size=1, max_size=3))
 def test_no_table_keeps_a_run_from_beginning(tmp_path_factory, migrated, records):
     home = tmp_path_factory.mktemp("poisoned")

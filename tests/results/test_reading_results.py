@@ -148,7 +148,7 @@ orders = st.permutations(range(len(HEADER)))
 
 
 @given(orders, st.sampled_from(",;\t|"), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_order_delimiter_and_encoding_tells_the_same(order, delimiter, encoding, is_quoted):
     records = [[record[place] for place in order] for record in RECORDS]
     quoting = csv.QUOTE_ALL if is_quoted else csv.QUOTE_MINIMAL

@@ -87,7 +87,7 @@ def sheets(draw: st.DrawFn) -> tuple[Manifest, list[RowResult]]:
     return manifest, [draw(row_results) for _ in manifest.rows]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sheets())
 def test_every_input_cell_comes_back_as_it_was_in_its_place(sheet):
     manifest, results = sheet
@@ -100,7 +100,7 @@ def test_every_input_cell_comes_back_as_it_was_in_its_place(sheet):
     assert {len(record) for record in records} <= {len(head)}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sheets())
 def test_no_cell_that_we_add_starts_a_formula(sheet):
     manifest, results = sheet
@@ -111,7 +111,7 @@ def test_no_cell_that_we_add_starts_a_formula(sheet):
             assert "\r" not in cell
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sheets())
 def test_pandas_reads_the_table_like_the_csv_module(sheet):
     manifest, results = sheet
@@ -149,7 +149,7 @@ def test_added_text_is_one_line_that_calculates_nothing(text, shown):
     assert inert(text) == shown
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(texts)
 def test_making_text_inert_twice_changes_nothing_more(text):
     assert inert(inert(text)) == inert(text)
@@ -163,7 +163,7 @@ def test_only_rows_that_did_not_succeed_are_in_failed_csv_with_the_same_columns(
     assert [record[1] for record in records] == ["failed", "undelivered", "unknown", "skipped", "invalid"]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sheets())
 def test_manifest_csv_is_the_input_alone(sheet):
     manifest, _ = sheet
@@ -173,7 +173,7 @@ def test_manifest_csv_is_the_input_alone(sheet):
     ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(nasty, nasty, nasty, row_results), min_size=1, max_size=4))
 def test_results_fed_back_as_a_manifest_are_neither_doubled_nor_changed(records):
     columns = ["sku", "image", "prompt", "=note"]
@@ -219,7 +219,7 @@ def summary_of(results, **changes):
     return summarise(results, **(told | changes))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(row_results, max_size=20))
 def test_the_books_add_up_to_the_cent(results):
     summary = summary_of(results)

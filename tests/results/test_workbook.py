@@ -110,7 +110,7 @@ awkward = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(awkward, awkward, awkward), min_size=1, max_size=3))
 @example([("<r></r>", "{=1}", "_x0041_")])
 def test_every_input_cell_is_text_and_what_it_was(cells):
@@ -126,7 +126,7 @@ def test_every_input_cell_is_text_and_what_it_was(cells):
             ) == cell
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(awkward, st.sampled_from(ADDRESSES), awkward), min_size=1, max_size=3))
 @example([("a", IMAGE, "two\r\nlines\rand \ttabs ")])
 def test_a_workbook_fed_back_as_a_manifest_is_neither_doubled_nor_changed(cells):
@@ -146,7 +146,7 @@ def test_what_people_choose_in_the_review_column_comes_back(said):
     assert parse(buffer.getvalue(), "results.xlsx").rows[0].earlier.review == said
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(awkward, awkward)
 def test_no_cell_that_we_add_is_a_formula(error, warning):
     result = RowResult(Status.FAILED, error=error, warnings=(warning,), prediction_id=error, video_uri=warning)

@@ -51,7 +51,6 @@ def test_an_operation_answers_as_described(operation, mode, description, sandbox
     @given(case=found.as_strategy(generation_mode=mode))
     @settings(
         max_examples=10,
-        deadline=None,
         derandomize=True,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
