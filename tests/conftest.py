@@ -309,7 +309,8 @@ def expires() -> "Callable[[Ledger, Ledger], None]":
 
 # How the tests are given to two processes (pytest-xdist): what shares a server stays together, the longest first.
 
-TOGETHER = ("tests/flows/", "tests/results/browser/", "tests/storage/swift/")  # one Prefect server, browser, Swift
+# One stack of compose.yaml, one Prefect server, one browser, one Swift.
+TOGETHER = ("tests/deployments/", "tests/flows/", "tests/results/browser/", "tests/storage/swift/")
 LONGEST_FIRST = (
     "tests/deployments/test_a_crashed_night.py",
     "tests/deployments/test_on_a_real_server.py",

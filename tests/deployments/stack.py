@@ -67,6 +67,8 @@ class Stack:
         self.redis = OwnRedis(folder)
         self.extra = dict(extra)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._started_workers = 0
+        self._waits: dict[str, int] = {}  # of rules that were hurried, by name
         self._sql(*(f'CREATE DATABASE "{name}"' for name in self.databases))
         self.redis.start()
 
@@ -119,8 +121,20 @@ class Stack:
         self.start("services")
         self.healthy()
         self.run("bootstrap", 180)
-        for number in range(1, workers + 1):
-            self.start("worker", f"worker-{number}", "--name", f"worker-{number}")
+        for _ in range(workers):
+            self.start_worker()
+
+    def start_worker(self) -> str:
+        """The name of one worker more."""
+        self._started_workers += 1
+        name = f"worker-{self._started_workers}"
+        self.start("worker", name, "--name", name)
+        return name
+
+    def end_workers(self) -> None:
+        """Workers and all that they started, at once."""
+        for name in [name for name in self.processes if name.startswith("worker-")]:
+            self.stop(name, signal.SIGKILL)
 
     def healthy(self, seconds: float = 90) -> None:
         self.until(self._answers, seconds, "the server to answer")
@@ -209,9 +223,27 @@ class Stack:
     def hurry(self, word: str, seconds: int) -> None:
         """Shorten the wait of the automation with this word in its name."""
         rule = next(found for name, found in self.automations().items() if word in name)
+        self._waits.setdefault(rule["name"], rule["trigger"]["within"])
         hurried = {key: rule[key] for key in ("name", "description", "enabled", "trigger", "actions")}
         hurried["trigger"]["within"] = seconds
         self.call(f"/automations/{rule['id']}", hurried, "PUT")
+
+    def restore_waits(self) -> None:
+        """What was hurried waits as before."""
+        for name, seconds in list(self._waits.items()):
+            self.hurry(name, seconds)
+        self._waits.clear()
+
+    def run_of_sheet(self, manifest: str, destination: str, *more: str) -> str:
+        """Start `generate-videos/on-demand` as an operator would; the flow run's id."""
+        known = {found["id"] for found in self.runs_of("generate-videos")}
+        parameters = (f"manifest={manifest}", f"destination={destination}", *more)
+        self.prefect(
+            "deployment", "run", "generate-videos/on-demand",
+            *(word for parameter in parameters for word in ("--param", parameter)),
+        )  # fmt: skip
+        (flow_run_id,) = [found["id"] for found in self.runs_of("generate-videos") if found["id"] not in known]
+        return str(flow_run_id)
 
     def ended(self, flow_run_id: str) -> dict[str, Any] | None:
         """A flow run in a final state, else None."""

@@ -1,20 +1,18 @@
 """400 rows in 8 shards on the real PostgreSQL and Redis; a worker is killed, the server restarted; one charge each."""
 
-import csv
-import io
 import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import boto3
 import psycopg
 import pytest
 
 from reelsheet.sandbox.process import SandboxProcess
+from tests.deployments.bucket import put_sheet, table
 from tests.deployments.processes import is_running
+from tests.deployments.stack import Stack
 
 ROWS, SHARD = 400, 50
 SHOTS = os.environ.get("REELSHEET_TEST_SHOTS")  # a folder for pictures of the UI, where somebody wants to look
@@ -22,48 +20,35 @@ SHOTS = os.environ.get("REELSHEET_TEST_SHOTS")  # a folder for pictures of the U
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
-    """Slow enough to be killed in the middle."""
-    with SandboxProcess(clips="tiny", latency=6, latency_sigma=0.3, cache=tmp_path_factory.mktemp("clips")) as process:
-        yield process
-
-
 @pytest.mark.timeout(400)
 def test_a_killed_worker_and_a_restarted_server_leave_every_row_delivered_and_paid_for_once(
-    stack: Callable[..., Any], provider: SandboxProcess
+    stack: Stack, provider: SandboxProcess
 ) -> None:
-    night = stack(**provider.environment())
-    s3 = bucket_of(provider)
+    night = stack
+    provider.settings(latency=6, latency_sigma=0.3)  # slow enough to be killed in the middle
     prompts = [f"shot {n}" for n in range(ROWS)]
-    sheet = "image,prompt\n" + "".join(f"{provider.pictures}/morning-mug.jpg,{prompt}\n" for prompt in prompts)
-    s3.put_object(Bucket=provider.bucket, Key="manifests/night.csv", Body=sheet.encode())
-    night.up(workers=2)
+    workers = [night.start_worker(), night.start_worker()]
+    flow_run = night.run_of_sheet(
+        put_sheet(provider, "night", prompts), f"s3://{provider.bucket}/night", f"shard_size={SHARD}", "preflight=false"
+    )
 
-    night.prefect(
-        "deployment", "run", "generate-videos/on-demand",
-        "--param", f"manifest=s3://{provider.bucket}/manifests/night.csv",
-        "--param", f"destination=s3://{provider.bucket}/night",
-        "--param", f"shard_size={SHARD}", "--param", "preflight=false",
-    )  # fmt: skip
-    flow_run = night.until(lambda: night.runs_of("generate-videos"), 60, "the flow run")[0]
-
-    victim = night.until(lambda: busy_worker(night), 120, "a worker with shards at work, without the run itself")
+    victim = night.until(
+        lambda: busy_worker(night, workers), 120, "a worker with shards at work, without the run itself"
+    )
     lost, killed = kill_between_posts(night, victim)
-    night.start("worker", "worker-3", "--name", "worker-3")  # compose would: restart: unless-stopped
+    night.start_worker()  # compose would: restart: unless-stopped
     night.stop("server")
     time.sleep(1)
     night.start("server")
     night.healthy()
 
-    ended = night.until(lambda: night.ended(flow_run["id"]), 170, "the run to end")
-    look_at(night, flow_run["id"])
+    ended = night.until(lambda: night.ended(flow_run), 170, "the run to end")
+    look_at(night, flow_run)
     assert lost >= 1
     assert ended["state"]["type"] == "COMPLETED", ended["state"]
     assert ended["state"]["message"].startswith(f"{ROWS} rows: {ROWS} succeeded; $216.00 spent")
     assert Counter(charge["prompt"] for charge in provider.charges()) == dict.fromkeys(prompts, 1)
-    table = s3.get_object(Bucket=provider.bucket, Key="night/results.csv")["Body"].read().decode()
-    rows = list(csv.DictReader(io.StringIO(table, newline="")))
+    rows = table(provider, "night")
     assert [row["prompt"] for row in rows] == prompts
     assert {row["status"] for row in rows} == {"succeeded"}
     assert sum(float(row["cost_usd"]) for row in rows) == pytest.approx(0.54 * ROWS)
@@ -74,15 +59,7 @@ def test_a_killed_worker_and_a_restarted_server_leave_every_row_delivered_and_pa
     assert len(left_alone) == ROWS // SHARD, "only what was killed at work was begun again"
 
 
-def bucket_of(provider: SandboxProcess) -> Any:
-    told = provider.environment()
-    return boto3.client(
-        "s3", endpoint_url=told["AWS_ENDPOINT_URL_S3"], aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"], region_name=told["AWS_DEFAULT_REGION"],
-    )  # fmt: skip
-
-
-def busy_worker(night: Any) -> tuple[str, list[str]] | None:
+def busy_worker(night: Stack, workers: list[str]) -> tuple[str, list[str]] | None:
     """(worker, owners of its shards) where it has two shards that have submitted, and not the run itself."""
     with psycopg.connect(night.ledger_url) as connection:
         try:
@@ -93,7 +70,7 @@ def busy_worker(night: Any) -> tuple[str, list[str]] | None:
             ).fetchall()
         except psycopg.errors.UndefinedTable:
             return None
-    for name in ("worker-1", "worker-2"):
+    for name in workers:
         tree = set(night.family(name))
         owners = [owner for owner, pid, submitted in at_work if pid in tree and submitted >= SHARD // 5]
         if not parents & tree and len(owners) >= 2:
@@ -107,7 +84,7 @@ def was_killed(shard: dict[str, Any], killed: list[int]) -> bool:
     return shard["state"]["type"] == "CRASHED" if process is None else int(process.rpartition(":")[2]) in killed
 
 
-def kill_between_posts(night: Any, victim: tuple[str, list[str]]) -> tuple[int, list[int]]:
+def kill_between_posts(night: Stack, victim: tuple[str, list[str]]) -> tuple[int, list[int]]:
     """SIGKILL the worker and all it started, once none of its answers is on the way.
 
     Answers (shards that it was at, processes that were killed).
@@ -148,7 +125,7 @@ CREATE TRIGGER no_claims BEFORE INSERT OR UPDATE ON attempts
 """
 
 
-def look_at(night: Any, flow_run_id: str) -> None:
+def look_at(night: Stack, flow_run_id: str) -> None:
     """The run's page in Prefect's UI, where somebody wants to see it."""
     if not SHOTS:
         return
