@@ -5,6 +5,8 @@ import logging
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -148,6 +150,18 @@ def sandbox(sandbox_process: "FaultySandbox", monkeypatch: pytest.MonkeyPatch) -
     for name, value in sandbox_process.environment().items():
         monkeypatch.setenv(name, value)
     return sandbox_process
+
+
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> "Path":
+    """Prefect's home with its database made, which takes Prefect ten seconds; for all commands, or to be copied."""
+    home = tmp_path_factory.mktemp("prefect")
+    program = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    subprocess.run(
+        program, env=environment | {"PREFECT_HOME": str(home)}, cwd=home, capture_output=True, timeout=180, check=True
+    )
+    return home
 
 
 @pytest.fixture(scope="session")

@@ -107,13 +107,13 @@ def copy(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", guides(), ids=name_of)
-def test_every_command_of_a_page_does_what_it_is_there_for(page, copy, sandbox, tmp_path):
+def test_every_command_of_a_page_does_what_it_is_there_for(page, copy, sandbox, prefect_home, tmp_path):
     """In the page's order, as one who types them, against the sandbox; `make` is what runs this very test."""
     environment = {
         "PATH": f"{copy}/.venv/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(tmp_path / "home"),
         "XDG_STATE_HOME": str(tmp_path / "state"),
-        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_HOME": str(shutil.copytree(prefect_home, tmp_path / "prefect")),
         "LANG": "C.UTF-8",
         **sandbox.environment(),
     }
@@ -395,9 +395,9 @@ def test_no_secret_is_committed():
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_run_leaves_the_files_that_the_readme_shows(sandbox, tmp_path):
+def test_a_run_leaves_the_files_that_the_readme_shows(sandbox, prefect_home, tmp_path):
     (tmp_path / "m.csv").write_text(f"id,image\nmug,{sandbox.pictures}/morning-mug.jpg\n")
-    environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect"), "XDG_STATE_HOME": str(tmp_path / "state")}
+    environment = os.environ | {"PREFECT_HOME": str(prefect_home), "XDG_STATE_HOME": str(tmp_path / "state")}
     subprocess.run(
         [ROOT / ".venv" / "bin" / "reelsheet", "run", "m.csv", "--to", "out", "--yes", "--json"],
         cwd=tmp_path,

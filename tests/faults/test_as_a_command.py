@@ -18,12 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 COMMAND = [sys.executable, "-c", "from reelsheet.cli import main; main()"]
 
 
-@pytest.fixture(scope="session")
-def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all, so that Prefect makes its database once."""
-    return tmp_path_factory.mktemp("prefect")
-
-
 class Command:
     """`reelsheet …` as a process of its own; it is killed at the end of the test if it is still there."""
 

@@ -19,12 +19,12 @@ COMMAND = [sys.executable, "-c", "from reelsheet.cli import main; main()"]
 
 
 @pytest.fixture(scope="module")
-def prefect_api(tmp_path_factory):
+def prefect_api(prefect_home):
     """One Prefect server for all, so that each run starts quickly."""
     import asyncio
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        patch.setenv("PREFECT_HOME", str(prefect_home))
         patch.delenv("PREFECT_API_URL", raising=False)
         server = EmbeddedServer()
         server.start()

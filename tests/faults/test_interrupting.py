@@ -50,11 +50,6 @@ def silent():
     server.close()
 
 
-@pytest.fixture(scope="module")
-def prefect_home(tmp_path_factory):
-    return tmp_path_factory.mktemp("prefect")
-
-
 @pytest.fixture
 def start(prefect_home):
     """Starts the command in the background."""

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -169,18 +170,20 @@ async def test_nothing_that_a_run_leaves_holds_the_key_or_a_signature(
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_nothing_that_a_command_leaves_holds_a_secret_at_debug_level(odd_sheet, sandbox, elsewhere, key, tmp_path):
+def test_nothing_that_a_command_leaves_holds_a_secret_at_debug_level(
+    odd_sheet, sandbox, elsewhere, key, prefect_home, tmp_path
+):
     """The true command: its output, Prefect's database and server log, the ledger, the bucket, the notification."""
     path, inputs = odd_sheet
     client = boto3.client("s3")
     client.create_bucket(Bucket="debug")
     client.upload_file(str(path), "debug", "in/sheet.csv")
-    state, prefect_home = tmp_path / "state", tmp_path / "prefect"
+    state = tmp_path / "state"
     hook = elsewhere.address.replace("http://", "json://") + f"/{HOOK}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")} | {
         "HOME": str(tmp_path / "home"),
         "XDG_STATE_HOME": str(state),
-        "PREFECT_HOME": str(prefect_home),
+        "PREFECT_HOME": str(shutil.copytree(prefect_home, tmp_path / "prefect")),
         "PREFECT_LOGGING_LEVEL": "DEBUG",
         "PREFECT_LOGGING_ROOT_LEVEL": "DEBUG",
         "PREFECT_LOGGING_SERVER_LEVEL": "DEBUG",

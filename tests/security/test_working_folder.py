@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,8 @@ def test_the_trap_springs_where_nobody_is_careful(trap, surroundings, module, fi
 
 
 @pytest.mark.slow
-def test_a_run_with_its_server_executes_nothing(sandbox, trap, surroundings):
+def test_a_run_with_its_server_executes_nothing(sandbox, trap, surroundings, prefect_home):
+    shutil.copytree(prefect_home, Path(surroundings["HOME"]) / ".prefect")
     (trap.folder / "sheet.csv").write_text(f"image,prompt\n{sandbox.pictures}/morning-mug.jpg,a\n")
     done = command(trap, surroundings, "run", "sheet.csv", "--to", "clips", "--yes", "--json")
     assert json.loads(done.stdout)["flow_run_id"], "a server was started"
