@@ -1,5 +1,6 @@
 """Servers on loopback that tests share; nothing here leaves this machine."""
 
+import fcntl
 import gc
 import logging
 import os
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from functools import cache, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -20,8 +22,6 @@ from botocore.client import BaseClient
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from reelsheet.ledger import Ledger
     from tests.stand_in.faulty_sandbox import FaultySandbox
 
@@ -153,15 +153,20 @@ def sandbox(sandbox_process: "FaultySandbox", monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture(scope="session")
-def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> "Path":
-    """Prefect's home with its database made, which takes Prefect ten seconds; for all commands, or to be copied."""
-    home = tmp_path_factory.mktemp("prefect")
-    program = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    subprocess.run(
-        program, env=environment | {"PREFECT_HOME": str(home)}, cwd=home, capture_output=True, timeout=180, check=True
-    )
-    return home
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefect's home with its database made, which takes Prefect ten seconds; for commands, or to be copied."""
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prefect-home"  # by the first that needs it
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (made / "done").exists():
+            made.mkdir()
+            program = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+            kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+            environment = kept | {"PREFECT_HOME": str(made)}
+            subprocess.run(program, env=environment, cwd=made, capture_output=True, timeout=180, check=True)
+            (made / "done").touch()
+    return Path(shutil.copytree(made, base / "prefect", dirs_exist_ok=True))
 
 
 @pytest.fixture(scope="session")
@@ -188,7 +193,7 @@ def postgresql() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> "Path":
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite ledger with nothing in it, to be copied."""
     from reelsheet.ledger.database import Database
 
@@ -198,7 +203,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> "Path":
 
 
 @pytest.fixture(autouse=True)
-def new_ledgers(migrated: "Path", monkeypatch: pytest.MonkeyPatch) -> None:
+def new_ledgers(migrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new SQLite ledger gets the tables that the migrations made once; only tests of the migrations run them again."""
     from reelsheet.ledger.database import Database
 
@@ -217,14 +222,14 @@ def new_ledgers(migrated: "Path", monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @cache
-def statements_of(path: "Path") -> tuple[str, ...]:
+def statements_of(path: Path) -> tuple[str, ...]:
     """What makes the same database again, in a transaction that is open already."""
     with closing(sqlite3.connect(path)) as connection:
         return tuple(line for line in connection.iterdump() if line not in {"BEGIN TRANSACTION;", "COMMIT;"})
 
 
 @pytest.fixture
-def sqlite_url(migrated: "Path", tmp_path: "Path") -> str:
+def sqlite_url(migrated: Path, tmp_path: Path) -> str:
     """The address of an empty ledger in a file."""
     path = tmp_path / "ledger" / "ledger.db"
     path.parent.mkdir()
