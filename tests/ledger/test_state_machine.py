@@ -182,7 +182,7 @@ class Processes(RuleBasedStateMachine):
         return cap if row.confirmed_cents <= cap else row.confirmed_cents + row.reserved_cents + row.at_risk_cents
 
 
-@pytest.mark.parametrize("examples", [25, pytest.param(400, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("examples", [25, pytest.param(150, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_the_ledger_keeps_its_promises_in_every_order(ledger_url, adds_up, examples):
     quick = settings(
         max_examples=examples, stateful_step_count=25, suppress_health_check=list(HealthCheck),
