@@ -9,6 +9,8 @@ from reelsheet.errors import UsageError
 
 KEY: Final = "sandbox-key"
 BUCKET: Final = "reelsheet-demo"
+DAY_S: Final = 86_400
+MOST: Final = 1_000_000  # of what is counted
 
 
 class Behaviour(BaseModel):
@@ -16,17 +18,23 @@ class Behaviour(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)  # text and true are no numbers
 
-    latency: float = Field(6.0, ge=0, description="Seconds from acceptance to completion (the median, with a sigma).")
+    latency: float = Field(
+        6.0, ge=0, le=DAY_S, description="Seconds from acceptance to completion (the median, with a sigma)."
+    )
     latency_sigma: float = Field(0.0, ge=0, le=3, description="Spread of a log-normal latency; 0 makes it constant.")
-    capacity: int | None = Field(None, ge=0, description="Most predictions in flight; beyond it 429 with Retry-After.")
-    per_minute: int | None = Field(None, ge=0, description="Submissions a minute, refilled evenly; beyond it 429.")
-    burst: int = Field(1, ge=1, description="Most submissions at once, with a limit per minute.")
+    capacity: int | None = Field(
+        None, ge=0, le=MOST, description="Most predictions in flight; beyond it 429 with Retry-After."
+    )
+    per_minute: int | None = Field(
+        None, ge=0, le=MOST, description="Submissions a minute, refilled evenly; beyond it 429."
+    )
+    burst: int = Field(1, ge=1, le=MOST, description="Most submissions at once, with a limit per minute.")
     fail_rate: float = Field(0.0, ge=0, le=1, description="Share of the predictions that end as failed.")
-    cost_cents: int = Field(54, ge=0, description="What a prediction costs, in US cents.")
+    cost_cents: int = Field(54, ge=0, le=MOST, description="What a prediction costs, in US cents.")
     clips: Literal["real", "tiny"] = Field(
         "real", description="Rendered from the row's picture, or one small MP4 for all."
     )
-    clip_bytes: int = Field(400_000, ge=1, description="Size of a tiny clip.")
+    clip_bytes: int = Field(400_000, ge=1, le=10**9, description="Size of a tiny clip.")
 
     @field_validator("*", mode="before")
     @classmethod

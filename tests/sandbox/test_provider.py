@@ -174,8 +174,11 @@ def test_latencies_can_be_spread(sandbox, submit):
     assert len(told) > 3
 
 
-def test_settings_that_make_no_sense_are_refused(sandbox, plain):
-    answer = plain.post(f"{sandbox.api}/sandbox/settings", json={"fail_rate": 2})
+@pytest.mark.parametrize(
+    "setting", ["fail_rate", "latency", "latency_sigma", "capacity", "per_minute", "burst", "cost_cents", "clip_bytes"]
+)
+def test_settings_that_make_no_sense_are_refused(sandbox, plain, setting):
+    answer = plain.post(f"{sandbox.api}/sandbox/settings", json={setting: 10**30})
     assert answer.status_code == 422
 
 
