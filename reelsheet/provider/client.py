@@ -226,7 +226,8 @@ class Provider:
         """What proves that no POST, and no poll, could be understood there. An error may come in any shape."""
         address = network.shown(self._base)
         if 300 <= response.status < 400:
-            target = response.headers.get("location", "").partition("/api/v1/")[0]
+            location = response.headers.get("location", "")
+            target = location.partition("/api/v1/")[0] or location
             return wrong.PROVIDER_REDIRECTS(
                 address=address, status=response.status, target=network.shown(target) or "no address"
             )

@@ -426,6 +426,7 @@ class TestLooks:
              "redirects to https://api.test (HTTP 301)"),
             ("302 Found", "location: /sign-in", b"<html>", "redirects to /sign-in (HTTP 302)"),
             ("303 See Other", "location: http://[", b"", "(HTTP 303)"),
+            ("307 Temporary", "location: /api/v1/models", b"", "redirects to /api/v1/models (HTTP 307)"),
             ("307 Temporary", "location: //elsewhere.test/vdk-test-key", b"", "elsewhere.test"),
             ("308 Permanent", "x: y", b"{}", "redirects to no address (HTTP 308)"),
             ("200 OK", "content-type: text/html", b"<title>Sign in to Hotel WLAN</title>", "Sign in to Hotel WLAN"),
