@@ -202,9 +202,9 @@ def by_the_minute() -> Chart:
     """Limits on submissions instead of places."""
     chart = Chart("60 submissions a minute, clips of 60 s", "seconds", "accepted", 300, 360)
     for limit, colour, name in (
-        (TokenBucket(60), "a", "one a second, Retry-After"),
-        (TokenBucket(60, burst=10, told=False), "e", "one a second, up to ten at once, no Retry-After"),
-        (FixedWindow(60), "c", "by the minute of the clock, Retry-After"),
+        (TokenBucket(60), "a", "burst 1, Retry-After"),
+        (TokenBucket(60, burst=10, told=False), "e", "burst 10, no Retry-After"),
+        (FixedWindow(60), "c", "60 in each minute, Retry-After"),
     ):
         provider = Provider(limit, log_normal(60, 0.25))
         client = Client(400)

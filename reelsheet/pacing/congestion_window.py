@@ -139,7 +139,6 @@ class CongestionWindow:
             self._until = max(self._until, now + retry_after_s + self._rng.random() * min(0.25, 0.05 * retry_after_s))
         if self._old:
             self._old -= 1
-            self._full_at = min(self._full_at, self._running)
             if self._lowers:
                 self._limit = max(1.0, min(self._limit, known - 1))
             return
