@@ -16,7 +16,7 @@ CANARY = 3  # are answered before the crowd follows
 AHEAD = 8  # may be unanswered where it is not known that they fit, and a sixteenth of what runs
 PATIENCE_S, LONGEST_PATIENCE_S = 0.5, 20.0  # without any event until one more is tried; doubles
 PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0  # after a refusal where the provider names none; doubles
-PATIENT_INTERVALS = 1.5  # without an acceptance, until refusals are about the places after all
+PATIENT_INTERVALS = 1.5  # for each process, without an acceptance, until refusals are about the places after all
 EVIDENCE = 3.0  # acceptances that only a limited rate explains
 
 
@@ -72,6 +72,7 @@ class CongestionWindow:
         self._since = 0.0  # the latest event
         self._patience = PATIENCE_S
         self._credit = 0.0  # towards trying one more; due at 1
+        self._processes = 1  # that want more of the account
         self._turnover = 0  # completions until a change of the limit shows in what is in flight
 
         self._rate = SubmitRate()
@@ -180,6 +181,7 @@ class CongestionWindow:
 
     def share(self, others: Sequence[int]) -> None:
         """So many are in flight in each other process that wants more of the same account: all go to the mean."""
+        self._processes = 1 + len(others)
         if not others or self._turnover > 0 or not self._running:
             return
         self._turnover = self._running
@@ -251,7 +253,7 @@ class CongestionWindow:
             self._credit = 0.0
             longer_s = (1 if retry_after_s and self._streak == 1 else 2) * self._patience
             self._patience = max(PATIENCE_S, min(longer_s, LONGEST_PATIENCE_S), retry_after_s)
-        elif self._refused_after_s < PATIENT_INTERVALS * self._rate.interval_s:
+        elif self._refused_after_s < PATIENT_INTERVALS * self._processes * self._rate.interval_s:
             self._lowers = False
         else:
             if math.isinf(self._limit):

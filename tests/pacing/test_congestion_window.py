@@ -520,6 +520,15 @@ def test_five_that_share_an_account_draw_level():
     assert all(taken >= 0.85 * 75 * 20 / 1.03 for _, taken in runs)
 
 
+@pytest.mark.slow
+def test_two_that_share_a_rate_both_go_on():
+    """What the other one was given is no lack of places."""
+    for seed in (1, 2, 3):
+        shares, taken = _shares(sim.TokenBucket(60), sim.log_normal(20, 0.25), (0, 100), 1200, seed)
+        assert min(shares) > 0.9
+        assert taken >= 0.55 * 600
+
+
 # --- the gate
 
 
