@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     ledger_url: str | None = None
     price_cents: int = Field(54, ge=1, le=QUOTE_LIMIT_CENTS)  # with a price of 0 no cap would hold before a quote
     daily_cap_cents: int | None = None
-    submit_timeout: float = Field(60, ge=1)  # in less, nobody answers: each row would be unknown
+    submit_timeout: float = Field(60, gt=0)
     notify_url: SecretStr | None = None
     allow_private_hosts: bool = False
     s3_extra_args: str | None = None  # a JSON object; storage reads it from the environment, as boto3 reads AWS_*

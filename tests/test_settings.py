@@ -200,7 +200,6 @@ def test_an_address_is_taken_in_one_spelling(here, address, meant):
         ("REELSHEET_PRICE_CENTS", "-54"),
         ("REELSHEET_PRICE_CENTS", "9" * 20),
         ("REELSHEET_SUBMIT_TIMEOUT", "nan"),
-        ("REELSHEET_SUBMIT_TIMEOUT", "0.06"),
         ("REELSHEET_ALLOW_PRIVATE_HOSTS", "perhaps"),
         ("REELSHEET_MODEL", "../other"),
     ],

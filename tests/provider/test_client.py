@@ -69,7 +69,7 @@ async def served(handler: Handler) -> AsyncIterator[Wire]:
 
 @contextlib.asynccontextmanager
 async def client(url: str, **told: object) -> AsyncIterator[Provider]:
-    given = {"api_key": "vdk-test-key", "base_url": url, "submit_timeout": 1} | told
+    given = {"api_key": "vdk-test-key", "base_url": url, "submit_timeout": 0.5} | told
     async with Provider(Settings(**given)) as provider:
         yield provider
 
