@@ -38,7 +38,7 @@ install: $(VENV)/.install
 demo: $(VENV)/.install
 	@$(BIN)/reelsheet demo
 
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist loadscope
 test slow: export PYTHONDONTWRITEBYTECODE =
 
 test: $(VENV)/.dev
