@@ -240,7 +240,7 @@ def test_a_database_that_is_none_is_named(content, monkeypatch, tmp_path):
         "postgresql://host/x",
         "nonsense",
         "postgresql+asyncpg://u:hidden@127.0.0.1:9/x",
-        "sqlite+aiosqlite:////nowhere/x",
+        "sqlite+aiosqlite:////proc/nowhere/x",
     ],
 )
 def test_a_database_of_its_own_that_cannot_be_used_is_named(name, address, monkeypatch):
