@@ -80,7 +80,7 @@ class Poller:
             failed = result.phase is Phase.FAILED
             self._watch.done(prediction_id, self._age_s(polled), None if failed else result.generation_s)
             self._free(group)  # before the ledger is written, which may take a moment
-            await self._settle(group, attempt, result)
+            await (self._failed if failed else self._completed)(group, attempt, result)
         finally:
             self._schedule.gone(prediction_id)
             self._free(group)
@@ -172,30 +172,33 @@ class Poller:
             group.in_flight = False
             self._gate.finished()
 
-    async def _settle(self, group: RowGroup, attempt: Attempt, result: PollResult) -> None:
-        """Writes the verdict down; a clip is to be copied, a failure is only reported."""
-        failed = result.phase is Phase.FAILED
-        self._finished += 1
-        self._generated += not failed
-        error = messages.generation_failed(result.message)
+    async def _completed(self, group: RowGroup, attempt: Attempt, result: PollResult) -> None:
         moment = result.completed_at.timestamp() if result.completed_at else None
-        ledger, record_verdict = self._ledger, self._session.record_verdict
-        if failed:
-            why = (result.error_code, error)
-            group.add_attempt(await record_verdict(ledger.record_failed, attempt, *why, moment, to=State.FAILED))
-        else:
-            group.add_attempt(await record_verdict(ledger.record_completed, attempt, moment, to=State.COMPLETED))
-        if result.odd:
-            group.warnings.append(messages.odd_answer(result.odd))
-        if failed:
-            group.leave(Step.REPORT, Status.FAILED, result.error_code, error)
-            if self._finished >= FAILED_STREAK and self._generated == 0:
-                self._stops.stop(ErrorCode.PROVIDER_DOWN, messages.all_failed(self._finished, error))
-            return
+        record = self._ledger.record_completed
+        group.add_attempt(await self._session.record_verdict(record, attempt, moment, to=State.COMPLETED))
         group.links = result.outputs
+        _warn_of_odd(group, result)
         if result.more_outputs:
             group.warnings.append(f"The provider made {result.more_outputs} more outputs than are copied.")
         group.advance(Step.COPY)
+        self._finished += 1
+        self._generated += 1
+
+    async def _failed(self, group: RowGroup, attempt: Attempt, result: PollResult) -> None:
+        moment = result.completed_at.timestamp() if result.completed_at else None
+        error = messages.generation_failed(result.message)
+        record, why = self._ledger.record_failed, (result.error_code, error)
+        group.add_attempt(await self._session.record_verdict(record, attempt, *why, moment, to=State.FAILED))
+        _warn_of_odd(group, result)
+        group.leave(Step.REPORT, Status.FAILED, result.error_code, error)
+        self._finished += 1
+        if self._finished >= FAILED_STREAK and self._generated == 0:
+            self._stops.stop(ErrorCode.PROVIDER_DOWN, messages.all_failed(self._finished, error))
+
+
+def _warn_of_odd(group: RowGroup, result: PollResult) -> None:
+    if result.odd:
+        group.warnings.append(messages.odd_answer(result.odd))
 
 
 def _is_final(result: PollResult) -> bool:
