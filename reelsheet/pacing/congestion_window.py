@@ -98,9 +98,14 @@ class CongestionWindow:
     # --- what happened
 
     def sent(self) -> None:
-        """A POST leaves."""
+        """A POST may leave."""
         self._unanswered += 1
         self._rate.sent(self._clock())
+
+    def left(self) -> None:
+        """Its first byte leaves."""
+        if self._unanswered == 1:  # else a later one has been let through, and the next counts from that
+            self._rate.left(self._clock())
 
     def accepted(self) -> None:
         """It was answered 2xx: in flight until `finished`."""

@@ -41,6 +41,9 @@ class Gate:
                 self.release()  # admitted and cancelled in the same breath: give the place back
             raise
 
+    def left(self) -> None:
+        self.pace.left()
+
     def accepted(self) -> None:
         self.pace.accepted()
         self.changed()

@@ -42,8 +42,12 @@ class SubmitRate:
         self._sent_at = -math.inf
 
     def sent(self, now: float) -> None:
-        """A POST leaves."""
+        """A POST may leave."""
         self.paced = now - self.next_allowed_at < 0.25 * self.interval_s
+        self._sent_at = now
+
+    def left(self, now: float) -> None:
+        """Its bytes leave only now: what comes before them takes now more, now less time."""
         self._sent_at = now
 
     def accepted(self) -> None:

@@ -264,6 +264,7 @@ class Submitter:
                 raise LeaseLost
             has_left = True
             self._in_flight.sent(group.identity)
+            self._gate.left()
 
         row = group.row
         sending = asyncio.create_task(

@@ -2,10 +2,12 @@
 
 import asyncio
 import importlib.util
+import itertools
 import math
 import random
 import statistics
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -726,3 +728,53 @@ def test_no_row_is_lost_and_no_place_either_under_any_cancellation(rows, ceiling
         await asyncio.wait_for(gate.admit(99), 60)
 
     sim.jump(main())
+
+
+# --- What comes before the bytes of a POST takes time
+
+
+class _Account:
+    """An account of 60 a minute with a burst of 1, asked by one window; `lags_s` from each turn to its bytes."""
+
+    def __init__(self, lags_s: Sequence[float]) -> None:
+        self.now, self.served_at, self.lags_s = 0.0, -1.0, itertools.cycle(lags_s)
+        self.window = CongestionWindow(clock=lambda: self.now, rng=_chance(1))
+
+    def submit(self) -> bool:
+        """Wait for the next turn, and take it; whether it was accepted."""
+        while (wait_s := self.window.wait()) > 0:
+            self.now += wait_s
+        self.window.sent()
+        self.now += next(self.lags_s)
+        self.window.left()
+        is_accepted = self.now >= self.served_at + 1
+        if is_accepted:
+            self.served_at = self.now
+            self.window.accepted()
+        else:
+            self.window.refused(1.0)
+        return is_accepted
+
+
+def test_the_time_before_a_post_leaves_does_not_count_as_too_soon():
+    account = _Account([0.005, 0.06, 0.02, 0.1])
+    for _ in range(60):
+        account.submit()
+    began = account.now
+    accepted = sum(account.submit() for _ in range(200))
+    assert (account.now - began) / accepted < 1.06  # the mean of the lags is 0.046
+
+
+def test_where_another_was_let_through_the_next_counts_from_that_one():
+    account = _Account([0.0])
+    for _ in range(60):  # then the rate is known
+        account.submit()
+    account.now += 10
+    account.window.sent()
+    account.now += 2
+    assert account.window.wait() == 0.0
+    account.window.sent()
+    next_at = account.now + account.window.wait()
+    account.now += 0.5
+    account.window.left()  # the first
+    assert account.now + account.window.wait() == pytest.approx(next_at)
