@@ -305,12 +305,12 @@ def network_settings(current: "Settings") -> Iterator[Finding]:
 
 
 def machine_settings() -> Iterator[Finding]:
-    """Folders, time zone and open files."""
+    """Limits, time zone, temporary folder and open files."""
     problems = [*machine.limits(), *machine.threads(), *machine.time_zone(), *machine.temporary_folder()]
     problems += machine.open_files(machine.FILES_OF_A_LARGE_RUN)
     yield from _broken("Machine", problems)
     if not problems:
-        yield fine("Machine", "time zone, temporary folder and open files are as a run needs them")
+        yield fine("Machine", "limits, time zone, temporary folder and open files are as a run needs them")
 
 
 def _broken(about: str, problems: Iterable[Problem]) -> Iterator[Finding]:

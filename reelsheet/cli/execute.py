@@ -210,7 +210,7 @@ async def _run_flow(prepared: "Preparation", flow: Any) -> "tuple[RunMonitor | N
         except Exception as error:
             if handover.run is None and _is_prefects_own(error):
                 why = clean(str(error) or type(error).__name__, limit=240).rstrip(".")
-                if type(error).__name__ == "ValueError" and "block document" in why:
+                if isinstance(error, ValueError) and "block document" in why:  # no exception of its own says so
                     profile = prefect_setup.active_profile()
                     name, block = prefect_setup.storage_block(profile)
                     demand([wrong.PREFECT_STORAGE(profile.where(name), block=block, reason=why)] if name else [])
